@@ -1,0 +1,87 @@
+"""Training losses, each a mean over what it sees, so that batch size and length do not set its scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+FEATURE_MATCHING_WEIGHT = 2.0
+
+
+@dataclass(frozen=True)
+class DiscriminatorLoss:
+    """Sum over all networks, and each network's share from the real and from the generated clips."""
+
+    total: Tensor
+    real_parts: list[Tensor]
+    generated_parts: list[Tensor]
+
+
+def discriminator_loss(
+    real_logits: Sequence[Tensor], generated_logits: Sequence[Tensor]
+) -> DiscriminatorLoss:
+    """Least-squares loss that draws real logits to 1 and generated ones to 0; one tensor per network.
+
+    Source: LSGAN (Mao et al. 2017, section 3.2).
+    """
+    real_parts = [(1.0 - logits.float()).square().mean() for logits in real_logits]
+    generated_parts = [logits.float().square().mean() for logits in generated_logits]
+    total = torch.stack([*real_parts, *generated_parts]).sum()
+    return DiscriminatorLoss(total, real_parts, generated_parts)
+
+
+def generator_loss(generated_logits: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Least-squares loss that draws generated logits to 1: the sum over networks, and its parts."""
+    parts = [(1.0 - logits.float()).square().mean() for logits in generated_logits]
+    return torch.stack(parts).sum(), parts
+
+
+def feature_matching_loss(
+    real_maps: Sequence[Sequence[Tensor]], generated_maps: Sequence[Sequence[Tensor]]
+) -> Tensor:
+    """Twice the summed mean absolute difference of activations, maps[network][layer]; real ones are targets.
+
+    Source: HiFi-GAN (Kong et al. 2020, section 2.4).
+    """
+    differences = [
+        (real.detach().float() - generated.float()).abs().mean()
+        for real_layers, generated_layers in zip(real_maps, generated_maps, strict=True)
+        for real, generated in zip(real_layers, generated_layers, strict=True)
+    ]
+    return FEATURE_MATCHING_WEIGHT * torch.stack(differences).sum()
+
+
+def kl_loss(
+    flowed_latent: Tensor,
+    posterior_log_std: Tensor,
+    prior_mean: Tensor,
+    prior_log_std: Tensor,
+    frame_mask: Tensor,
+) -> Tensor:
+    """KL divergence of posterior from prior, estimated at one sample, summed over channels, mean over frames.
+
+    All (B, C, T) but the mask (B, 1, T); `flowed_latent` is the posterior sample after the flow.
+    Source: VITS (Kim et al. 2021, section 2.1.2).
+    """
+    squared_error = (flowed_latent.float() - prior_mean.float()).square()
+    deviation = squared_error * torch.exp(-2.0 * prior_log_std.float())
+    divergence = prior_log_std.float() - posterior_log_std.float() - 0.5 + 0.5 * deviation
+    return (divergence * frame_mask).sum() / frame_mask.sum()
+
+
+def mel_loss(real_log_mel: Tensor, generated_log_mel: Tensor) -> Tensor:
+    """Mean absolute difference of log-mel spectrograms of one shape, (B, n_mels, T)."""
+    return functional.l1_loss(generated_log_mel.float(), real_log_mel.float())
+
+
+def duration_loss(predicted_log_durations: Tensor, log_durations: Tensor, phone_mask: Tensor) -> Tensor:
+    """Squared error of log-durations, all (B, 1, P), mean over phones.
+
+    Each phone weighs the same, whichever utterance it is in.
+    """
+    error = (predicted_log_durations.float() - log_durations.float()).square() * phone_mask
+    return error.sum() / phone_mask.sum()

@@ -1,0 +1,291 @@
+"""The generator: text and spectrogram to waveform in training, text to waveform in inference.
+
+Legend: B batch, P phones, T frames, S samples, C hidden channels, Z latent channels, G speaker channels.
+Kim et al. 2021 (VITS) and Kong et al. 2023 (VITS2).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from model.acoustic_encoders import PosteriorEncoder, ReferenceEncoder
+from model.alignment import search_durations
+from model.config import ModelConfig
+from model.decoders import build_decoder
+from model.duration import DurationPredictor, StochasticDurationPredictor
+from model.encoders import TextEncoder, TextEncoding
+from model.flows import CouplingFlow
+from model.masks import durations_to_path, random_segment_starts, sequence_mask, slice_segments
+
+HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+DURATION_KERNEL_SIZE = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesizerInputs:
+    """One training batch; ids, durations and lengths are integers.
+
+    `bert` maps language codes to features (B, channels, P); `durations` (B, P) in frames replace the search
+    for an alignment; `speaker_ids` (B,) is read only by a model that has a speaker table.
+    """
+
+    phone_ids: Tensor
+    phone_lengths: Tensor
+    tone_ids: Tensor
+    language_ids: Tensor
+    bert: Mapping[str, Tensor]
+    spectrogram: Tensor
+    spectrogram_lengths: Tensor
+    speaker_ids: Tensor | None = None
+    durations: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SynthesizerOutput:
+    """Everything that the losses of the generator read.
+
+    waveform_segment (B, 1, segment · hop), None when decoding was skipped; segment_starts (B,) in frames;
+    durations (B, P) in frames; latent, latent_prior, prior_* and posterior_* (B, Z, T), the prior expanded to
+    frames; frame_mask (B, 1, T); phone_mask, log_durations and log_durations_target (B, 1, P); text_hidden
+    (B, C, P); duration_nll (B,) of the stochastic predictor or None and duration_error (B,) of the plain one,
+    summed over an item's phones and divided by the batch's; duration_loss (B,) their sum; speaker_embedding
+    (B, G, 1) or None.
+    """
+
+    waveform_segment: Tensor | None
+    segment_starts: Tensor
+    durations: Tensor
+    latent: Tensor
+    latent_prior: Tensor
+    prior_mean: Tensor
+    prior_log_std: Tensor
+    posterior_mean: Tensor
+    posterior_log_std: Tensor
+    frame_mask: Tensor
+    phone_mask: Tensor
+    text_hidden: Tensor
+    log_durations: Tensor
+    log_durations_target: Tensor
+    duration_nll: Tensor | None
+    duration_error: Tensor
+    duration_loss: Tensor
+    speaker_embedding: Tensor | None
+
+    @property
+    def alignment(self) -> Tensor:
+        """Hard alignment (B, T, P)."""
+        return durations_to_path(self.durations, self.latent.shape[2])
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceOutput:
+    """waveform (B, 1, S), durations (B, P) and alignment (B, T, P) in frames, frame_mask (B, 1, T),
+    latent, latent_prior, prior_mean and prior_log_std (B, Z, T)."""
+
+    waveform: Tensor
+    durations: Tensor
+    alignment: Tensor
+    frame_mask: Tensor
+    latent: Tensor
+    latent_prior: Tensor
+    prior_mean: Tensor
+    prior_log_std: Tensor
+
+
+class Synthesizer(nn.Module):
+    """Conditional variational autoencoder with a flow prior, a duration model and a waveform decoder."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config.validate()
+        speaker_channels = config.effective_speaker_channels
+        self.text_encoder = TextEncoder(config)
+        self.posterior_encoder = PosteriorEncoder(config)
+        self.flow = CouplingFlow(config)
+        self.decoder = build_decoder(config)
+        self.duration_predictor = DurationPredictor(
+            channels=config.hidden_channels,
+            filter_channels=config.duration_channels,
+            kernel_size=DURATION_KERNEL_SIZE,
+            dropout=config.duration_dropout,
+            speaker_channels=speaker_channels,
+        )
+        if config.use_sdp:
+            self.stochastic_duration_predictor = StochasticDurationPredictor(
+                channels=config.hidden_channels,
+                hidden_channels=config.sdp_channels,
+                kernel_size=DURATION_KERNEL_SIZE,
+                dropout=config.duration_dropout,
+                n_couplings=config.sdp_flows,
+                speaker_channels=speaker_channels,
+            )
+        if config.n_speakers > 0:
+            self.speaker_embedding = nn.Embedding(config.n_speakers, config.speaker_channels)
+        elif config.use_reference_encoder:
+            self.reference_encoder = ReferenceEncoder(config.spectrogram_channels, config.speaker_channels)
+
+    def forward(
+        self, batch: SynthesizerInputs, *, alignment_noise: float = 0.0, decode: bool = True
+    ) -> SynthesizerOutput:
+        """Encode both sides, align them and decode one random segment per utterance.
+
+        alignment_noise scales the noise of the search, in standard deviations of its scores; given
+        `batch.durations` there is no search. Random draws come in this order: posterior, alignment,
+        stochastic durations, segment starts.
+        """
+        speaker = self.speaker_vector(batch.speaker_ids, batch.spectrogram)
+        text = self.text_encoder(
+            batch.phone_ids, batch.phone_lengths, batch.tone_ids, batch.language_ids, batch.bert, speaker
+        )
+        posterior = self.posterior_encoder(batch.spectrogram, batch.spectrogram_lengths, speaker)
+        latent_prior = self.flow(posterior.latent, posterior.frame_mask, speaker)
+        durations = batch.durations
+        if durations is None:
+            durations = self._align(latent_prior, text, batch, alignment_noise)
+        path = durations_to_path(durations, batch.spectrogram.shape[2])
+        log_durations, target, error, nll = self._duration_terms(text, durations, speaker)
+        starts = random_segment_starts(batch.spectrogram_lengths, self.config.segment_frames)
+        segment = None
+        if decode:
+            segment = self.decoder(
+                slice_segments(posterior.latent, starts, self.config.segment_frames), speaker
+            )
+        return SynthesizerOutput(
+            waveform_segment=segment,
+            segment_starts=starts,
+            durations=durations,
+            latent=posterior.latent,
+            latent_prior=latent_prior,
+            prior_mean=_expand(text.prior_mean, path),
+            prior_log_std=_expand(text.prior_log_std, path),
+            posterior_mean=posterior.mean,
+            posterior_log_std=posterior.log_std,
+            frame_mask=posterior.frame_mask,
+            phone_mask=text.phone_mask,
+            text_hidden=text.hidden,
+            log_durations=log_durations,
+            log_durations_target=target,
+            duration_nll=nll,
+            duration_error=error,
+            duration_loss=error if nll is None else nll + error,
+            speaker_embedding=speaker,
+        )
+
+    @torch.no_grad()
+    def infer(
+        self,
+        phone_ids: Tensor,
+        phone_lengths: Tensor,
+        tone_ids: Tensor,
+        language_ids: Tensor,
+        bert: Mapping[str, Tensor],
+        speaker_ids: Tensor | None = None,
+        *,
+        noise_scale: float = 0.6,
+        duration_noise_scale: float = 0.8,
+        sdp_ratio: float = 0.2,
+        length_scale: float = 1.0,
+        max_frames: int | None = None,
+        reference_spectrogram: Tensor | None = None,
+    ) -> InferenceOutput:
+        """Speak ids (B, P): sample durations, then the prior, invert the flow, decode.
+
+        sdp_ratio is the stochastic predictor's share in log durations; speech beyond max_frames is cut off.
+        A model with a reference encoder takes its speaker from `reference_spectrogram` (B, C, T).
+        """
+        speaker = self.speaker_vector(speaker_ids, reference_spectrogram)
+        text = self.text_encoder(phone_ids, phone_lengths, tone_ids, language_ids, bert, speaker)
+        log_durations = self._predict_log_durations(text, speaker, duration_noise_scale, sdp_ratio)
+        durations = (log_durations.exp() * text.phone_mask * length_scale).ceil().squeeze(1).long()
+        n_frames = durations.sum(1).clamp(1, max_frames)
+        frame_mask = sequence_mask(n_frames, dtype=text.hidden.dtype).unsqueeze(1)
+        path = durations_to_path(durations, frame_mask.shape[2])
+        prior_mean, prior_log_std = _expand(text.prior_mean, path), _expand(text.prior_log_std, path)
+        latent_prior = prior_mean + torch.randn_like(prior_mean) * prior_log_std.exp() * noise_scale
+        latent = self.flow(latent_prior, frame_mask, speaker, reverse=True)
+        waveform = self.decoder(latent * frame_mask, speaker)
+        return InferenceOutput(
+            waveform=waveform,
+            durations=durations,
+            alignment=path,
+            frame_mask=frame_mask,
+            latent=latent,
+            latent_prior=latent_prior,
+            prior_mean=prior_mean,
+            prior_log_std=prior_log_std,
+        )
+
+    @torch.no_grad()
+    def reconstruct(self, spectrogram: Tensor, lengths: Tensor, speaker_ids: Tensor | None = None) -> Tensor:
+        """Resynthesise recordings: posterior mean of (B, C, T) through the decoder → waveform (B, 1, S)."""
+        speaker = self.speaker_vector(speaker_ids, spectrogram)
+        posterior = self.posterior_encoder(spectrogram, lengths, speaker, sample=False)
+        return self.decoder(posterior.mean * posterior.frame_mask, speaker)
+
+    def speaker_vector(self, speaker_ids: Tensor | None, spectrogram: Tensor | None = None) -> Tensor | None:
+        """Speaker embedding (B, G, 1), or None for a model without; ValueError when its source is missing."""
+        if self.config.n_speakers > 0:
+            if speaker_ids is None:
+                raise ValueError(f"speaker_ids are needed: the model has {self.config.n_speakers} speakers")
+            return self.speaker_embedding(speaker_ids).unsqueeze(2)
+        if self.config.use_reference_encoder:
+            if spectrogram is None:
+                raise ValueError("a reference spectrogram is needed: the model reads the speaker from it")
+            return self.reference_encoder(spectrogram.transpose(1, 2)).unsqueeze(2)
+        return None
+
+    @torch.no_grad()
+    def _align(
+        self, latent_prior: Tensor, text: TextEncoding, batch: SynthesizerInputs, noise: float
+    ) -> Tensor:
+        scores = alignment_scores(latent_prior, text.prior_mean, text.prior_log_std)
+        if self.config.noise_scaled and noise > 0:
+            scores = scores + torch.randn_like(scores) * (scores.std() * noise)
+        return search_durations(scores, batch.spectrogram_lengths, batch.phone_lengths)
+
+    def _duration_terms(
+        self, text: TextEncoding, durations: Tensor, speaker: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """Predicted and target log durations (B, 1, P), squared error and negative log-likelihood (B,)."""
+        mask = text.phone_mask
+        observed = durations.unsqueeze(1).to(text.hidden.dtype)
+        n_phones = mask.sum()
+        nll = None
+        if self.config.use_sdp:
+            nll = self.stochastic_duration_predictor(text.hidden, mask, observed, speaker) / n_phones
+        target = (observed + 1e-6).log() * mask
+        predicted = self.duration_predictor(text.hidden, mask, speaker)
+        error = (predicted - target).square().sum((1, 2)) / n_phones
+        return predicted, target, error, nll
+
+    def _predict_log_durations(
+        self, text: TextEncoding, speaker: Tensor | None, noise_scale: float, sdp_ratio: float
+    ) -> Tensor:
+        if not self.config.use_sdp or sdp_ratio == 0:
+            return self.duration_predictor(text.hidden, text.phone_mask, speaker)
+        sampled = self.stochastic_duration_predictor.sample(
+            text.hidden, text.phone_mask, speaker, noise_scale=noise_scale
+        )
+        if sdp_ratio == 1:
+            return sampled
+        regressed = self.duration_predictor(text.hidden, text.phone_mask, speaker)
+        return sampled * sdp_ratio + regressed * (1 - sdp_ratio)
+
+
+def alignment_scores(latent_prior: Tensor, prior_mean: Tensor, prior_log_std: Tensor) -> Tensor:
+    """Log-likelihood (B, T, P) of each latent frame (B, Z, T) under each phone's Gaussian (B, Z, P)."""
+    precision = torch.exp(-2 * prior_log_std)
+    weighted_mean = prior_mean * precision
+    constant = -(HALF_LOG_TWO_PI + prior_log_std + 0.5 * prior_mean * weighted_mean).sum(1, keepdim=True)
+    frames = latent_prior.transpose(1, 2)  # (B, Z, T) → (B, T, Z)
+    return frames @ weighted_mean - 0.5 * frames.square() @ precision + constant
+
+
+def _expand(per_phone: Tensor, path: Tensor) -> Tensor:
+    """Repeat phone values (B, Z, P) along the frames of an alignment (B, T, P) → (B, Z, T)."""
+    return per_phone @ path.transpose(1, 2)

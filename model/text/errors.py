@@ -1,0 +1,29 @@
+"""The one error that turning text into phones can raise, and every reason for it."""
+
+from enum import StrEnum
+
+
+class ReasonCode(StrEnum):
+    """Why a text can't be spoken; the values are what manifests record."""
+
+    EMPTY = "no_speech"
+    TOO_LONG = "too_long"
+    UNREADABLE_CHARACTER = "unreadable_character"
+    UNKNOWN_LANGUAGE = "unknown_language"
+    UNKNOWN_SYMBOL = "unknown_symbol"
+    INVALID_LEXICON = "invalid_lexicon"
+    MISSING_RESOURCE = "missing_resource"
+    MISALIGNED = "misaligned"
+
+
+class TextError(ValueError):
+    """A text that can't become phones. `reason_code` is for tables, `detail` for people."""
+
+    def __init__(self, reason_code: str, detail: str) -> None:
+        self.reason_code = str(ReasonCode(reason_code))
+        self.detail = detail
+        super().__init__(f"{self.reason_code}: {detail}")
+
+    def __reduce__(self) -> tuple[type["TextError"], tuple[str, str]]:
+        # Worker processes send errors back by pickle, which would otherwise pass one argument only.
+        return type(self), (self.reason_code, self.detail)

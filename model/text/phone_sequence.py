@@ -1,0 +1,29 @@
+"""The result of every language's front end."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PhoneSequence:
+    """One utterance's phones, grouped by word; no pads.
+
+    words: one per entry of word2ph, each pause mark a word of its own. word_spans: the characters [start,
+    end) of each word in the normalised text, in order. phones, tones: language-local, equally long. word2ph:
+    phones per word, ≥ 1.
+    """
+
+    words: tuple[str, ...]
+    word_spans: tuple[tuple[int, int], ...]
+    phones: tuple[str, ...]
+    tones: tuple[int, ...]
+    word2ph: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.words) == len(self.word_spans) == len(self.word2ph):
+            raise ValueError(
+                f"words {len(self.words)}, spans {len(self.word_spans)}, counts {len(self.word2ph)} differ"
+            )
+        if not len(self.phones) == len(self.tones) == sum(self.word2ph):
+            raise ValueError(
+                f"phones {len(self.phones)}, tones {len(self.tones)}, by words {sum(self.word2ph)} differ"
+            )

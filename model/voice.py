@@ -1,0 +1,140 @@
+"""A trained voice for people: text in, waveform out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from model.bert import BertEncoder, EncoderSource, TokenizerWithOffsets, load_tokenizer
+from model.checkpoint import CheckpointError, load_checkpoint
+from model.config import ModelConfig
+from model.spectrogram import SpectrogramSettings, linear_spectrogram, log_mel, mel_filterbank
+from model.synthesizer import InferenceOutput, Synthesizer
+from model.text.alignment import phones_to_tokens, with_blanks
+from model.text.front_end import PhoneSequence, get_front_end
+from model.text.symbols import PAD, SymbolTable, encode
+
+
+@dataclass(frozen=True)
+class SpeakingStyle:
+    """How an utterance is spoken: spread of the prior and of the durations, share of the stochastic duration
+    predictor, and length (above 1 is slower). `seed` fixes the random draws."""
+
+    noise_scale: float = 0.6
+    duration_noise_scale: float = 0.8
+    sdp_ratio: float = 0.2
+    length_scale: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Speech:
+    """A spoken text: samples (S,) float32; phones with pads (and blanks); durations in frames per phone; costs."""
+
+    samples: npt.NDArray[np.float32]
+    sample_rate_hz: int
+    normalised: str
+    phones: tuple[str, ...]
+    durations_frames: npt.NDArray[np.int64]
+    cpu_seconds: float
+    wall_seconds: float
+
+
+class Voice:
+    """A synthesizer with the symbols, speakers, spectrogram settings and text encoders it was trained with."""
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        checkpoint = load_checkpoint(folder, ["synthesizer"])
+        metadata = checkpoint.metadata
+        self.device = torch.device(device)
+        self.metadata: dict[str, Any] = metadata
+        self.config = ModelConfig.from_dict(metadata["model"])
+        self.spectrogram = SpectrogramSettings(**metadata["spectrogram"])
+        self.symbols = SymbolTable.from_dict(metadata["symbols"])
+        self.add_blank: bool = metadata["add_blank"]
+        self.speakers: tuple[str, ...] = tuple(metadata["speakers"])
+        self.network = Synthesizer(self.config)
+        try:
+            self.network.load_state_dict(checkpoint.tensors["synthesizer"])
+        except RuntimeError as error:
+            raise CheckpointError(f"{folder}: the weights do not fit the configuration saved beside them ({str(error).splitlines()[0]})") from None
+        self.network.decoder.remove_weight_norm()
+        self.network.eval().to(self.device)
+        self._encoders: dict[str, tuple[TokenizerWithOffsets, BertEncoder] | None] = {}
+
+    def say(self, text: str, *, language: str, speaker: str | None = None, style: SpeakingStyle | None = None) -> Speech:
+        """Speak a text. Raises TextError for unreadable text, ValueError for an unknown speaker (listing the known)."""
+        style = style or SpeakingStyle()
+        speaker_ids = self._speaker_ids(speaker)
+        wall, cpu = time.perf_counter(), time.process_time()
+        front_end = get_front_end(language)
+        normalised = front_end.normalise(text)
+        sequence = front_end.to_phones(normalised)
+        encoded = encode(sequence, language, self.symbols, self.add_blank)
+        output = self._infer([encoded.phone_ids, encoded.tone_ids, encoded.language_ids],
+                             self._bert(normalised, sequence, language), speaker_ids, style)  # fmt: skip
+        samples = output.waveform[0, 0].cpu().numpy()
+        return Speech(
+            samples=samples, sample_rate_hz=self.spectrogram.sample_rate_hz, normalised=normalised,
+            phones=self._phones_with_pads(sequence.phones), durations_frames=output.durations[0].cpu().numpy(),
+            cpu_seconds=time.process_time() - cpu, wall_seconds=time.perf_counter() - wall,
+        )  # fmt: skip
+
+    def resynthesise(self, pcm: npt.NDArray[np.int16], speaker: str | None = None) -> npt.NDArray[np.float32]:
+        """Return a recording (S,) int16 at the voice's rate after its own posterior encoder and decoder."""
+        linear = linear_spectrogram(pcm, self.spectrogram)
+        if self.metadata["posterior_input"] == "mel":
+            linear = log_mel(linear, mel_filterbank(self.spectrogram))
+        frames = torch.from_numpy(np.ascontiguousarray(linear.T)).unsqueeze(0).to(self.device)  # (T, C) → (1, C, T)
+        waveform = self.network.reconstruct(frames, torch.tensor([frames.shape[2]], device=self.device), self._speaker_ids(speaker))
+        return waveform[0, 0].cpu().numpy()
+
+    def _infer(
+        self, ids: Sequence[Sequence[int]], bert: dict[str, Tensor], speaker_ids: Tensor | None, style: SpeakingStyle
+    ) -> InferenceOutput:
+        phone_ids, tone_ids, language_ids = (torch.tensor([list(values)], device=self.device) for values in ids)
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
+            torch.manual_seed(style.seed)
+            return self.network.infer(
+                phone_ids, torch.tensor([phone_ids.shape[1]], device=self.device), tone_ids, language_ids, bert, speaker_ids,
+                noise_scale=style.noise_scale, duration_noise_scale=style.duration_noise_scale,
+                sdp_ratio=style.sdp_ratio, length_scale=style.length_scale,
+            )  # fmt: skip
+
+    def _speaker_ids(self, speaker: str | None) -> Tensor | None:
+        name = self.speakers[0] if speaker is None else speaker
+        if name not in self.speakers:
+            raise ValueError(f"unknown speaker {name!r}; this voice has {', '.join(self.speakers)}")
+        return torch.tensor([self.speakers.index(name)], device=self.device) if self.config.n_speakers else None
+
+    def _phones_with_pads(self, phones: Sequence[str]) -> tuple[str, ...]:
+        padded = (PAD, *phones, PAD)
+        return tuple(item for phone in padded for item in (PAD, phone)) + (PAD,) if self.add_blank else padded
+
+    def _bert(self, normalised: str, sequence: PhoneSequence, language: str) -> dict[str, Tensor]:
+        """Return the language's features (1, C, P) per phone, as training saw them; nothing for a language without."""
+        encoder = self._encoder(language)
+        if encoder is None:
+            return {}
+        tokenizer, network = encoder
+        tokens = tokenizer([normalised])[0]
+        index = phones_to_tokens(sequence.word_spans, sequence.word2ph, tokens.offsets)
+        features = network.encode([tokens.ids])[0].astype(np.float32)
+        expanded = features[np.array(with_blanks(index) if self.add_blank else index)]
+        return {language: torch.from_numpy(expanded.T.copy()).unsqueeze(0).to(self.device)}
+
+    def _encoder(self, language: str) -> tuple[TokenizerWithOffsets, BertEncoder] | None:
+        if language not in self._encoders:
+            facts = self.metadata["encoders"].get(language, {"kind": "none"})
+            source = EncoderSource(facts["kind"], facts.get("name", ""), facts.get("revision"), facts.get("layer", -3))
+            used = source.kind != "none" and language in self.config.bert_channels
+            self._encoders[language] = (load_tokenizer(source), BertEncoder(source, str(self.device))) if used else None
+        return self._encoders[language]

@@ -1,0 +1,20 @@
+"""The environment of the programs that the pipeline starts: the project's own Python, and nobody told what we do."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+QUIET = {"DVC_NO_ANALYTICS": "true", "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+def child_environment() -> dict[str, str]:
+    """Return this process's environment with the running Python's programs first and analytics off."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    return {**os.environ, **QUIET, "PATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def dvc_command(*arguments: str) -> list[str]:
+    """Return the command line of DVC in this environment."""
+    return [sys.executable, "-m", "dvc", *arguments]

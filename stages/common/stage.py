@@ -1,0 +1,61 @@
+"""The frame of every stage's command: flags that are paths, its own params section, logging, one-line errors."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stages.common.errors import PipelineError
+from stages.common.params import load_section
+
+logger = logging.getLogger("stages")
+
+
+def configure_logging() -> None:
+    """Send log lines with their time to the standard error stream (VOICE_LOG_LEVEL, default INFO)."""
+    logging.basicConfig(level=os.environ.get("VOICE_LOG_LEVEL", "INFO").upper(), stream=sys.stderr,
+                        format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")  # fmt: skip
+    for chatty in ("numba", "matplotlib", "faster_whisper", "httpx"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def run_stage(main: Callable[..., None], params_type: type[Any], section: str) -> None:
+    """Parse the command line of a stage and run `main(paths…, params=…)`.
+
+    Every parameter of `main` but `params` is a path and becomes a flag of the same name; `main`'s docstring is the
+    help text. A PipelineError ends in one line on the error stream and exit status 1.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m stages.{section}", description=inspect.getdoc(main),
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    names = [name for name in inspect.signature(main).parameters if name != "params"]
+    for name in names:
+        parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True, metavar="PATH")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="PATH",
+                        help=f"file whose section {section!r} holds the tunables (default: params.yaml)")  # fmt: skip
+    arguments = vars(parser.parse_args())
+    configure_logging()
+    run_command(lambda: main(**{name: arguments[name] for name in names},
+                             params=load_section(arguments["params"], section, params_type)), section)  # fmt: skip
+
+
+def run_command(command: Callable[[], None], name: str) -> None:
+    """Run `command`; log its time, turn a PipelineError into one line and exit status 1."""
+    started, started_cpu = time.monotonic(), _cpu_seconds()
+    try:
+        command()
+    except PipelineError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"error: {name}: interrupted; what was finished is kept, run it again to go on")
+    logger.info("%s finished: %.1f s, %.1f CPU s", name, time.monotonic() - started, _cpu_seconds() - started_cpu)
+
+
+def _cpu_seconds() -> float:
+    return sum(os.times()[:4])

@@ -1,0 +1,102 @@
+"""Transcript files as users have them, read into one shape."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stages.common.errors import StageError
+
+AUDIO_COLUMNS = ("audio", "path", "file", "wav")
+OPTIONAL_COLUMNS = ("speaker", "language")
+FORMATS = ("auto", "table", "bert_vits2", "ljspeech")
+
+
+@dataclass(frozen=True)
+class TranscriptLine:
+    """One utterance as its transcript file tells it; speaker and language are empty where it does not say."""
+
+    audio: str
+    text: str
+    speaker: str = ""
+    language: str = ""
+
+
+def read_transcripts(path: Path, kind: str) -> list[TranscriptLine]:
+    """Read a transcript file.
+
+    `table`: CSV, TSV or Parquet with a header: audio, text and optionally speaker, language.
+    `bert_vits2`: lines ``wav|speaker|language|text``. `ljspeech`: lines ``id|text`` or ``id|text|normalised text``.
+    `auto`: by suffix and by the first line. Raises StageError naming the file, the line and the remedy.
+    """
+    if not path.is_file():
+        raise StageError(None, path, "no such transcript file; set corpus.transcripts in params.yaml")
+    if path.suffix == ".parquet":
+        return _from_parquet(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise StageError(None, path, f"not UTF-8 at byte {error.start}; convert it, e.g. `iconv -f latin1 -t utf-8`") from None
+    if not text.strip():
+        raise StageError(None, path, "the transcript file is empty")
+    kind = _guess(path, text) if kind == "auto" else kind
+    if kind == "table":
+        return _from_table(path, text)
+    return _from_piped(path, text, kind)
+
+
+def _guess(path: Path, text: str) -> str:
+    first = text.lstrip().splitlines()[0]
+    if "|" not in first:
+        return "table"
+    return "bert_vits2" if first.count("|") >= 3 and path.suffix != ".csv" else "ljspeech"
+
+
+def _from_parquet(path: Path) -> list[TranscriptLine]:
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise StageError(None, path, f"not a readable Parquet file: {str(error).splitlines()[0]}") from None
+    return _from_records(path, table.column_names, table.to_pylist())
+
+
+def _from_table(path: Path, text: str) -> list[TranscriptLine]:
+    delimiter = "\t" if path.suffix == ".tsv" or "\t" in text.splitlines()[0] else ","
+    reader = csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter)
+    return _from_records(path, list(reader.fieldnames or []), reader)
+
+
+def _from_records(path: Path, columns: list[str], records: Iterable[dict[str, object]]) -> list[TranscriptLine]:
+    audio_columns = [name for name in AUDIO_COLUMNS if name in columns]
+    if not audio_columns or "text" not in columns:
+        missing = " and ".join(name for name, found in (("audio", audio_columns), ("text", "text" in columns)) if not found)
+        raise StageError(None, path, f"column {missing} is missing; columns found: {', '.join(columns) or 'none'}; "
+                         f"expected audio, text and optionally {', '.join(OPTIONAL_COLUMNS)}")  # fmt: skip
+    audio_column = audio_columns[0]
+    return [
+        TranscriptLine(
+            *(str(record.get(name) or "").strip() for name in (audio_column, "text", "speaker", "language"))
+        )
+        for record in records
+    ]
+
+
+def _from_piped(path: Path, text: str, kind: str) -> list[TranscriptLine]:
+    lines = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip():
+            continue
+        parts = [part.strip() for part in line.split("|")]
+        if kind == "bert_vits2" and len(parts) >= 4:
+            lines.append(TranscriptLine(parts[0], "|".join(parts[3:]), parts[1], parts[2]))
+        elif kind == "ljspeech" and len(parts) in (2, 3):
+            lines.append(TranscriptLine(parts[0], parts[-1] or parts[1]))
+        else:
+            expected = "wav|speaker|language|text" if kind == "bert_vits2" else "id|text or id|text|normalised text"
+            raise StageError(None, f"{path}:{number}", f"expected {expected}, found {len(parts)} fields: {line[:80]!r}")
+    return lines

@@ -1,0 +1,142 @@
+"""Intelligibility: what a speech recogniser understands, as word and character error rates.
+
+The recogniser is Whisper base (Radford et al. 2022) in int8 by faster-whisper and CTranslate2. Each clip is decoded
+alone, without VAD, previous text, timestamps or temperature fallback, so that a transcript depends on its clip only.
+Whisper is made for windows of 30 s and spends nearly all of its time on the padding of a short clip: here the window is
+10, 20 or 30 s, the shortest that leaves a second of silence.
+"""
+
+from __future__ import annotations
+
+import logging
+import unicodedata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import jiwer
+import numpy as np
+import numpy.typing as npt
+import soxr
+
+logger = logging.getLogger(__name__)
+
+SAMPLE_RATE_HZ = 16000
+WINDOWS_SECONDS = (10, 20, 30)
+TRAILING_SILENCE_SECONDS = 1
+FRAMES_PER_SECOND = 100
+MAX_TOKENS = 224
+WHISPER_LANGUAGES = {"EN": "en", "ZH": "zh", "JP": "ja"}
+
+WordSplitter = Callable[[str], list[str]]
+
+
+@dataclass(frozen=True)
+class WordDifference:
+    """One stretch of an aligned transcript: `kind` is equal, substitute, delete (not heard) or insert (not said)."""
+
+    kind: str
+    said: tuple[str, ...]
+    heard: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ErrorCount:
+    """Edits between what was said and what was heard; the sums over utterances give the corpus's rates."""
+
+    word_edits: int
+    words: int
+    character_edits: int
+    characters: int
+
+    @property
+    def word_error_rate(self) -> float:
+        """Edits per word said; NaN without words."""
+        return self.word_edits / self.words if self.words else float("nan")
+
+    @property
+    def character_error_rate(self) -> float:
+        """Edits per character said, spaces between words included; NaN without characters."""
+        return self.character_edits / self.characters if self.characters else float("nan")
+
+
+class SpeechRecogniser:
+    """Whisper over waveforms; the same waveform gives the same transcript.
+
+    Each clip is computed by one thread; up to `workers` callers can be in it at once.
+    """
+
+    def __init__(self, model_folder: Path, *, workers: int = 1, beam_size: int = 5) -> None:
+        from faster_whisper import WhisperModel
+
+        self._model = WhisperModel(str(model_folder), device="cpu", compute_type="int8", cpu_threads=1, num_workers=workers)
+        self._beam_size = beam_size
+
+    def __call__(self, waveform: npt.NDArray[np.floating], sample_rate_hz: int, language: str) -> str:
+        """Return the transcript of a waveform (S,) in a language of WHISPER_LANGUAGES; "" for an empty one.
+
+        Samples that are not finite count as 0. What is longer than 29 s is heard in pieces.
+        """
+        samples = np.nan_to_num(np.asarray(waveform, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        if not samples.any():
+            return ""  # Whisper would make words up
+        samples = soxr.resample(samples, sample_rate_hz, SAMPLE_RATE_HZ, quality="HQ")
+        piece = (WINDOWS_SECONDS[-1] - TRAILING_SILENCE_SECONDS) * SAMPLE_RATE_HZ
+        texts = [self._transcribe(samples[start : start + piece], language) for start in range(0, len(samples), piece)]
+        return " ".join(text for text in texts if text)
+
+    def _transcribe(self, samples: npt.NDArray[np.float32], language: str) -> str:
+        from faster_whisper.tokenizer import Tokenizer
+        from faster_whisper.transcribe import get_suppressed_tokens
+
+        window_samples = window_seconds(len(samples) / SAMPLE_RATE_HZ) * SAMPLE_RATE_HZ
+        padded = np.pad(samples, (0, window_samples - len(samples)))
+        features = self._model.feature_extractor(padded, padding=0)
+        tokenizer = Tokenizer(self._model.hf_tokenizer, True, task="transcribe", language=WHISPER_LANGUAGES[language])
+        prompt = self._model.get_prompt(tokenizer, [], without_timestamps=True)
+        result = self._model.model.generate(
+            self._model.encode(features), [prompt], beam_size=self._beam_size, sampling_temperature=0.0,
+            suppress_blank=True, suppress_tokens=get_suppressed_tokens(tokenizer, [-1]), max_length=MAX_TOKENS,
+        )  # fmt: skip
+        return tokenizer.decode(result[0].sequences_ids[0]).strip()
+
+
+def window_seconds(seconds: float) -> int:
+    """Return Whisper's window for a clip: the shortest that leaves a second of silence, at most 30 s."""
+    fitting = [window for window in WINDOWS_SECONDS if seconds + TRAILING_SILENCE_SECONDS <= window]
+    return fitting[0] if fitting else WINDOWS_SECONDS[-1]
+
+
+def count_errors(said: Sequence[str], heard: Sequence[str]) -> ErrorCount:
+    """Count the edits from the words that were said to the words that were heard."""
+    if not said:
+        return ErrorCount(len(heard), 0, len(" ".join(heard)), 0)
+    words = jiwer.process_words(" ".join(said), " ".join(heard))
+    characters = jiwer.process_characters(" ".join(said), " ".join(heard))
+    return ErrorCount(words.substitutions + words.deletions + words.insertions, len(said),
+                      characters.substitutions + characters.deletions + characters.insertions, len(" ".join(said)))  # fmt: skip
+
+
+def align_words(said: Sequence[str], heard: Sequence[str]) -> list[WordDifference]:
+    """Return the words of both sides as stretches that agree or differ, in order."""
+    if not said:
+        return [WordDifference("insert", (), tuple(heard))] if heard else []
+    chunks = jiwer.process_words(" ".join(said), " ".join(heard)).alignments[0]
+    return [WordDifference(chunk.type, tuple(said[chunk.ref_start_idx : chunk.ref_end_idx]),
+                           tuple(heard[chunk.hyp_start_idx : chunk.hyp_end_idx])) for chunk in chunks]  # fmt: skip
+
+
+def words_of(text: str, language: str) -> list[str]:
+    """Return the words of a text for comparison: letters and digits only, without case.
+
+    English goes through its front end, so that "100" equals "one hundred". Chinese and Japanese have no spaces: each
+    character is a word, and their word error rate is a character error rate.
+    """
+    if language == "EN":
+        from model.text.english import spoken_words
+
+        return [word for word in spoken_words(text) if word]
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    if language in ("ZH", "JP"):
+        return [character for character in folded if character.isalnum()]
+    return "".join(character if character.isalnum() or character == "'" else " " for character in folded).split()

@@ -1,0 +1,132 @@
+"""Spectrogram stage: linear magnitude spectrograms of the resampled audio, cached as fp16 shards.
+
+With `source: on_the_fly` nothing is cached: the manifest still says how many frames each utterance has and with
+which settings, and training computes the same numbers from the PCM.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import scipy
+
+from model.spectrogram import SpectrogramSettings, linear_spectrogram
+from stages.common import manifests
+from stages.common.code_graph import code_version
+from stages.common.errors import ParamsError, RowRejected
+from stages.common.files import content_key, output_folder
+from stages.common.rows import Row, RowOutcome, RowResult, compute_each, run_rows
+from stages.common.shards import ShardReader
+from stages.common.stage import run_stage
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SpectrogramParams:
+    """Short-time Fourier transform and mel filter bank; the rate is that of the resampled audio."""
+
+    source: Literal["cache", "on_the_fly"]
+    n_fft: int
+    hop_samples: int
+    win_samples: int
+    n_mels: int
+    mel_fmin_hz: float
+    mel_fmax_hz: float | None
+    max_reject_share: float
+
+    def settings(self, sample_rate_hz: int) -> SpectrogramSettings:
+        """Return the model's settings at a sample rate; raises ParamsError when they cannot work."""
+        settings = SpectrogramSettings(sample_rate_hz, self.n_fft, self.hop_samples, self.win_samples, self.n_mels,
+                                       self.mel_fmin_hz, self.mel_fmax_hz)  # fmt: skip
+        try:
+            settings.validate()
+        except ValueError as error:
+            raise ParamsError(f"params.yaml: spectrogram: {error}") from None
+        return settings
+
+
+@dataclass(frozen=True)
+class PcmPlace:
+    """Where an utterance's PCM lies in the resample stage's shards."""
+
+    folder: str
+    shard: int
+    offset_bytes: int
+    n_samples: int
+
+
+def check_length(n_samples: int, settings: SpectrogramSettings) -> None:
+    """Raise RowRejected for a clip too short to transform."""
+    if n_samples < settings.min_samples:
+        raise RowRejected("too_short", f"{n_samples} samples; n_fft {settings.n_fft} needs {settings.min_samples}")
+
+
+def process(place: PcmPlace, settings: SpectrogramSettings) -> RowResult:
+    """Return (facts, fp16 bytes of the (frames, n_fft/2 + 1) magnitudes) of one utterance."""
+    check_length(place.n_samples, settings)
+    with ShardReader(Path(place.folder)) as reader:
+        pcm = reader.read_array(place.shard, place.offset_bytes, (place.n_samples,), "int16")
+    magnitudes = linear_spectrogram(pcm, settings).astype(np.float16)
+    return {"n_frames": len(magnitudes)}, magnitudes.tobytes()
+
+
+def describe(place: PcmPlace, settings: SpectrogramSettings) -> RowResult:
+    """Return the facts of one utterance without computing its spectrogram."""
+    check_length(place.n_samples, settings)
+    return {"n_frames": settings.frame_count(place.n_samples)}, b""
+
+
+def compute(settings: SpectrogramSettings, rows: list[Row]) -> list[RowResult]:
+    """Transform a chunk of rows."""
+    return compute_each(partial(process, settings=settings), rows)
+
+
+def describe_all(settings: SpectrogramSettings, rows: list[Row]) -> RowOutcome:
+    """Return what `run_rows` would, with places of zero, for training that computes spectrograms itself."""
+    outcome = RowOutcome()
+    for row, (facts, _) in zip(rows, compute_each(partial(describe, settings=settings), rows), strict=True):
+        if "rejected" in facts:
+            outcome.rejected.append(manifests.reject(row.utterance_id, "spectrogram", *facts["rejected"]))
+        else:
+            outcome.facts[row.utterance_id] = facts
+            outcome.placed[row.utterance_id] = (0, 0)
+    return outcome
+
+
+def main(resample: Path, out: Path, params: SpectrogramParams) -> None:
+    """Compute the linear spectrogram of every utterance.
+
+    Reads the resample stage's folder; writes spectrogram.parquet, rejects.parquet and, for `source: cache`, shards
+    of fp16 magnitudes, frame after frame.
+    """
+    table = manifests.read_manifest(resample / "resample.parquet", manifests.RESAMPLE)
+    settings = params.settings(manifests.metadata_of(table)["sample_rate_hz"])
+    transform = [settings.n_fft, settings.hop_samples, settings.win_samples, scipy.__version__, np.__version__,
+                 code_version("stages.spectrogram")]  # fmt: skip
+    rows = [
+        Row(row["utterance_id"], content_key("spectrogram", row["pcm_sha256"], transform),
+            PcmPlace(str(resample), row["shard"], row["offset_bytes"], row["n_samples"]))
+        for row in table.to_pylist()
+    ]  # fmt: skip
+    facts: dict[str, Any] = {"settings": dataclasses.asdict(settings), "source": params.source}
+    with output_folder(out) as temporary:
+        if params.source == "cache":
+            outcome = run_rows("spectrogram", rows, partial(compute, settings), temporary)
+        else:
+            outcome = describe_all(settings, rows)
+        kept = [{"utterance_id": utterance_id, "shard": place[0], "offset_bytes": place[1], **outcome.facts[utterance_id]}
+                for utterance_id, place in outcome.placed.items() if utterance_id in outcome.facts]  # fmt: skip
+        kept_table = manifests.table_from_rows(kept, manifests.SPECTROGRAM, facts)
+        manifests.write_outcome(temporary, "spectrogram", kept_table, manifests.SPECTROGRAM, outcome.rejected,
+                                n_input=table.num_rows, max_reject_share=params.max_reject_share)  # fmt: skip
+
+
+if __name__ == "__main__":
+    run_stage(main, SpectrogramParams, "spectrogram")

@@ -1,0 +1,113 @@
+"""Train stage: from the split corpus to a voice. One process, several local ranks, or ranks started by torchrun."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+
+from stages.common.code_graph import code_version
+from stages.common.errors import PipelineError
+from stages.common.files import content_key, output_folder
+from stages.common.stage import configure_logging, run_stage
+from stages.common.training_data import DataFolders
+from stages.training.loop import TrainingRun
+from stages.training.settings import TrainParams, TrainPaths
+from stages.training.state import work_root
+
+logger = logging.getLogger(__name__)
+
+
+def training_device(local_rank: int) -> torch.device:
+    """Return VOICE_DEVICE, or this rank's GPU, or the CPU."""
+    wanted = os.environ.get("VOICE_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    if wanted == "cuda":
+        if local_rank >= torch.cuda.device_count():
+            raise PipelineError(f"rank {local_rank} has no GPU of its own ({torch.cuda.device_count()} here); lower train.ranks")
+        torch.cuda.set_device(local_rank)
+        return torch.device("cuda", local_rank)
+    return torch.device(wanted)
+
+
+def fingerprint(params: TrainParams, data: DataFolders, n_ranks: int) -> dict[str, Any]:
+    """Return all that the trained weights depend on; the manifest stands for the shards, which its rows describe."""
+    manifests = {name: hashlib.sha256((folder / f"{name}.parquet").read_bytes()).hexdigest() for name, folder in dataclasses.asdict(data).items()}
+    return {"params": dataclasses.asdict(params), "data": manifests, "code": code_version("stages.train"),
+            "torch": torch.__version__, "cpu": torch.backends.cpu.get_cpu_capability(), "n_ranks": n_ranks}  # fmt: skip
+
+
+def _train_rank(local_rank: int, params: TrainParams, paths: TrainPaths, lineage: dict[str, Any], n_ranks: int, meeting: str | None) -> None:
+    """Run one rank; `meeting` is the file where local ranks find each other, None for one rank or torchrun's own."""
+    torch.set_num_threads(params.threads_per_rank)
+    device = training_device(local_rank)
+    rank = local_rank
+    if n_ranks > 1:
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        if meeting is None:
+            dist.init_process_group(backend)
+            rank = dist.get_rank()
+        else:
+            dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=n_ranks)
+    try:
+        TrainingRun(params, paths, lineage, rank=rank, n_ranks=n_ranks, device=device).run()
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def main(split: Path, resample: Path, spectrogram: Path, bert: Path, voice: Path, report: Path, params: TrainParams) -> None:
+    """Train a voice.
+
+    Reads the split manifest and the shards of resample, spectrogram and bert; writes the voice (safetensors and JSON) and
+    DVCLive metrics and plots. A run that was killed goes on from its last saved state, never from another run's.
+    Under `torchrun --nproc-per-node N -m stages.train …` every process is a rank.
+    """
+    under_torchrun = "RANK" in os.environ
+    n_ranks = int(os.environ["WORLD_SIZE"]) if under_torchrun else params.ranks
+    data = DataFolders(split, resample, spectrogram, bert)
+    lineage = fingerprint(params, data, n_ranks)
+    work = (work_root() / "train" / content_key(lineage)[:24]).absolute()
+    work.mkdir(parents=True, exist_ok=True)
+    logger.info("train: resumable state in %s", work)
+    if under_torchrun:
+        _train_rank(int(os.environ["LOCAL_RANK"]), params, TrainPaths(data, voice, report, work), lineage, n_ranks, None)
+        return
+    with output_folder(voice) as new_voice, output_folder(report) as new_report:
+        paths = TrainPaths(data, new_voice, new_report, work)
+        if n_ranks == 1:
+            _train_rank(0, params, paths, lineage, 1, None)
+        else:
+            _spawn_ranks(params, paths, lineage, n_ranks)
+
+
+def _spawn_ranks(params: TrainParams, paths: TrainPaths, lineage: dict[str, Any], n_ranks: int) -> None:
+    """Run local ranks in processes of their own; the first one's clear error becomes this process's."""
+    with tempfile.TemporaryDirectory(prefix="ranks-") as folder:
+        try:
+            torch.multiprocessing.spawn(_spawned_rank, (params, paths, lineage, n_ranks, folder), nprocs=n_ranks)
+        except (torch.multiprocessing.ProcessExitedException, torch.multiprocessing.ProcessRaisedException):
+            message = Path(folder) / "error"
+            if message.is_file():
+                raise PipelineError(message.read_text(encoding="utf-8")) from None
+            raise
+
+
+def _spawned_rank(rank: int, params: TrainParams, paths: TrainPaths, lineage: dict[str, Any], n_ranks: int, folder: str) -> None:
+    configure_logging()
+    try:
+        _train_rank(rank, params, paths, lineage, n_ranks, str(Path(folder) / "meeting"))
+    except PipelineError as error:
+        (Path(folder) / "error").write_text(str(error), encoding="utf-8")
+        raise
+
+
+if __name__ == "__main__":
+    run_stage(main, TrainParams, "train")

@@ -1,0 +1,186 @@
+"""One rank's training run: durations, steps, validation, resumable state, and the voice at the end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from dvclive import Live
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from model.checkpoint import save_checkpoint
+from model.dataset import Batch, BatchDataset
+from model.sampler import BatchSampler
+from model.text.symbols import SymbolTable
+from model.training import Trainer
+from stages.common.errors import PipelineError
+from stages.common.progress import progress_bar
+from stages.common.training_data import CorpusFacts, ManifestSource, read_split
+# DUR
+from stages.training.settings import TrainParams, TrainPaths
+from stages.training.state import Position, load_state, save_state
+
+logger = logging.getLogger(__name__)
+
+STATE_NAME = "state.pt"
+
+
+@dataclass
+class RunningMeans:
+    """Means of named values since the last reset."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, values: dict[str, float]) -> None:
+        """Count one step's values."""
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def take(self) -> dict[str, float]:
+        """Return the means and start again."""
+        means = {name: self.sums[name] / self.counts[name] for name in sorted(self.sums)}
+        self.sums.clear()
+        self.counts.clear()
+        return means
+
+
+class TrainingRun:
+    """All that one rank does. Rank 0 also logs, saves and writes the voice."""
+
+    def __init__(self, params: TrainParams, paths: TrainPaths, lineage: dict[str, Any], *, rank: int, n_ranks: int, device: torch.device) -> None:
+        self.params = params
+        self.paths = paths
+        self.lineage = lineage
+        self.rank = rank
+        self.device = device
+        self.symbols = SymbolTable()
+        table, self.facts = read_split(paths.data.split)
+        self.train_source = self._source(table, "train")
+        self.validation_source = self._source(table, "validation")
+        self.model_config, discriminator_config = params.networks(self.facts, self.symbols)
+        self._check_lengths()
+        self.trainer = Trainer(self.model_config, discriminator_config, params.optimisation, self.facts.spectrogram, device)
+        self.sampler = BatchSampler(self.train_source.n_frames, params.optimisation.batch_size, params.optimisation.max_batch_frames,
+                                    params.optimisation.seed, rank, n_ranks)  # fmt: skip
+        self.position = Position()
+        self.log: list[dict[str, float]] = []
+
+    def _source(self, table: Any, subset: str) -> ManifestSource:
+        return ManifestSource(self.paths.data, table, self.facts, subset, self.symbols, self.params.add_blank)
+
+    def _check_lengths(self) -> None:
+        for source, subset in ((self.train_source, "train"), (self.validation_source, "validation")):
+            if len(source) == 0:
+                raise PipelineError(f"train: the {subset} set is empty; see the split stage's rejects.parquet")
+        longest = int(self.train_source.n_frames.max())
+        if longest < self.model_config.segment_frames:
+            raise PipelineError(f"train: train.model.segment_frames {self.model_config.segment_frames} is longer than every "
+                                f"utterance (longest: {longest} frames); lower it")  # fmt: skip
+
+    def run(self) -> None:
+        """Train to the last step, from the saved state if there is one, and write voice and report."""
+        durations = self._durations()
+        state = load_state(self.paths.work / STATE_NAME, self.rank)
+        if state:
+            self.trainer.load_state_dict(state["trainer"])
+            self.position = Position(state["epoch"], state["batch"])
+            self.log = state["log"]
+            logger.info("train: goes on from step %d of this very run", self.trainer.step_count)
+        live = self._open_log() if self.rank == 0 else None
+        self._steps(durations, live)
+        if live is not None:
+            live.end()
+            self._write_voice()
+
+    def _durations(self) -> list[npt.NDArray[np.int64]] | None:
+        if self.params.aligner.steps == 0:
+            return None
+        from stages.training.durations import learn_durations
+        return learn_durations(self.train_source, self.params, self.facts, self.paths.work / "durations.npz", self.device, self.rank)
+
+    def _open_log(self) -> Live:
+        live = Live(str(self.paths.report), report=None, dvcyaml=None, save_dvc_exp=False, monitor_system=False)
+        for row in self.log:
+            self._log_row(live, row)
+        return live
+
+    @staticmethod
+    def _log_row(live: Live, row: dict[str, float]) -> None:
+        live.step = int(row["step"])
+        for name, value in row.items():
+            if name != "step":
+                live.log_metric(name, value)
+        live.sync()
+
+    def _batches(self) -> Iterator[Batch]:
+        """Yield batches for ever, keeping `position` at the batch after the one yielded."""
+        while True:
+            plan = self.sampler.epoch(self.position.epoch)
+            remaining = plan[self.position.batch :]
+            dataset = BatchDataset(self.train_source, remaining, self.facts.bert_channels, self.facts.spectrogram.hop_samples)
+            n_workers = 2 if self.device.type == "cuda" else 0
+            for batch in DataLoader(dataset, batch_size=None, num_workers=n_workers, pin_memory=self.device.type == "cuda"):
+                self.position.batch += 1
+                yield batch.to(self.device)
+            self.position = Position(self.position.epoch + 1, 0)
+
+    def _steps(self, durations: list[npt.NDArray[np.int64]] | None, live: Live | None) -> None:
+        trainer, total = self.trainer, self.params.optimisation.steps
+        means = RunningMeans()
+        batches = self._batches()
+        with progress_bar("train", total, "step", initial=trainer.step_count, disable=self.rank != 0) as bar:
+            while trainer.step_count < total:
+                batch = next(batches)
+                means.add(trainer.step(batch, self.position.epoch, _padded_durations(durations, batch)))
+                bar.update(1)
+                step = trainer.step_count
+                last = step == total
+                if step % self.params.log_every == 0 or last:
+                    row = {"step": float(step), **{f"train/{name}": value for name, value in means.take().items()}}
+                    bar.set_postfix_str(f"mel {row['train/mel']:.2f} kl {row['train/kl']:.3f}", refresh=False)
+                    if step % self.params.validate_every == 0 or last:
+                        row.update(self._validate())
+                    self.log.append(row)
+                    if live is not None:
+                        self._log_row(live, row)
+                if step % self.params.checkpoint_every == 0 and not last:
+                    save_state(self.paths.work / STATE_NAME, trainer.state_dict(), self.position, self.log)
+
+    @torch.no_grad()
+    def _validate(self) -> dict[str, float]:
+        """Return losses of the voice's weights on the validation set, one utterance at a time, without random draws."""
+        means = RunningMeans()
+        for index in range(len(self.validation_source)):
+            dataset = BatchDataset(self.validation_source, [[index]], self.facts.bert_channels, self.facts.spectrogram.hop_samples)
+            means.add(self.trainer.evaluate(dataset[0].to(self.device)))
+        return {f"validation/{name}": value for name, value in means.take().items()}
+
+    def _write_voice(self) -> None:
+        params = self.params
+        metadata = {
+            "model": self.model_config.to_dict(), "spectrogram": vars(self.facts.spectrogram), "posterior_input": params.posterior_input,
+            "symbols": self.symbols.to_dict(), "add_blank": params.add_blank, "speakers": list(self.facts.speakers),
+            "encoders": self.facts.encoders, "step": self.trainer.step_count, "source_note": self.facts.source_note,
+            "lineage": self.lineage,
+        }  # fmt: skip
+        save_checkpoint(self.paths.voice, tensors={"synthesizer": self.trainer.voice_state(),
+                                                   "discriminator": self.trainer.discriminator.state_dict()}, metadata=metadata)  # fmt: skip
+
+
+def _padded_durations(durations: list[npt.NDArray[np.int64]] | None, batch: Batch) -> Tensor | None:
+    """Return known durations of a batch, padded to (B, P)."""
+    if durations is None:
+        return None
+    padded = np.zeros(batch.phone_ids.shape, dtype=np.int64)
+    for row, index in enumerate(batch.indices.tolist()):
+        padded[row, : len(durations[index])] = durations[index]
+    return torch.from_numpy(padded).to(batch.phone_ids.device)

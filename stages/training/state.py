@@ -1,0 +1,65 @@
+"""The resumable state of a training run: written atomically, read only by the very same run."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from stages.common.errors import PipelineError
+from stages.common.files import atomic_path
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Position:
+    """Where in the data a run stands: the next batch is number `batch` of epoch `epoch`."""
+
+    epoch: int = 0
+    batch: int = 0
+
+
+def work_root() -> Path:
+    """Return the folder of resumable states: VOICE_WORK_DIR, or .work in the working folder."""
+    return Path(os.environ.get("VOICE_WORK_DIR", ".work"))
+
+
+def save_state(path: Path, trainer_state: dict[str, Any], position: Position, log: list[dict[str, float]]) -> None:
+    """Write the run's state with every rank's random state; all ranks call it, rank 0 writes."""
+    random_states = [torch.get_rng_state()]
+    if dist.is_initialized():
+        gathered: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(gathered, torch.get_rng_state())
+        random_states = gathered
+    if dist.is_initialized() and dist.get_rank() != 0:
+        return
+    try:
+        with atomic_path(path) as temporary:
+            torch.save({"trainer": trainer_state, "epoch": position.epoch, "batch": position.batch, "log": log,
+                        "random_states": random_states, "cuda_random_states": _cuda_states()}, temporary)  # fmt: skip
+    except OSError as error:
+        raise PipelineError(f"{path}: cannot save the training state ({error.strerror or error}); free some space and run again") from None
+
+
+def load_state(path: Path, rank: int) -> dict[str, Any] | None:
+    """Return a saved state and restore this rank's random state, or None when there is none; a damaged one is an error."""
+    if not path.is_file():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch reports damage with half a dozen exception types
+        raise PipelineError(f"{path}: not a readable training state ({type(error).__name__}); delete it to start this run anew") from None
+    torch.set_rng_state(state["random_states"][rank])
+    if torch.cuda.is_available() and state["cuda_random_states"]:
+        torch.cuda.set_rng_state_all(state["cuda_random_states"])
+    return state
+
+
+def _cuda_states() -> list[torch.Tensor]:
+    return list(torch.cuda.get_rng_state_all()) if torch.cuda.is_available() else []

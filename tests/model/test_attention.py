@@ -1,0 +1,118 @@
+"""Attention variants, feed-forward blocks, normalisation."""
+
+import pytest
+import torch
+
+from model.attention import AttentionOptions, ChannelNorm, FeedForward, MultiHeadAttention
+from model.checkpoint import load_reference_state
+
+
+def build_attention(**options) -> MultiHeadAttention:
+    return MultiHeadAttention(32, 32, 2, AttentionOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("attention_plain", {}),
+        ("attention_window", {"window": 4}),
+        ("attention_window_per_head", {"window": 3, "share_heads": False}),
+        ("attention_proximal", {"proximal_bias": True, "proximal_init": True}),
+        ("attention_block", {"window": 4, "block_length": 3}),
+    ],
+)
+def test_golden_attention(golden, name, options):
+    case = golden(name)
+    attention = build_attention(**options).eval()
+    load_reference_state(attention, case.state)
+    hidden, blocked = case.inputs["x"], case.inputs["mask"] == 0
+    case.check("y", attention(hidden, hidden, blocked))
+    case.check("weights", attention.probabilities(hidden, hidden, blocked))
+
+
+@pytest.mark.parametrize("name", ["ffn_same", "ffn_causal_gelu", "ffn_k1"])
+def test_golden_feed_forward(golden, name):
+    case = golden(name)
+    config = case.config
+    block = FeedForward(
+        channels=config["in_channels"],
+        out_channels=config["out_channels"],
+        filter_channels=config["filter_channels"],
+        kernel_size=config["kernel_size"],
+        causal=config.get("causal", False),
+        activation=config.get("activation", "relu"),
+    )
+    load_reference_state(block, case.state, prefix="enc_p.encoder.ffn_layers.0")
+    case.check("y", block(case.inputs["x"], case.inputs["mask"]))
+
+
+def test_golden_channel_norm(golden):
+    case = golden("layer_norm")
+    norm = ChannelNorm(case.config["channels"], case.config["eps"])
+    load_reference_state(norm, case.state)
+    case.check("y", norm(case.inputs["x"]))
+
+
+def test_relative_window_equals_the_plain_formula():
+    attention = build_attention(window=2)
+    hidden = torch.randn(1, 32, 6)
+    probabilities = attention.probabilities(hidden, hidden)
+    query = attention._heads(attention.query, hidden) / 4
+    key = attention._heads(attention.key, hidden)
+    scores = query @ key.transpose(2, 3)
+    for row in range(6):
+        for column in range(max(0, row - 2), min(6, row + 3)):
+            embedding = attention.relative_keys[0, column - row + 2]
+            scores[:, :, row, column] += query[:, :, row] @ embedding
+    torch.testing.assert_close(probabilities, scores.softmax(-1))
+
+
+def test_window_may_exceed_the_sequence():
+    attention = build_attention(window=4)
+    hidden = torch.randn(2, 32, 1)
+    assert attention(hidden, hidden).shape == (2, 32, 1)
+
+
+def test_blocked_keys_do_not_matter():
+    attention = build_attention(window=4)
+    hidden = torch.randn(1, 32, 6)
+    blocked = torch.zeros(1, 1, 6, 6, dtype=torch.bool)
+    blocked[..., 4:] = True
+    changed = hidden.clone()
+    changed[..., 4:] += 1
+    torch.testing.assert_close(
+        attention(hidden, hidden, blocked)[..., :4], attention(changed, changed, blocked)[..., :4]
+    )
+
+
+def test_relative_attention_refuses_cross_attention():
+    with pytest.raises(ValueError, match="as many keys as queries, found 5 and 3"):
+        build_attention(window=2)(torch.randn(1, 32, 3), torch.randn(1, 32, 5))
+
+
+def test_heads_must_divide_channels():
+    with pytest.raises(ValueError, match="3 heads do not divide 32 channels"):
+        MultiHeadAttention(32, 32, 3, AttentionOptions())
+
+
+def test_proximal_init_starts_with_equal_projections():
+    attention = build_attention(proximal_init=True)
+    assert torch.equal(attention.query.weight, attention.key.weight)
+
+
+def test_causal_feed_forward_sees_no_future():
+    block = FeedForward(channels=4, out_channels=4, filter_channels=8, kernel_size=3, causal=True)
+    hidden, mask = torch.randn(1, 4, 6), torch.ones(1, 1, 6)
+    changed = hidden.clone()
+    changed[..., 4:] += 1
+    torch.testing.assert_close(block(hidden, mask)[..., :4], block(changed, mask)[..., :4])
+
+
+def test_even_kernel_keeps_the_length():
+    block = FeedForward(channels=4, out_channels=4, filter_channels=8, kernel_size=4)
+    assert block(torch.randn(1, 4, 6), torch.ones(1, 1, 6)).shape == (1, 4, 6)
+
+
+def test_unknown_activation_is_refused():
+    with pytest.raises(ValueError, match="'swish' is not one of relu, gelu"):
+        FeedForward(channels=4, out_channels=4, filter_channels=8, kernel_size=3, activation="swish")

@@ -1,0 +1,92 @@
+"""Masks, alignments, segments and timing signals."""
+
+import math
+
+import torch
+
+from model import masks
+
+
+def test_golden_commons(golden):
+    case = golden("commons")
+    given = case.inputs
+    hidden = golden("encoder_plain").inputs["x"]
+    case.check("sequence_mask", masks.sequence_mask(given["lengths"]))
+    frame_mask = given["path_mask"][:, 0]
+    case.check("path", (masks.durations_to_path(given["durations"][:, 0], 23) * frame_mask).unsqueeze(1))
+    case.check("slices", masks.slice_segments(given["sig"], given["ids"], case.config["slice_segment_size"]))
+    case.check("timing", masks.timing_signal(11, 32))
+    case.check("added_timing", masks.add_timing_signal(hidden))
+    case.check("cat_timing", masks.append_timing_signal(hidden[:1]))
+    case.check("subsequent_mask", masks.subsequent_mask(11))
+    case.check("shifted", masks.shift_right(given["sig"]))
+    assert masks.intersperse([5, 6, 7], 0) == case.config["intersperse"][0]
+
+
+def test_golden_clip_gradients(golden):
+    case = golden("commons")
+    parameters = [torch.zeros_like(case.inputs[f"grad{index}"]) for index in range(2)]
+    for index, parameter in enumerate(parameters):
+        parameter.grad = case.inputs[f"grad{index}"].clone()
+    norm = masks.clip_gradients_by_value(parameters, case.config["clip_value"])
+    case.check("grad_norm", torch.tensor(norm))
+    for index, parameter in enumerate(parameters):
+        case.check(f"clipped{index}", parameter.grad)
+
+
+def test_golden_fused_gate(golden):
+    case = golden("fused_gate")
+    case.check("y", masks.fused_gate(case.inputs["a"], case.inputs["b"]))
+
+
+def test_gradients_are_only_measured_without_a_limit():
+    parameter = torch.zeros(2)
+    assert masks.clip_gradients_by_value([parameter], None) == 0.0
+    parameter.grad = torch.tensor([3.0, 4.0])
+    assert math.isclose(masks.clip_gradients_by_value([parameter], None), 5.0)
+    assert parameter.grad.tolist() == [3.0, 4.0]
+
+
+def test_path_has_each_phones_duration_in_order():
+    path = masks.durations_to_path(torch.tensor([[2, 0, 3]]), 7)
+    assert path.sum(1).tolist() == [[2, 0, 3]]
+    assert path[0].argmax(1)[:5].tolist() == [0, 0, 2, 2, 2]
+    assert path[0, 5:].sum() == 0
+
+
+def test_segments_stay_inside_the_utterance():
+    lengths = torch.tensor([9, 4, 2])
+    for _ in range(50):
+        starts = masks.random_segment_starts(lengths, 4)
+        assert (starts >= 0).all()
+        assert (starts <= (lengths - 4).clamp_min(0)).all()
+    drawn = {int(masks.random_segment_starts(torch.tensor([6]), 4)) for _ in range(50)}
+    assert drawn == {0, 1, 2}
+
+
+def test_segment_longer_than_the_batch_is_padded_with_zeros():
+    segment = masks.slice_segments(torch.ones(1, 2, 3), torch.tensor([0]), 5)
+    assert segment[0, 0].tolist() == [1, 1, 1, 0, 0]
+
+
+def test_segment_that_runs_over_the_end_is_padded_with_zeros():
+    segments = masks.slice_segments(torch.ones(2, 1, 5), torch.tensor([3, 0]), 3)
+    assert segments[:, 0].tolist() == [[1, 1, 0], [1, 1, 1]]
+
+
+def test_segment_gradient_reaches_only_its_frames():
+    sequence = torch.zeros(2, 1, 5, requires_grad=True)
+    masks.slice_segments(sequence, torch.tensor([1, 3]), 2).sum().backward()
+    assert sequence.grad[:, 0].tolist() == [[0, 1, 1, 0, 0], [0, 0, 0, 1, 1]]
+
+
+def test_timing_signal_is_appended_for_every_batch_item():
+    extended = masks.append_timing_signal(torch.zeros(3, 4, 5))
+    assert extended.shape == (3, 8, 5)
+    assert torch.equal(extended[0], extended[2])
+
+
+def test_timing_signal_of_odd_width_ends_in_zeros():
+    signal = masks.timing_signal(4, 5)
+    assert signal.shape == (1, 5, 4)
+    assert signal[0, 4].abs().sum() == 0

@@ -1,0 +1,77 @@
+"""Batch spectrograms in torch: agreement with the whole-clip ones, the golden numbers, gradients."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model.spectrogram import SpectrogramSettings, linear_spectrogram, mel_filterbank
+from model.spectrogram_torch import log_mel, log_mel_spectrogram, torch_linear_spectrogram
+
+GOLDEN = Path(os.environ.get("GOLDEN_MODEL", Path(__file__).parents[1] / "golden" / "model"))
+SETTINGS = SpectrogramSettings(
+    sample_rate_hz=16000, n_fft=1024, hop_samples=256, win_samples=1024, n_mels=80
+)
+
+
+@pytest.fixture(scope="module")
+def golden_mel():
+    settings = SpectrogramSettings(16000, n_fft=128, hop_samples=32, win_samples=128, n_mels=20)
+    return settings, load_file(GOLDEN / "mel.safetensors")
+
+
+def test_golden_linear_spectrogram_of_a_batch(golden_mel):
+    settings, tensors = golden_mel
+    linear = torch_linear_spectrogram(tensors["in.wav"], settings)
+    torch.testing.assert_close(linear, tensors["out.spec"], rtol=1e-5, atol=1e-6)
+
+
+def test_golden_linear_spectrogram_of_each_clip(golden_mel):
+    settings, tensors = golden_mel
+    for waveform, expected in zip(tensors["in.wav"], tensors["out.spec"], strict=True):
+        linear = linear_spectrogram(waveform.numpy(), settings)
+        np.testing.assert_allclose(linear.T, expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_golden_log_mel(golden_mel):
+    settings, tensors = golden_mel
+    filterbank = torch.from_numpy(mel_filterbank(settings))
+    from_linear = log_mel(tensors["out.spec"], filterbank)
+    torch.testing.assert_close(from_linear, tensors["out.mel_from_spec"], rtol=1e-5, atol=1e-5)
+    from_waveform = log_mel_spectrogram(tensors["in.wav"], settings, filterbank)
+    torch.testing.assert_close(from_waveform, tensors["out.mel"], rtol=1e-5, atol=1e-5)
+
+
+def test_bitwise_equal_to_the_stft_of_torch():
+    waveform = torch.randn(3, 8192, generator=torch.Generator().manual_seed(1)) * 0.1
+    padded = torch.nn.functional.pad(waveform.unsqueeze(1), (384, 384), mode="reflect").squeeze(1)
+    stft = torch.stft(padded, 1024, 256, 1024, torch.hann_window(1024), center=False, return_complex=True)
+    expected = torch.sqrt(torch.view_as_real(stft).pow(2).sum(-1) + 1e-6)
+    assert torch.equal(torch_linear_spectrogram(waveform, SETTINGS), expected)
+
+
+def test_short_window_agrees_with_the_whole_clip_version():
+    settings = SpectrogramSettings(16000, n_fft=512, hop_samples=128, win_samples=400, n_mels=40)
+    waveform = torch.randn(1, 4000, generator=torch.Generator().manual_seed(2)) * 0.1
+    batch = torch_linear_spectrogram(waveform, settings)[0].T.numpy()
+    np.testing.assert_allclose(batch, linear_spectrogram(waveform[0].numpy(), settings), atol=2e-6, rtol=1e-5)
+
+
+def test_gradient_is_finite_at_silence_and_right_elsewhere():
+    settings = SpectrogramSettings(16000, n_fft=32, hop_samples=8, win_samples=32, n_mels=4)
+    filterbank = torch.from_numpy(mel_filterbank(settings))
+    silent = torch.zeros(1, 64, requires_grad=True)
+    log_mel_spectrogram(silent, settings, filterbank).sum().backward()
+    assert torch.isfinite(silent.grad).all()
+    waveform = torch.randn(1, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    assert torch.autograd.gradcheck(
+        lambda signal: log_mel_spectrogram(signal, settings, filterbank.double()), waveform.requires_grad_()
+    )
+
+
+def test_too_short_a_batch_is_refused():
+    with pytest.raises(ValueError, match="at least 385"):
+        torch_linear_spectrogram(torch.zeros(2, 384), SETTINGS)

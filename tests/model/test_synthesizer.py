@@ -1,0 +1,304 @@
+"""The whole generator: golden numbers, variants, gradients."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from model.checkpoint import load_reference_state
+from model.config import ModelConfig
+from model.synthesizer import Synthesizer, SynthesizerInputs, alignment_scores
+
+WAVEFORM_TOLERANCE = 1e-4
+
+
+def golden_synthesizer(case) -> Synthesizer:
+    config = case.config
+    rates = config["upsample_rates"]
+    model = Synthesizer(
+        ModelConfig.from_dict(
+            {
+                "n_symbols": config["n_vocab"],
+                "n_speakers": config["n_speakers"],
+                "speaker_channels": config["gin_channels"],
+                "spectrogram_channels": config["spec_channels"],
+                "inter_channels": config["inter_channels"],
+                "hidden_channels": config["hidden_channels"],
+                "filter_channels": config["filter_channels"],
+                "n_heads": config["n_heads"],
+                "n_layers": config["n_layers"],
+                "kernel_size": config["kernel_size"],
+                "dropout": config["p_dropout"],
+                "flow_layers": config["n_layers_trans_flow"],
+                "sdp_channels": config["hidden_channels"],
+                "resblock": config["resblock"],
+                "resblock_kernel_sizes": config["resblock_kernel_sizes"],
+                "resblock_dilation_sizes": config["resblock_dilation_sizes"],
+                "upsample_rates": rates,
+                "upsample_initial_channels": config["upsample_initial_channel"],
+                "upsample_kernel_sizes": config["upsample_kernel_sizes"],
+                "hop_samples": torch.tensor(rates).prod().item(),
+                "segment_frames": config["segment_size"],
+            }
+        )
+    ).eval()
+    load_reference_state(model, case.state)
+    return model
+
+
+def golden_batch(case) -> SynthesizerInputs:
+    given = case.inputs
+    return SynthesizerInputs(
+        phone_ids=given["x"],
+        phone_lengths=given["x_lengths"],
+        tone_ids=given["tone"],
+        language_ids=given["language"],
+        bert={"ZH": given["bert"], "JP": given["ja_bert"]},
+        spectrogram=given["spec"],
+        spectrogram_lengths=given["spec_lengths"],
+        speaker_ids=given["sid"],
+    )
+
+
+def check_forward(case, output) -> None:
+    case.check("wav", output.waveform_segment, WAVEFORM_TOLERANCE)
+    case.check("ids_slice", output.segment_starts)
+    case.check("attn", output.alignment.unsqueeze(1), tolerance=0.0)
+    expected = {
+        "l_length": output.duration_loss,
+        "z": output.latent,
+        "z_p": output.latent_prior,
+        "m_p": output.prior_mean,
+        "logs_p": output.prior_log_std,
+        "m_q": output.posterior_mean,
+        "logs_q": output.posterior_log_std,
+        "hidden_x": output.text_hidden,
+        "logw": output.log_durations,
+        "logw_target": output.log_durations_target,
+    }
+    for name, actual in expected.items():
+        case.check(name, actual)
+
+
+@torch.no_grad()
+def test_golden_synthesizer_forward(golden):
+    case = golden("synthesizer")
+    model = golden_synthesizer(case)
+    torch.manual_seed(case.config["noise_seed"])
+    check_forward(case, model(golden_batch(case), alignment_noise=0.01))
+
+
+@torch.no_grad()
+def test_golden_synthesizer_infer(golden):
+    case = golden("synthesizer")
+    model, batch, options = golden_synthesizer(case), golden_batch(case), case.config["infer"]
+    output = model.infer(
+        batch.phone_ids,
+        batch.phone_lengths,
+        batch.tone_ids,
+        batch.language_ids,
+        batch.bert,
+        batch.speaker_ids,
+        noise_scale=options["noise_scale"],
+        duration_noise_scale=options["noise_scale_w"],
+        sdp_ratio=options["sdp_ratio"],
+        length_scale=options["length_scale"],
+    )
+    case.check("infer_wav", output.waveform, WAVEFORM_TOLERANCE)
+    case.check("infer_attn", output.alignment.unsqueeze(1), tolerance=0.0)
+    case.check("infer_mask", output.frame_mask)
+    case.check("infer_z", output.latent)
+
+
+@torch.no_grad()
+def test_given_durations_replace_the_search(golden):
+    case = golden("synthesizer")
+    model, batch = golden_synthesizer(case), golden_batch(case)
+    searched = model(batch)
+    given = model(replace(batch, durations=searched.durations))
+    assert torch.equal(given.durations, searched.durations)
+    torch.testing.assert_close(given.prior_mean, searched.prior_mean)
+    other = torch.ones_like(searched.durations)
+    other[:, 0] = batch.spectrogram_lengths - (batch.phone_lengths - 1)
+    assert torch.equal(model(replace(batch, durations=other)).durations, other)
+
+
+def make_batch(config: ModelConfig, **changes) -> SynthesizerInputs:
+    phone_ids = torch.randint(0, config.n_symbols, (2, 7))
+    batch = SynthesizerInputs(
+        phone_ids=phone_ids,
+        phone_lengths=torch.tensor([7, 5]),
+        tone_ids=torch.randint(0, config.n_tones, (2, 7)),
+        language_ids=torch.full((2, 7), 2),
+        bert={language: torch.randn(2, size, 7) for language, size in config.bert_channels.items()},
+        spectrogram=torch.rand(2, config.spectrogram_channels, 20),
+        spectrogram_lengths=torch.tensor([20, 15]),
+        speaker_ids=torch.tensor([0, config.n_speakers - 1]) if config.n_speakers else None,
+    )
+    return replace(batch, **changes)
+
+
+VARIANTS = {
+    "transformer_flow": {},
+    "residual_flow": {"flow": "residual", "flow_layers": 1},
+    "shared_transformer_flow": {"share_flow_parameters": True},
+    "shared_residual_flow": {"flow": "residual", "share_flow_parameters": True},
+    "one_speaker": {"n_speakers": 1},
+    "no_speakers": {"n_speakers": 0, "speaker_channels": 0},
+    "no_speakers_residual": {"n_speakers": 0, "speaker_channels": 0, "flow": "residual"},
+    "speaker_from_recording": {"n_speakers": 0, "use_reference_encoder": True},
+    "unconditioned_text_encoder": {"speaker_layer_index": -1},
+    "no_sdp": {"use_sdp": False},
+    "no_bert": {"bert_channels": {}},
+    "several_berts": {"bert_channels": {"ZH": 5, "JP": 4, "EN": 3}},
+    "mel_posterior": {"spectrogram_channels": 80},
+    "hifigan": {
+        "decoder": "hifigan",
+        "upsample_rates": (4, 2),
+        "upsample_kernel_sizes": (8, 4),
+        "upsample_initial_channels": 16,
+        "resblock_kernel_sizes": (3,),
+        "resblock_dilation_sizes": ((1, 3),),
+        "resblock": "2",
+    },
+    "no_relative_window": {"attention_window": 0},
+}
+
+
+@pytest.mark.parametrize("changes", VARIANTS.values(), ids=VARIANTS.keys())
+def test_every_variant_trains_and_speaks(small_config, changes):
+    config = small_config(**changes)
+    model, batch = Synthesizer(config), make_batch(config)
+    output = model(batch, alignment_noise=0.01)
+    assert output.waveform_segment.shape == (2, 1, config.segment_frames * config.hop_samples)
+    assert output.durations.sum(1).tolist() == [20, 15]
+    distance = (output.latent_prior - output.prior_mean).square() * (-2 * output.prior_log_std).exp()
+    loss = output.waveform_segment.square().mean() + output.duration_loss.sum() + distance.mean()
+    loss.backward()
+    # Networks at their zero-initialised end pass no gradient further back, but must have one themselves.
+    without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert without == []
+    spoken = model.eval().infer(
+        batch.phone_ids,
+        batch.phone_lengths,
+        batch.tone_ids,
+        batch.language_ids,
+        batch.bert,
+        batch.speaker_ids,
+        reference_spectrogram=batch.spectrogram,
+    )
+    assert spoken.waveform.shape == (2, 1, spoken.frame_mask.shape[2] * config.hop_samples)
+    assert spoken.waveform.isfinite().all()
+    assert torch.equal(spoken.durations.sum(1), spoken.frame_mask.sum((1, 2)).long())
+    resynthesised = model.reconstruct(batch.spectrogram, batch.spectrogram_lengths, batch.speaker_ids)
+    assert resynthesised.shape == (2, 1, 20 * config.hop_samples)
+
+
+def test_alignment_scores_are_gaussian_log_likelihoods():
+    latent, mean, log_std = torch.randn(2, 4, 6), torch.randn(2, 4, 3), torch.randn(2, 4, 3)
+    normal = torch.distributions.Normal(mean.unsqueeze(2), log_std.exp().unsqueeze(2))
+    expected = normal.log_prob(latent.unsqueeze(3)).sum(1)
+    torch.testing.assert_close(alignment_scores(latent, mean, log_std), expected, atol=1e-3, rtol=1e-4)
+
+
+def test_alignment_search_passes_no_gradient(small_config):
+    model = Synthesizer(small_config())
+    output = model(make_batch(model.config))
+    assert not output.durations.requires_grad
+
+
+def test_alignment_noise_changes_random_draws_only_when_it_applies(small_config):
+    batch = make_batch(small_config())
+    starts = []
+    for noise_scaled, noise in ((True, 0.0), (False, 0.01)):
+        torch.manual_seed(3)
+        model = Synthesizer(small_config(noise_scaled=noise_scaled))
+        starts.append(model(batch, alignment_noise=noise).latent)
+    assert torch.equal(*starts)
+
+
+def test_decoding_can_be_skipped(small_config):
+    model = Synthesizer(small_config())
+    output = model(make_batch(model.config), decode=False)
+    assert output.waveform_segment is None
+    assert output.segment_starts.shape == (2,)
+
+
+def test_utterance_shorter_than_the_segment_is_padded(small_config):
+    config = small_config(segment_frames=30)
+    model = Synthesizer(config)
+    output = model(make_batch(config))
+    assert output.waveform_segment.shape == (2, 1, 30 * config.hop_samples)
+    assert output.segment_starts.tolist() == [0, 0]
+
+
+def test_missing_speaker_is_named(small_config):
+    model = Synthesizer(small_config())
+    with pytest.raises(ValueError, match="speaker_ids are needed: the model has 3 speakers"):
+        model(make_batch(model.config, speaker_ids=None))
+
+
+@torch.no_grad()
+def test_batch_of_two_speaks_as_each_alone(small_config):
+    config = small_config()
+    model, batch = Synthesizer(config).eval(), make_batch(small_config())
+    quiet = {"noise_scale": 0.0, "duration_noise_scale": 0.0}
+    together = model.infer(
+        batch.phone_ids,
+        batch.phone_lengths,
+        batch.tone_ids,
+        batch.language_ids,
+        batch.bert,
+        batch.speaker_ids,
+        **quiet,
+    )
+    alone = model.infer(
+        batch.phone_ids[1:, :5],
+        batch.phone_lengths[1:],
+        batch.tone_ids[1:, :5],
+        batch.language_ids[1:, :5],
+        {"EN": batch.bert["EN"][1:, :, :5]},
+        batch.speaker_ids[1:],
+        **quiet,
+    )
+    n_frames = alone.frame_mask.shape[2]
+    torch.testing.assert_close(together.latent[1:, :, :n_frames], alone.latent, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("sdp_ratio", [0.0, 0.5, 1.0])
+def test_longer_length_scale_gives_more_frames(small_config, sdp_ratio):
+    model, batch = Synthesizer(small_config()).eval(), make_batch(small_config())
+    frames = []
+    for length_scale in (1.0, 3.0):
+        torch.manual_seed(0)
+        frames.append(
+            model.infer(
+                batch.phone_ids,
+                batch.phone_lengths,
+                batch.tone_ids,
+                batch.language_ids,
+                batch.bert,
+                batch.speaker_ids,
+                sdp_ratio=sdp_ratio,
+                length_scale=length_scale,
+            ).durations.sum()
+        )
+    assert frames[1] > frames[0]
+
+
+@torch.no_grad()
+def test_speech_beyond_max_frames_is_cut_off(small_config):
+    model, batch = Synthesizer(small_config()).eval(), make_batch(small_config())
+    output = model.infer(
+        batch.phone_ids,
+        batch.phone_lengths,
+        batch.tone_ids,
+        batch.language_ids,
+        batch.bert,
+        batch.speaker_ids,
+        length_scale=3.0,
+        max_frames=4,
+    )
+    assert output.waveform.shape[2] == 4 * model.config.hop_samples
+    assert output.alignment.shape[1] == output.frame_mask.shape[2] == 4
