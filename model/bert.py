@@ -125,7 +125,9 @@ class BertEncoder:
 
     def __init__(self, source: EncoderSource, device: str = "cpu") -> None:
         from transformers import AutoModel
+        from transformers.utils import logging as transformers_logging
 
+        transformers_logging.disable_progress_bar()
         self.source = source
         self.device = device
         self._model = AutoModel.from_pretrained(source.locate(), local_files_only=True).float().eval().to(device)

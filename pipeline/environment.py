@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -18,3 +19,8 @@ def child_environment() -> dict[str, str]:
 def dvc_command(*arguments: str) -> list[str]:
     """Return the command line of DVC in this environment."""
     return [sys.executable, "-m", "dvc", *arguments]
+
+
+def run_module(module: str, *arguments: str) -> int:
+    """Run a module as a program in this environment and return its exit status."""
+    return subprocess.run([sys.executable, "-m", module, *arguments], env=child_environment()).returncode

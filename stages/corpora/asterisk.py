@@ -84,8 +84,7 @@ def main() -> None:
     out = parser.parse_args().out
     configure_logging()
     if (out / "transcripts.csv").is_file():
-        logger.info("recordings are in %s", out)
-        return
+        return  # nothing twice
     run_command(lambda: logger.info("%d recordings in %s", fetch(out), out), "recordings")
 
 

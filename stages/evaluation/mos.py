@@ -1,6 +1,8 @@
-"""Naturalness as listeners would rate it, predicted by DistillMOS (Stahl and Gamper 2025): 1 bad … 5 excellent.
+"""Naturalness as listeners would rate it, predicted by DistillMOS: 1 bad … 5 excellent.
 
-The packages distillmos and xls-r-sqa are installed without their dependencies; the weights lie inside the first one.
+Stahl and Gamper 2025, Distillation and Pruning for Scalable Self-Supervised Representation-Based Speech
+Quality Assessment. The packages distillmos and xls-r-sqa are installed without their dependencies; the
+weights lie inside the first one.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ MIN_SECONDS = 0.1
 
 
 class MosPredictor:
-    """Predicts a mean opinion score; the network reads windows of 7.7 s, so a clip below that costs one window."""
+    """Predicts a mean opinion score; the network reads windows of 7.7 s and averages them."""
 
     def __init__(self) -> None:
         self._network = _load_network()
@@ -53,8 +55,9 @@ def torch_threads(n_threads: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stand_in_for_torchaudio() -> Iterator[None]:
-    # distillmos imports torchaudio at its top for its command line's file reader alone. The torchaudio of the registry
-    # is a CUDA build that breaks beside a CPU torch, so an empty module takes its place during the import only.
+    # distillmos imports torchaudio at its top for its command line's file reader alone. The registry's
+    # torchaudio is a CUDA build that breaks beside a CPU torch, so an empty module takes its place during
+    # the import only.
     if "torchaudio" in sys.modules:
         yield
         return
@@ -70,9 +73,11 @@ def _load_network() -> Any:
         with _stand_in_for_torchaudio():
             from distillmos import sqa
     except ModuleNotFoundError as error:
-        raise PipelineError(f"the MOS predictor needs the package {error.name}: "
-                            "pip install --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0, "
-                            "or turn the score off in the evaluate section") from error  # fmt: skip
+        raise PipelineError(
+            f"the MOS predictor needs the package {error.name}: "
+            "pip install --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0, "
+            "or turn the score off in the evaluate section"
+        ) from error
     network = sqa.ConvTransformerSQAModel(load_weights=False)  # its own loading prints
     weights = torch.load(Path(sqa.DEFAULT_WEIGHTS_CHKPT), map_location="cpu", weights_only=True)
     network.load_state_dict(weights["model"])

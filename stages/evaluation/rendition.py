@@ -18,9 +18,10 @@ VERSIONS = (RECORDING, RESYNTHESIS, SYNTHESIS)
 class Rendition:
     """One held-out utterance with its waveforms and alignment.
 
-    Legend: S samples of each waveform, at `sample_rate_hz`, full scale ±1; P phones, one frame being `hop_samples`.
-    The resynthesis passed through the decoder from the recording's own spectrogram, so the two are aligned in time;
-    the synthesis came from the text. `recording_durations_frames` is None where no alignment of the recording is known.
+    Legend: S samples of each waveform, at `sample_rate_hz`, full scale ±1; P phones, one frame being
+    `hop_samples`. The resynthesis passed through the decoder from the recording's own spectrogram, so the
+    two are aligned in time; the synthesis came from the text. `recording_durations_frames` is None where
+    the recording is unaligned.
     """
 
     utterance_id: str
@@ -42,11 +43,15 @@ class Rendition:
         for version in VERSIONS:
             if self.waveform(version).ndim != 1:
                 shape = self.waveform(version).shape
-                raise ValueError(f"{self.utterance_id}: the {version} has shape {shape}, one dimension is expected")
+                raise ValueError(
+                    f"{self.utterance_id}: the {version} has shape {shape}, one dimension is expected"
+                )
         for name in ("synthesis_durations_frames", "recording_durations_frames"):
             durations = getattr(self, name)
             if durations is not None and len(durations) != len(self.phones):
-                raise ValueError(f"{self.utterance_id}: {len(durations)} {name} for {len(self.phones)} phones")
+                raise ValueError(
+                    f"{self.utterance_id}: {len(durations)} {name} for {len(self.phones)} phones"
+                )
 
     def waveform(self, version: str) -> FloatArray:
         """Return the waveform (S,) of one of VERSIONS."""

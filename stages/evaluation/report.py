@@ -1,4 +1,4 @@
-"""The listening report: a folder with one page, sounds and pictures that opens from disk without a network."""
+"""The listening report: a folder of a page, sounds and pictures that opens from disk, without a network."""
 
 from __future__ import annotations
 
@@ -45,15 +45,60 @@ class _Metric:
 
 _COMPARED = (RESYNTHESIS, SYNTHESIS)  # distances from the recording: it has none of its own
 METRICS = (
-    _Metric("cer", "Character error rate", "percent", "Edits per character between the text and what a speech recogniser heard. Lower is better."),
-    _Metric("wer", "Word error rate", "percent", "The same by words; one misheard letter costs the whole word. Lower is better."),
-    _Metric("mos", "Naturalness (predicted MOS)", "score", "A network's guess of listeners' ratings, 1 bad to 5 excellent. Higher is better."),
-    _Metric("mcd_db", "Mel-cepstral distortion", "dB", "Distance of the spectral envelope (timbre) from the recording's. Lower is better.", _COMPARED),
-    _Metric("f0_rmse_cents", "Pitch error", "cents", "Root mean square distance of the melody; 100 cents are a semitone. Lower is better.", _COMPARED),
-    _Metric("voicing_error", "Voicing error", "percent", "Share of the speech that is voiced in one and unvoiced in the other. Lower is better.", _COMPARED),
-    _Metric("duration_error", "Length error", "percent", "Difference of the total length from the recording's. Lower is better.", (SYNTHESIS,)),
-    _Metric("real_time_factor", "Real-time factor", "×", "Seconds of computing per second of speech. Below 1 is faster than speech.", (SYNTHESIS,)),
-)  # fmt: skip
+    _Metric(
+        "cer",
+        "Character error rate",
+        "percent",
+        "Edits per character between the text and what a speech recogniser heard. Lower is better.",
+    ),
+    _Metric(
+        "wer",
+        "Word error rate",
+        "percent",
+        "The same by words; one misheard letter costs the whole word. Lower is better.",
+    ),
+    _Metric(
+        "mos",
+        "Naturalness (predicted MOS)",
+        "score",
+        "A network's guess of listeners' ratings, 1 bad to 5 excellent. Higher is better.",
+    ),
+    _Metric(
+        "mcd_db",
+        "Mel-cepstral distortion",
+        "dB",
+        "Distance of the spectral envelope (timbre) from the recording's. Lower is better.",
+        _COMPARED,
+    ),
+    _Metric(
+        "f0_rmse_cents",
+        "Pitch error",
+        "cents",
+        "Root mean square distance of the melody; 100 cents are a semitone. Lower is better.",
+        _COMPARED,
+    ),
+    _Metric(
+        "voicing_error",
+        "Voicing error",
+        "percent",
+        "Share of the speech that is voiced in one and unvoiced in the other. Lower is better.",
+        _COMPARED,
+    ),
+    _Metric(
+        "duration_error",
+        "Length error",
+        "percent",
+        "Difference of the total length from the recording's. Lower is better.",
+        (SYNTHESIS,),
+    ),
+    _Metric(
+        "real_time_factor",
+        "Real-time factor",
+        "×",
+        "Seconds of computing per second of speech. Below 1 is faster than speech.",
+        (SYNTHESIS,),
+    ),
+)
 _TABLE_METRICS = ("cer", "wer", "mos", "mcd_db", "f0_rmse_cents", "voicing_error", "duration_error")
 
 
@@ -66,8 +111,8 @@ def write_report(
 ) -> None:
     """Write index.html, audio/ and pictures/ into `folder`, which is made if need be.
 
-    `rows` and `summary` come from `scoring.score` on the same renditions; rows in another order are found by id. Raises
-    ValueError where a rendition has no row.
+    `rows` and `summary` come from `scoring.score` on the same renditions; rows in another order are found
+    by id. Raises ValueError where a rendition has no row.
     """
     by_id = {row["utterance_id"]: row for row in rows}
     missing = [rendition.utterance_id for rendition in renditions if rendition.utterance_id not in by_id]
@@ -75,21 +120,33 @@ def write_report(
         raise ValueError(f"no scores for {len(missing)} renditions, the first is {missing[0]!r}")
     for name in ("audio", "pictures"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    utterances = [_write_utterance(folder, number, rendition, by_id[rendition.utterance_id])
-                  for number, rendition in enumerate(renditions, start=1)]  # fmt: skip
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
-                                     trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)  # fmt: skip
+    utterances = [
+        _write_utterance(folder, number, rendition, by_id[rendition.utterance_id])
+        for number, rendition in enumerate(renditions, start=1)
+    ]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
     page = environment.get_template(TEMPLATE).render(
-        context=context, utterances=utterances, cards=[_card(metric, summary) for metric in METRICS],
-        groups=_groups(summary), n_unscored=int(summary.get("n_unscored", 0)), longer=_longer(summary),
+        context=context,
+        utterances=utterances,
+        cards=[_card(metric, summary) for metric in METRICS],
+        groups=_groups(summary),
+        n_unscored=int(summary.get("n_unscored", 0)),
+        longer=_longer(summary),
         columns=[metric for metric in METRICS if metric.key in _TABLE_METRICS],
-        languages=sorted({rendition.language for rendition in renditions}), version_labels=_version_labels(context),
-    )  # fmt: skip
+        languages=sorted({rendition.language for rendition in renditions}),
+        version_labels=_version_labels(context),
+    )
     (folder / "index.html").write_text(page, encoding="utf-8")
 
 
 def format_figure(value: float | None, unit: str) -> str:
-    """Return a figure as people read it: 0.123 percent → "12.3 %" (with a space that does not break), 4.1234 score → "4.12", NaN → "–"."""
+    """Return a figure as people read it, without a break: 0.123 percent → "12.3 %", NaN → "–"."""
     if value is None or not math.isfinite(value):
         return NOT_KNOWN
     if unit == "percent":
@@ -101,14 +158,21 @@ def format_figure(value: float | None, unit: str) -> str:
 
 def _version_labels(context: ReportContext) -> dict[str, tuple[str, str]]:
     original = "synthetic source" if context.recordings_are_synthetic else "original"
-    return {RECORDING: ("Recording", original), RESYNTHESIS: ("Resynthesis", "synthetic, from spectrogram"),
-            SYNTHESIS: ("Synthesis", "synthetic, from text")}  # fmt: skip
+    return {
+        RECORDING: ("Recording", original),
+        RESYNTHESIS: ("Resynthesis", "synthetic, from spectrogram"),
+        SYNTHESIS: ("Synthesis", "synthetic, from text"),
+    }
 
 
-def _write_utterance(folder: Path, number: int, rendition: Rendition, row: Mapping[str, Any]) -> dict[str, Any]:
+def _write_utterance(
+    folder: Path, number: int, rendition: Rendition, row: Mapping[str, Any]
+) -> dict[str, Any]:
     stem = file_stem(number, rendition.utterance_id)
     for version in VERSIONS:
-        write_wav(folder / "audio" / f"{stem}-{version}.wav", rendition.waveform(version), rendition.sample_rate_hz)
+        write_wav(
+            folder / "audio" / f"{stem}-{version}.wav", rendition.waveform(version), rendition.sample_rate_hz
+        )
     write_spectrogram_picture(folder / "pictures" / f"{stem}-spectrograms.png", rendition)
     write_alignment_picture(folder / "pictures" / f"{stem}-alignment.png", rendition)
     said = words_of(rendition.text, rendition.language)
@@ -116,32 +180,46 @@ def _write_utterance(folder: Path, number: int, rendition: Rendition, row: Mappi
         version: {
             "audio": f"audio/{stem}-{version}.wav",
             "seconds": f"{rendition.seconds(version):.1f} s",
-            "differences": _readable(align_words(said, words_of(row[f"{PREFIXES[version]}transcript"], rendition.language)), rendition),
+            "differences": _readable(
+                align_words(said, words_of(row[f"{PREFIXES[version]}transcript"], rendition.language)),
+                rendition,
+            ),
             "cer": format_figure(row[f"{PREFIXES[version]}cer"], "percent"),
             "mos": format_figure(row[f"{PREFIXES[version]}mos"], "score"),
         }
         for version in VERSIONS
     }
-    return {"anchor": f"utterance-{number}", "number": number, "row": row, "versions": versions,
-            "cells": [_cell(metric, row) for metric in METRICS if metric.key in _TABLE_METRICS],
-            "spectrograms": f"pictures/{stem}-spectrograms.png", "alignment": f"pictures/{stem}-alignment.png",
-            "has_recording_alignment": rendition.recording_durations_frames is not None}  # fmt: skip
+    return {
+        "anchor": f"utterance-{number}",
+        "number": number,
+        "row": row,
+        "versions": versions,
+        "cells": [_cell(metric, row) for metric in METRICS if metric.key in _TABLE_METRICS],
+        "spectrograms": f"pictures/{stem}-spectrograms.png",
+        "alignment": f"pictures/{stem}-alignment.png",
+        "has_recording_alignment": rendition.recording_durations_frames is not None,
+    }
 
 
 def file_stem(number: int, utterance_id: str) -> str:
-    """Return a file name for an utterance that is unique by its number and safe on every system and in a link."""
+    """Return a file name, unique by its number, that is safe on every system and in a link."""
     return f"{number:03d}-{re.sub(r'[^A-Za-z0-9_-]+', '-', utterance_id)[:60].strip('-')}".rstrip("-")
 
 
 def write_wav(path: Path, waveform: FloatArray, sample_rate_hz: int) -> None:
-    """Write 16-bit PCM that every browser plays; what is beyond full scale is clipped, what is not finite is silent."""
-    samples = np.clip(np.nan_to_num(np.asarray(waveform, dtype=np.float32), nan=0.0, posinf=1.0, neginf=-1.0), -1.0, 1.0)
+    """Write 16-bit PCM, which every browser plays; beyond full scale is clipped, not a number is silent."""
+    samples = np.clip(
+        np.nan_to_num(np.asarray(waveform, dtype=np.float32), nan=0.0, posinf=1.0, neginf=-1.0), -1.0, 1.0
+    )
     soundfile.write(path, samples, sample_rate_hz, subtype="PCM_16", format="WAV")
 
 
 def _readable(differences: list[WordDifference], rendition: Rendition) -> list[dict[str, str]]:
     space = "" if rendition.language in ("ZH", "JP") else " "
-    return [{"kind": part.kind, "said": space.join(part.said), "heard": space.join(part.heard)} for part in differences]
+    return [
+        {"kind": part.kind, "said": space.join(part.said), "heard": space.join(part.heard)}
+        for part in differences
+    ]
 
 
 def _cell(metric: _Metric, row: Mapping[str, Any]) -> dict[str, str]:
@@ -150,20 +228,30 @@ def _cell(metric: _Metric, row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _card(metric: _Metric, summary: Mapping[str, float]) -> dict[str, Any]:
-    others = [f"{version} {format_figure(summary[PREFIXES[version] + metric.key], metric.unit)}"
-              for version in (RECORDING, RESYNTHESIS)
-              if version in metric.versions and PREFIXES[version] + metric.key in summary]  # fmt: skip
-    return {"name": metric.name, "value": format_figure(summary.get(metric.key), metric.unit),
-            "beside": others, "meaning": metric.meaning}  # fmt: skip
+    others = [
+        f"{version} {format_figure(summary[PREFIXES[version] + metric.key], metric.unit)}"
+        for version in (RECORDING, RESYNTHESIS)
+        if version in metric.versions and PREFIXES[version] + metric.key in summary
+    ]
+    return {
+        "name": metric.name,
+        "value": format_figure(summary.get(metric.key), metric.unit),
+        "beside": others,
+        "meaning": metric.meaning,
+    }
 
 
 def _longer(summary: Mapping[str, float]) -> str:
     count = int(summary.get(f"n_utterances_{MIN_WORDS}_words", 0))
     if count in (0, int(summary["n_utterances"])):
         return ""
-    figures = [f"{name} {format_figure(summary.get(f'{prefix}cer_{MIN_WORDS}_words'), 'percent')}"
-               for name, prefix in (("synthesis", ""), ("recording", "recording_"), ("resynthesis", "resynthesis_"))]  # fmt: skip
-    return f"Character error rate of the {count} utterances of {MIN_WORDS} words or more: {', '.join(figures)}."
+    figures = [
+        f"{name} {format_figure(summary.get(f'{prefix}cer_{MIN_WORDS}_words'), 'percent')}"
+        for name, prefix in (("synthesis", ""), ("recording", "recording_"), ("resynthesis", "resynthesis_"))
+    ]
+    return (
+        f"Character error rate of the {count} utterances of {MIN_WORDS} words or more: {', '.join(figures)}."
+    )
 
 
 def _groups(summary: Mapping[str, float]) -> list[dict[str, Any]]:
@@ -173,8 +261,21 @@ def _groups(summary: Mapping[str, float]) -> list[dict[str, Any]]:
         name, _, figure = rest.rpartition(".")  # a speaker's name may hold dots, a figure's does not
         if name:
             found.setdefault((kind, name), {})[figure] = value
-    keys = (("cer", "percent"), ("recording_cer", "percent"), ("wer", "percent"), ("mos", "score"), ("recording_mos", "score"),
-            ("mcd_db", "dB"), ("f0_rmse_cents", "cents"))  # fmt: skip
-    return [{"kind": kind, "name": name, "count": int(figures["n_utterances"]),
-             "cells": [format_figure(figures.get(key), unit) for key, unit in keys]}
-            for (kind, name), figures in found.items()]  # fmt: skip
+    keys = (
+        ("cer", "percent"),
+        ("recording_cer", "percent"),
+        ("wer", "percent"),
+        ("mos", "score"),
+        ("recording_mos", "score"),
+        ("mcd_db", "dB"),
+        ("f0_rmse_cents", "cents"),
+    )
+    return [
+        {
+            "kind": kind,
+            "name": name,
+            "count": int(figures["n_utterances"]),
+            "cells": [format_figure(figures.get(key), unit) for key, unit in keys],
+        }
+        for (kind, name), figures in found.items()
+    ]

@@ -1,11 +1,12 @@
 """Distances between two recordings of the same words: spectral envelope, intonation, voicing and timing.
 
-Each waveform is analysed by WORLD (Morise et al. 2016) every 5 ms: F0 by DIO and StoneMask, envelope by CheapTrick.
-The envelope of a frame becomes a mel-cepstrum c_0 … c_24, the cosine series of its log amplitude over the mel axis,
-log A(mel) = c_0 + Σ c_m cos(π m · mel / mel_top). Frames are paired by dynamic time warping, or one by one where the two are aligned
-already. All distances are averages over the pairs whose reference frame is speech: at most 40 dB below the loudest.
-DIO instead of Harvest: 0.04 instead of 0.8 CPU-seconds a clip of 2.7 s, and where both find a voice half of the frames
-differ by less than 0.1 cents and 1 % by more than 200.
+Each waveform is analysed by WORLD (Morise et al. 2016) every 5 ms: F0 by DIO and StoneMask, envelope by
+CheapTrick. The envelope of a frame becomes a mel-cepstrum c_0 … c_24, the cosine series of its log
+amplitude over the mel axis, log A(mel) = c_0 + Σ c_m cos(π m · mel / mel_top). Frames are paired by dynamic
+time warping, or one by one where the two are aligned already. All distances are averages over the pairs
+whose reference frame is speech: at most 40 dB below the loudest. DIO instead of Harvest: 0.04 instead of
+0.8 CPU-seconds for a clip of 2.7 s, and where both find a voice half of the frames differ by less than 0.1
+cents and 1 % by more than 200.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import dct
+
+from stages.evaluation.time_warping import dynamic_time_warping
 
 FRAME_SECONDS = 0.005
 MIN_SECONDS = 0.1  # WORLD's analysis windows span several periods of the lowest voice
@@ -31,17 +34,16 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SignalFeatures:
-    """WORLD analysis of a waveform: `f0_hz` (T,), 0 where unvoiced; `mel_cepstrum` (T, 25); `is_speech` (T,)."""
+    """What WORLD finds: `f0_hz` (T,), 0 where unvoiced; `mel_cepstrum` (T, 25); `is_speech` (T,)."""
 
     f0_hz: Array
     mel_cepstrum: Array
     is_speech: npt.NDArray[np.bool_]
-    seconds: float
 
 
 @dataclass(frozen=True)
 class SignalDistance:
-    """How far a version is from the recording; NaN where it can't be said, `reason` says why ("" where all can)."""
+    """How far a version is from the recording; what can't be said is NaN, and `reason` says why."""
 
     mcd_db: float = float("nan")
     f0_rmse_cents: float = float("nan")
@@ -62,14 +64,15 @@ def analyse(waveform: npt.NDArray[np.floating], sample_rate_hz: int) -> SignalFe
     f0_hz = pyworld.stonemask(samples, coarse_f0_hz, times, sample_rate_hz)
     power = pyworld.cheaptrick(samples, f0_hz, times, sample_rate_hz)
     loudness_db = 10 * np.log10(power.mean(axis=1) + 1e-20)
-    return SignalFeatures(f0_hz, mel_cepstrum(power, sample_rate_hz), loudness_db > loudness_db.max() - SPEECH_RANGE_DB,
-                          len(samples) / sample_rate_hz)  # fmt: skip
+    is_speech = loudness_db > loudness_db.max() - SPEECH_RANGE_DB
+    return SignalFeatures(f0_hz, mel_cepstrum(power, sample_rate_hz), is_speech)
 
 
 def mel_cepstrum(power: Array, sample_rate_hz: int) -> Array:
     """Return c_0 … c_24 (T, 25) of the log amplitude of power spectra (T, n_fft / 2 + 1) over the mel axis.
 
-    What lies 80 dB under the loudest value of all frames is raised to that floor: numerical dust must not count.
+    What lies 80 dB under the loudest value of all frames is raised to that floor: numerical dust must not
+    count.
     """
     floor = power.max() * 10 ** (-ENVELOPE_RANGE_DB / 10)
     log_amplitude = 0.5 * np.log(np.maximum(power, floor))
@@ -94,9 +97,10 @@ def compare(reference: SignalFeatures | str, other: SignalFeatures | str, *, ali
     - f0_rmse_cents, f0_rmse_hz: root mean square over the pairs where both are voiced.
     - voicing_error: share of the pairs where one is voiced and the other not.
     """
-    reasons = [f"{name}: {side}" for name, side in (("recording", reference), ("version", other)) if isinstance(side, str)]
-    if isinstance(reference, str) or isinstance(other, str):
-        return SignalDistance(reason="; ".join(reasons))
+    if isinstance(reference, str):
+        return SignalDistance(reason=f"the recording: {reference}")
+    if isinstance(other, str):
+        return SignalDistance(reason=other)
     left, right = _pair(reference, other, aligned=aligned)
     speech = reference.is_speech[left]
     left, right = left[speech], right[speech]
@@ -122,9 +126,11 @@ def relative_length_error(reference_seconds: float, other_seconds: float) -> flo
 
 
 def phone_duration_error_ms(
-    reference_frames: npt.NDArray[np.integer] | None, other_frames: npt.NDArray[np.integer], frame_seconds: float
+    reference_frames: npt.NDArray[np.integer] | None,
+    other_frames: npt.NDArray[np.integer],
+    frame_seconds: float,
 ) -> float:
-    """Return the mean absolute difference of phone durations (P,) in milliseconds; NaN where one side is unknown."""
+    """Return the mean absolute difference of phone durations (P,) in ms; NaN where one side is unknown."""
     if reference_frames is None or len(reference_frames) == 0 or len(reference_frames) != len(other_frames):
         return float("nan")
     difference = np.asarray(reference_frames, dtype=np.float64) - np.asarray(other_frames, dtype=np.float64)
@@ -141,18 +147,17 @@ def _defect(waveform: npt.NDArray[np.floating], sample_rate_hz: int) -> str:
     return ""
 
 
-def _pair(reference: SignalFeatures, other: SignalFeatures, *, aligned: bool) -> tuple[npt.NDArray[np.intp], ...]:
+def _pair(
+    reference: SignalFeatures, other: SignalFeatures, *, aligned: bool
+) -> tuple[npt.NDArray[np.intp], ...]:
     if aligned:
         frames = np.arange(min(len(reference.f0_hz), len(other.f0_hz)))
         return frames, frames
-    import librosa  # a second of import time, only for warped pairs
-
-    path = librosa.sequence.dtw(_warping_features(reference).T, _warping_features(other).T, metric="euclidean")[1][::-1]
-    return path[:, 0], path[:, 1]
+    return dynamic_time_warping(_warping_features(reference), _warping_features(other))
 
 
 def _warping_features(features: SignalFeatures) -> Array:
-    # The level tells pauses from speech; relative to the speech's own level, so that recording gain does not matter.
+    # The level tells pauses from speech; taken relative to the speech's own, so that gain does not matter.
     level = features.mel_cepstrum[:, :1]
     return np.hstack([level - level[features.is_speech].mean(), features.mel_cepstrum[:, 1:]])
 

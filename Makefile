@@ -1,0 +1,68 @@
+# Everything a user does, one target each; every target sets up what it needs.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PRESET ?=
+export DVC_NO_ANALYTICS := true
+export DO_NOT_TRACK := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export PATH := $(abspath $(BIN)):$(PATH)
+
+.PHONY: help setup recordings run flow say test test-all check bench preset summary deps gc clean
+
+help:  ## show the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.ready: requirements.lock
+	@set -e; python=$$(command -v $(PYTHON) || command -v python3 || true); \
+	  "$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+	  { echo "error: Python 3.11 is needed (found: $${python:-none}); set PYTHON=/path/to/python3.11" >&2; exit 1; }; \
+	  "$$python" -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile "$$(grep '^torch==' requirements.lock)"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements.lock
+	@touch $@
+
+setup: $(VENV)/.ready  ## virtual environment, locked packages, recordings, git and DVC state
+	@git rev-parse --verify -q HEAD >/dev/null || { git init -q . && git add -A && git commit -qm "Start"; }
+	@$(BIN)/python -m pipeline.prepare
+
+recordings: $(VENV)/.ready  ## the default recordings, fetched with apt into data/recordings
+	@$(BIN)/python -m stages.corpora.asterisk
+
+preset: $(VENV)/.ready  ## write a preset into params.yaml: make preset PRESET=smoke|laptop|reference
+	@$(BIN)/python -m pipeline.presets $(PRESET)
+
+run: setup  ## the main job: every stage that changed, then the summary (PRESET=… switches first)
+	@$(if $(PRESET),$(BIN)/python -m pipeline.presets $(PRESET) &&) $(BIN)/python -m dvc repro && $(BIN)/python -m pipeline.summary
+
+flow: setup  ## the same DAG as a Prefect flow, independent stages side by side
+	@$(if $(PRESET),$(BIN)/python -m pipeline.presets $(PRESET) &&) $(BIN)/python -m pipeline.flows && $(BIN)/python -m pipeline.summary
+
+say: $(VENV)/.ready  ## speak with the trained voice: make say TEXT="Hello." [OUT=say.wav] [SPEAKER=…] [LANGUAGE=EN]
+	@$(BIN)/python -m model.say --text "$$TEXT" --out "$(or $(OUT),say.wav)" --language $(or $(LANGUAGE),EN) $(if $(SPEAKER),--speaker "$(SPEAKER)")
+say: override export TEXT := $(value TEXT)
+
+summary: $(VENV)/.ready  ## what the last run did
+	@$(BIN)/python -m pipeline.summary
+
+test: setup  ## the tests, with linters and contracts (under 15 minutes on two cores)
+	@$(BIN)/python -m pytest
+
+test-all: setup  ## the slow tests as well
+	@$(BIN)/python -m pytest -m "slow or not slow"
+
+check: $(VENV)/.ready  ## linter, types and import contracts alone
+	@$(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+bench: setup  ## benchmarks: our way beside the usual way, in one run; results in bench/*.json
+	@$(BIN)/python -m bench
+
+deps: $(VENV)/.ready  ## write every stage's code dependencies into dvc.yaml
+	@$(BIN)/python -m pipeline.declare
+
+gc: $(VENV)/.ready  ## delete reusable rows and training states; costs only time
+	@rm -rf .rows .work && echo "deleted .rows and .work; DVC's own cache: dvc gc --workspace"
+
+
+clean:  ## delete the environment and all outputs (recordings stay)
+	rm -rf $(VENV) .rows .work voice reports metrics.json $(addprefix data/,corpus resample clean_text spectrogram bert split)

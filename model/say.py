@@ -1,0 +1,51 @@
+"""Speak a text with a trained voice from the command line, into a WAV file."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+
+import soundfile
+
+from model.bert import EncoderError
+from model.checkpoint import CheckpointError
+from model.text.errors import TextError
+from model.voice import SpeakingStyle, Voice
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    style = SpeakingStyle(noise_scale=0.4, sdp_ratio=0.0)
+    parser = argparse.ArgumentParser(prog="python -m model.say", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--text", required=True, help="what to say")
+    parser.add_argument("--out", type=Path, default=Path("say.wav"), help="WAV file to write")
+    parser.add_argument("--voice", type=Path, default=Path("voice"), help="folder of a trained voice")
+    parser.add_argument("--language", default="EN", help="language code of the text")
+    parser.add_argument("--speaker", help="speaker name (the voice's first one if left out)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, …")
+    for field in dataclasses.fields(SpeakingStyle):
+        value = getattr(style, field.name)
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(value), default=value, help="see model.voice.SpeakingStyle")
+    return parser
+
+
+def main() -> None:
+    """Write the spoken text; errors are one line and exit status 1."""
+    arguments = build_parser().parse_args()
+    style = SpeakingStyle(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(SpeakingStyle)})
+    if not arguments.voice.is_dir():
+        sys.exit(f"error: {arguments.voice}: no voice there; train one with `make run`, or pass --voice FOLDER")
+    try:
+        voice = Voice(arguments.voice, arguments.device)
+        speech = voice.say(arguments.text, language=arguments.language, speaker=arguments.speaker, style=style)
+        soundfile.write(arguments.out, speech.samples, speech.sample_rate_hz, subtype="PCM_16")
+    except (CheckpointError, EncoderError, TextError, ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    seconds = len(speech.samples) / speech.sample_rate_hz
+    sys.stderr.write(f"{arguments.out}: {seconds:.2f} s of speech in {speech.wall_seconds:.2f} s: {speech.normalised}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+import math
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from evaluation_sounds import make_rendition
+
+from stages.evaluation.scoring import ROW_SCHEMA, ScoringSettings, score, summarise
+
+
+def make_row(**changes):
+    row = {
+        field.name: "" if pa.types.is_string(field.type) else 0 if pa.types.is_integer(field.type) else 0.0
+        for field in ROW_SCHEMA
+    }
+    return (
+        row
+        | {"speaker": "ada", "language": "EN", "words": 4, "characters": 20, "synthesis_seconds": 2.0}
+        | changes
+    )
+
+
+@pytest.fixture(scope="module")
+def spoken(real_clip):
+    texts = {
+        "agent-incorrect": "Login incorrect. Please enter your agent number followed by the pound key.",
+        "call-waiting": "Call waiting.",
+        "auth-thankyou": "Thank you.",
+    }
+    return [
+        make_rendition(
+            name,
+            text,
+            recording=real_clip(name),
+            synthesis=real_clip(name),
+            resynthesis=0.5 * real_clip(name),
+        )
+        for name, text in texts.items()
+    ]
+
+
+def settings(whisper_cache, **changes):
+    return ScoringSettings(whisper_cache, **({"show_progress": False} | changes))
+
+
+def test_perfect_synthesis_of_real_speech_scores_like_the_recording(spoken, whisper_cache):
+    rows, summary = score(spoken, settings(whisper_cache))
+    table = pa.Table.from_pylist(rows, schema=ROW_SCHEMA)
+    assert table["utterance_id"].to_pylist() == [rendition.utterance_id for rendition in spoken]
+    assert summary["mcd_db"] == 0 and summary["f0_rmse_cents"] == 0 and summary["duration_error"] == 0
+    assert summary["wer"] == summary["recording_wer"] <= 0.15
+    assert summary["mos"] == summary["recording_mos"] > 2
+    assert summary["n_unscored"] == 0
+    assert summary["n_utterances"] == 3 and summary["n_utterances_3_words"] == 1
+
+
+def test_scores_do_not_depend_on_the_number_of_threads(spoken, whisper_cache):
+    assert score(spoken, settings(whisper_cache, threads=1)) == score(
+        spoken, settings(whisper_cache, threads=3)
+    )
+
+
+def test_failed_synthesis_is_scored_as_nothing_heard_and_noted(spoken, whisper_cache):
+    failed = make_rendition(
+        text=spoken[0].text,
+        recording=spoken[0].recording,
+        synthesis=np.zeros(0, dtype=np.float32),
+        resynthesis=np.full(16000, np.nan, dtype=np.float32),
+    )
+    rows, summary = score([failed], settings(whisper_cache))
+    assert rows[0]["wer"] == 1.0 and rows[0]["transcript"] == ""
+    assert math.isnan(rows[0]["mcd_db"]) and math.isnan(rows[0]["mos"])
+    assert (
+        rows[0]["note"]
+        == "synthesis: 0.000 s is too short to analyse; resynthesis: 16000 samples are not finite"
+    )
+    assert summary["n_unscored"] == 1 and summary["wer"] == 1.0
+    assert "mcd_db" not in summary and "mos" not in summary
+    assert all(math.isfinite(value) for value in summary.values())
+
+
+def test_no_renditions_are_refused(whisper_cache):
+    with pytest.raises(ValueError, match="no rendition"):
+        score([], settings(whisper_cache))
+
+
+def test_error_rates_of_the_corpus_are_ratios_of_sums():
+    rows = [
+        make_row(word_edits=1, words=1, character_edits=4, characters=4),
+        make_row(word_edits=1, words=9, characters=36),
+    ]
+    summary = summarise(rows)
+    assert summary["wer"] == pytest.approx(2 / 10) and summary["cer"] == pytest.approx(4 / 40)
+    assert summary["wer_3_words"] == pytest.approx(1 / 9) and summary["cer_3_words"] == 0
+
+
+def test_averages_leave_out_what_is_not_known():
+    assert (
+        summarise([make_row(mcd_db=4.0), make_row(mcd_db=float("nan")), make_row(mcd_db=6.0)])["mcd_db"]
+        == 5.0
+    )
+
+
+def test_the_real_time_factor_is_total_time_over_total_length():
+    rows = [
+        make_row(synthesis_wall_seconds=1.0, synthesis_seconds=2.0),
+        make_row(synthesis_wall_seconds=1.0, synthesis_seconds=6.0),
+    ]
+    assert summarise(rows)["real_time_factor"] == pytest.approx(0.25)
+
+
+def test_speakers_are_told_apart_where_there_are_several():
+    rows = [make_row(word_edits=1), make_row(speaker="b.o.b", word_edits=3)]
+    summary = summarise(rows)
+    assert (summary["speaker.ada.wer"], summary["speaker.b.o.b.wer"]) == (0.25, 0.75)
+    assert not [key for key in summary if key.startswith("language.")]

@@ -1,0 +1,105 @@
+import math
+
+import jiwer
+import numpy as np
+import pytest
+
+from stages.common.errors import PipelineError
+from stages.evaluation import whisper_model
+from stages.evaluation.speech_recognition import align_words, count_errors, window_seconds, words_of
+from stages.evaluation.whisper_model import assemble_whisper
+
+
+def test_a_known_mistake_has_its_error_rates():
+    errors = count_errors(["the", "cat", "sat", "down"], ["the", "cap", "sat"])
+    assert (errors.word_edits, errors.words) == (2, 4)
+    assert (errors.character_edits, errors.characters) == (6, 16)  # t → p, and " down" is missing
+    assert errors.word_error_rate == 0.5
+
+
+def test_the_counts_are_jiwers():
+    said, heard = "one two three four five", "one tree four fife six"
+    errors = count_errors(said.split(), heard.split())
+    assert errors.word_error_rate == pytest.approx(jiwer.wer(said, heard))
+    assert errors.character_error_rate == pytest.approx(jiwer.cer(said, heard))
+
+
+def test_words_heard_in_silence_are_edits_without_a_rate():
+    errors = count_errors([], ["you"])
+    assert errors.word_edits == 1 and math.isnan(errors.word_error_rate)
+
+
+def test_nothing_heard_is_an_error_rate_of_one():
+    assert count_errors(["good", "morning"], []).word_error_rate == 1.0
+
+
+def test_differences_name_what_was_said_and_what_was_heard():
+    differences = align_words(["the", "cat", "sat"], ["a", "cat", "sat", "down"])
+    assert [(part.kind, part.said, part.heard) for part in differences] == [
+        ("substitute", ("the",), ("a",)),
+        ("equal", ("cat", "sat"), ("cat", "sat")),
+        ("insert", (), ("down",)),
+    ]
+
+
+def test_numbers_and_case_and_marks_do_not_count():
+    assert words_of("Press 100, please!", "EN") == words_of("press one hundred please", "EN")
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "words"), [("ZH", "你好，A！", ["你", "好", "a"]), ("JP", "ｶﾅ。", ["カ", "ナ"])]
+)
+def test_languages_without_spaces_compare_by_character(language, text, words):
+    assert words_of(text, language) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "window"), [(0.5, 10), (9.0, 10), (9.1, 20), (19.5, 30), (29.0, 30), (60.0, 30)]
+)
+def test_the_window_is_the_shortest_that_leaves_a_second(seconds, window):
+    assert window_seconds(seconds) == window
+
+
+def test_real_speech_is_understood_and_twice_the_same(recognise, real_clip):
+    clip = real_clip("agent-alreadyon")
+    transcript = recognise(clip, 16000, "EN")
+    expected = "That agent is already logged on. Please enter your agent number followed by the pound key."
+    assert count_errors(words_of(expected, "EN"), words_of(transcript, "EN")).word_edits <= 1
+    assert recognise(clip, 16000, "EN") == transcript
+
+
+def test_long_speech_is_heard_to_its_end(recognise, real_clip):
+    clip = real_clip("agent-alreadyon")
+    pause = np.zeros(16000, dtype=np.float32)
+    words = words_of(recognise(np.concatenate([clip, pause] * 6), 16000, "EN"), "EN")
+    assert words.count("pound") >= 5
+
+
+def test_silence_and_broken_samples_are_not_words(recognise):
+    assert recognise(np.zeros(16000, dtype=np.float32), 16000, "EN") == ""
+    assert recognise(np.full(16000, np.nan, dtype=np.float32), 16000, "EN") == ""
+    assert recognise(np.zeros(0, dtype=np.float32), 16000, "EN") == ""
+
+
+def test_a_damaged_model_is_put_together_anew(whisper_cache, recognise):
+    folder = assemble_whisper(whisper_cache)
+    model = folder / whisper_model.MODEL_FILE
+    size = model.stat().st_size
+    model.unlink()
+    model.write_bytes(b"half a mod")
+    assert assemble_whisper(whisper_cache) == folder
+    assert model.stat().st_size == size
+    assert [path.name for path in whisper_cache.iterdir()] == [folder.name]
+
+
+def test_packages_with_other_weights_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(whisper_model, "MODEL_SHA256", "0" * 64)
+    with pytest.raises(PipelineError, match="expected 0000"):
+        assemble_whisper(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(whisper_model, "PACKAGES", ("no_such_whisper_part1", "no_such_whisper_part2"))
+    with pytest.raises(PipelineError, match="no-such-whisper-part1"):
+        assemble_whisper(tmp_path)
