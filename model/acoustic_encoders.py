@@ -13,6 +13,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from model.config import ModelConfig
 from model.masks import fused_gate, sequence_mask
+import itertools
 
 REFERENCE_ENCODER_WIDTHS = (32, 32, 64, 64, 128, 128)
 
@@ -123,7 +124,7 @@ class ReferenceEncoder(nn.Module):
         widths = (1, *REFERENCE_ENCODER_WIDTHS)
         self.convs = nn.ModuleList(
             weight_norm(nn.Conv2d(inner, outer, kernel_size=3, stride=2, padding=1))
-            for inner, outer in zip(widths[:-1], widths[1:], strict=True)
+            for inner, outer in itertools.pairwise(widths)
         )
         bands = spectrogram_channels
         for _ in self.convs:

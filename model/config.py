@@ -46,6 +46,9 @@ class ModelConfig:
     attention_window: int = 4  # relative positions up to this distance have their own embedding
     speaker_layer_index: int = 2  # the speaker vector joins the text encoder before this layer; -1: never
 
+    frame_prior_layers: int = 0  # blocks that refine the prior within phones; needs durations from an aligner
+    frame_prior_channels: int = 192
+
     flow: str = "transformer"
     n_flows: int = 4
     flow_layers: int = 6
@@ -159,6 +162,9 @@ class ModelConfig:
             problems.append(f"n_heads {self.n_heads} does not divide hidden_channels {self.hidden_channels}")
         if self.inter_channels % 2:
             problems.append(f"inter_channels {self.inter_channels} is odd; the flow splits it in halves")
+        if self.frame_prior_layers < 0 or self.frame_prior_channels < 1:
+            problems.append(f"frame_prior_layers {self.frame_prior_layers} and frame_prior_channels "
+                            f"{self.frame_prior_channels}: use 0 layers for none, and positive channels")
         if self.attention_window < 0:
             problems.append(
                 f"attention_window {self.attention_window} is negative; use 0 for the own position alone"
@@ -289,10 +295,10 @@ def _coerce(owner: str, name: str, annotation: str, value: Any) -> Any:
     """JSON and YAML have no tuples and no strict line between 1 and 1.0: the declared type settles both."""
     integer = isinstance(value, int) and not isinstance(value, bool)
     if (
-        annotation == "int"
-        and integer
-        or annotation in ("bool", "str")
-        and type(value).__name__ == annotation
+        (annotation == "int"
+        and integer)
+        or (annotation in ("bool", "str")
+        and type(value).__name__ == annotation)
     ):
         return value
     if annotation == "float" and (integer or isinstance(value, float)):

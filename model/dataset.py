@@ -77,7 +77,8 @@ class Batch:
 
 
 def collate(indices: Sequence[int], utterances: Sequence[Utterance], bert_channels: Mapping[str, int], hop_samples: int) -> Batch:
-    """Pad utterances to one batch; a language's BERT features are zero for utterances of another."""
+    """Pad utterances to one batch; a language's BERT features are zero for utterances of another,
+    and a language missing from `bert_channels` is left out."""
     n_phones = max(len(utterance.phone_ids) for utterance in utterances)
     n_frames = max(len(utterance.linear) for utterance in utterances)
     n_batch = len(utterances)
@@ -91,7 +92,7 @@ def collate(indices: Sequence[int], utterances: Sequence[Utterance], bert_channe
         linear[row, : len(utterance.linear)] = utterance.linear
         n_samples = min(len(utterance.pcm), waveform.shape[1])
         waveform[row, :n_samples] = utterance.pcm[:n_samples] / np.float32(32768.0)
-        if utterance.bert_features is not None:
+        if utterance.bert_features is not None and utterance.bert_language in bert:
             bert[utterance.bert_language][row, : len(utterance.bert_index)] = utterance.bert_features[utterance.bert_index]
     return Batch(
         indices=torch.tensor(list(indices)), phone_ids=torch.from_numpy(ids[0]), tone_ids=torch.from_numpy(ids[1]),

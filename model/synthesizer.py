@@ -20,6 +20,7 @@ from model.decoders import build_decoder
 from model.duration import DurationPredictor, StochasticDurationPredictor
 from model.encoders import TextEncoder, TextEncoding
 from model.flows import CouplingFlow
+from model.frame_prior import FramePrior
 from model.masks import durations_to_path, random_segment_starts, sequence_mask, slice_segments
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
@@ -108,6 +109,8 @@ class Synthesizer(nn.Module):
         self.posterior_encoder = PosteriorEncoder(config)
         self.flow = CouplingFlow(config)
         self.decoder = build_decoder(config)
+        if config.frame_prior_layers:
+            self.frame_prior = FramePrior(config)
         self.duration_predictor = DurationPredictor(
             channels=config.hidden_channels,
             filter_channels=config.duration_channels,
@@ -148,6 +151,7 @@ class Synthesizer(nn.Module):
         if durations is None:
             durations = self._align(latent_prior, text, batch, alignment_noise)
         path = durations_to_path(durations, batch.spectrogram.shape[2])
+        prior_mean, prior_log_std = self._expand_prior(text, durations, path, posterior.frame_mask)
         log_durations, target, error, nll = self._duration_terms(text, durations, speaker)
         starts = random_segment_starts(batch.spectrogram_lengths, self.config.segment_frames)
         segment = None
@@ -161,8 +165,8 @@ class Synthesizer(nn.Module):
             durations=durations,
             latent=posterior.latent,
             latent_prior=latent_prior,
-            prior_mean=_expand(text.prior_mean, path),
-            prior_log_std=_expand(text.prior_log_std, path),
+            prior_mean=prior_mean,
+            prior_log_std=prior_log_std,
             posterior_mean=posterior.mean,
             posterior_log_std=posterior.log_std,
             frame_mask=posterior.frame_mask,
@@ -205,7 +209,7 @@ class Synthesizer(nn.Module):
         n_frames = durations.sum(1).clamp(1, max_frames)
         frame_mask = sequence_mask(n_frames, dtype=text.hidden.dtype).unsqueeze(1)
         path = durations_to_path(durations, frame_mask.shape[2])
-        prior_mean, prior_log_std = _expand(text.prior_mean, path), _expand(text.prior_log_std, path)
+        prior_mean, prior_log_std = self._expand_prior(text, durations, path, frame_mask)
         latent_prior = prior_mean + torch.randn_like(prior_mean) * prior_log_std.exp() * noise_scale
         latent = self.flow(latent_prior, frame_mask, speaker, reverse=True)
         waveform = self.decoder(latent * frame_mask, speaker)
@@ -226,6 +230,14 @@ class Synthesizer(nn.Module):
         speaker = self.speaker_vector(speaker_ids, spectrogram)
         posterior = self.posterior_encoder(spectrogram, lengths, speaker, sample=False)
         return self.decoder(posterior.mean * posterior.frame_mask, speaker)
+
+    def _expand_prior(self, text: TextEncoding, durations: Tensor, path: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Prior mean and log standard deviation at each frame, (B, Z, T) both."""
+        mean, log_std = _expand(text.prior_mean, path), _expand(text.prior_log_std, path)
+        if not self.config.frame_prior_layers:
+            return mean, log_std
+        mean_change, log_std_change = self.frame_prior(text.hidden, durations, path, frame_mask)
+        return mean + mean_change, log_std + log_std_change
 
     def speaker_vector(self, speaker_ids: Tensor | None, spectrogram: Tensor | None = None) -> Tensor | None:
         """Speaker embedding (B, G, 1), or None for a model without; ValueError when its source is missing."""

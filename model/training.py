@@ -237,15 +237,15 @@ class Trainer:
         torch._foreach_lerp_(list(self.average.values()), [value.detach() for value in self.synthesizer.parameters()], 1 - decay)
 
     @torch.no_grad()
-    def evaluate(self, batch: Batch) -> dict[str, float]:
+    def evaluate(self, batch: Batch, durations: Tensor | None) -> dict[str, float]:
         """Return losses of the weights to keep, with noise that is the same at every call and disturbs no other.
 
         `mel` is the L1 of log-mels of whole utterances resynthesised from their posterior means; `kl` and `duration`
-        follow the model's own alignment.
+        follow `durations` (B, P), or the model's own alignment.
         """
         network = self._voice_network()
         with_speakers = network.config.n_speakers > 0
-        inputs = batch.inputs(self.posterior_input(batch.linear), with_speakers=with_speakers)
+        inputs = batch.inputs(self.posterior_input(batch.linear), with_speakers=with_speakers, durations=durations)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(0)
             output = network(inputs, decode=False)

@@ -118,7 +118,7 @@ class Voice:
 
     def _phones_with_pads(self, phones: Sequence[str]) -> tuple[str, ...]:
         padded = (PAD, *phones, PAD)
-        return tuple(item for phone in padded for item in (PAD, phone)) + (PAD,) if self.add_blank else padded
+        return (*tuple(item for phone in padded for item in (PAD, phone)), PAD) if self.add_blank else padded
 
     def _bert(self, normalised: str, sequence: PhoneSequence, language: str) -> dict[str, Tensor]:
         """Return the language's features (1, C, P) per phone, as training saw them; nothing for a language without."""

@@ -168,6 +168,11 @@ def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None
     raise RuntimeError(f"the Prefect server did not answer within {SERVER_START_SECONDS:g} s; see {log}")
 
 
+async def _run(root: str) -> State:
+    state: State = await repro(root, return_state=True)
+    return state
+
+
 def main() -> int:
     """Run the repro flow here and now."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.flows", description="Run the DAG of dvc.yaml as a Prefect flow, with the server "
@@ -175,7 +180,7 @@ def main() -> int:
     parser.add_argument("--root", default=".", help="the project's folder (default: here)")
     root = parser.parse_args().root
     with server(Path(root) / ".work" / "prefect") as address, temporary_settings({PREFECT_API_URL: address}):
-        state = asyncio.run(repro(root, return_state=True))
+        state: State = asyncio.run(_run(root))
     if state.is_completed():
         return 0
     sys.stderr.write(f"error: {state.message}\n")

@@ -82,7 +82,8 @@ def text_summary(root: Path) -> str:
         lines.append(f"  {count.name:<12} {count.kept:>5}  {count.rejected:>8}  {reasons}")
     minutes = minutes_of_speech(root)
     if minutes:
-        lines += ["", f"speech         {sum(minutes.values()):.1f} minutes ({', '.join(f'{subset} {value:.1f}' for subset, value in minutes.items())})"]
+        shares = ", ".join(f"{subset} {value:.1f}" for subset, value in minutes.items())
+        lines += ["", f"speech         {sum(minutes.values()):.1f} minutes ({shares})"]
     voice = _voice(root)
     if voice:
         lines.append(f"training       {voice['step']} steps; {voice['source_note']}")

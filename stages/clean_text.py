@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -44,7 +45,7 @@ def process(utterance: tuple[str, str]) -> RowResult:
     return facts, b""
 
 
-def compute(rows: list[Row]) -> list[RowResult]:
+def compute(rows: Sequence[Row]) -> list[RowResult]:
     """Clean a chunk of rows."""
     return compute_each(process, rows)
 

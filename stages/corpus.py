@@ -60,7 +60,8 @@ class Candidate:
 
 def find_recordings(folder: Path) -> list[str]:
     """Return every audio file under `folder` as a relative POSIX path, sorted; linked folders are followed once."""
-    found, visited = [], set()
+    found: list[str] = []
+    visited = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
         if real in visited:
@@ -81,24 +82,25 @@ def match(
     exist elsewhere (``raw/anna/1.wav``), or inside a folder named after its speaker.
     """
     by_name: dict[str, str] = {}
-    for path in recordings:
-        by_name[path] = path
-    for path in recordings:
-        by_name.setdefault(str(PurePosixPath(path).with_suffix("")), path)
+    for recording in recordings:
+        by_name[recording] = recording
+    for recording in recordings:
+        by_name.setdefault(str(PurePosixPath(recording).with_suffix("")), recording)
     candidates: dict[str, Candidate] = {}
     rejects, used = [], set()
     for line in lines:
-        path = _find(line, by_name)
-        if path is None:
+        if (path := _find(line, by_name)) is None:
             rejects.append(manifests.reject(line.audio, "corpus", "missing_audio", f"no recording for {line.audio!r}"))
             continue
         utterance_id = str(PurePosixPath(path).with_suffix(""))
         used.add(path)
         if utterance_id in candidates:
-            rejects.append(manifests.reject(utterance_id, "corpus", "duplicate_utterance", f"{line.audio!r} again, or another file of the same name"))
+            detail = f"{line.audio!r} again, or another file of the same name"
+            rejects.append(manifests.reject(utterance_id, "corpus", "duplicate_utterance", detail))
         else:
             candidates[utterance_id] = Candidate(utterance_id, line, path)
-    rejects += [manifests.reject(path, "corpus", "missing_transcript", "no transcript names this recording") for path in recordings if path not in used]
+    detail = "no transcript names this recording"
+    rejects += [manifests.reject(path, "corpus", "missing_transcript", detail) for path in recordings if path not in used]
     return [candidates[key] for key in sorted(candidates)], rejects
 
 
@@ -164,7 +166,8 @@ def select(candidates: Sequence[Candidate], limit: int | None) -> tuple[list[Can
     if limit is None or len(candidates) <= limit:
         return list(candidates), []
     ranked = sorted(candidates, key=lambda candidate: hashlib.sha256(candidate.utterance_id.encode()).digest())
-    left_out = [manifests.reject(candidate.utterance_id, "corpus", manifests.OVER_LIMIT, f"corpus.max_utterances = {limit}") for candidate in ranked[limit:]]
+    detail = f"corpus.max_utterances = {limit}"
+    left_out = [manifests.reject(candidate.utterance_id, "corpus", manifests.OVER_LIMIT, detail) for candidate in ranked[limit:]]
     return sorted(ranked[:limit], key=lambda candidate: candidate.utterance_id), left_out
 
 
@@ -186,7 +189,7 @@ def main(out: Path, params: CorpusParams) -> None:
     selected, left_out = select(candidates, params.max_utterances)
     n_input = len(rejects) + len(candidates)
     rejects += left_out
-    kept = []
+    kept: list[dict[str, Any]] = []
     with progress_bar("corpus", len(selected), "utterance") as bar:
         for row in map_unordered(Inspector(params.recordings, params), selected, len(selected)):
             (rejects if "reason" in row else kept).append(row)

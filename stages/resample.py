@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -71,7 +72,7 @@ def process(source: Source, params: ResampleParams) -> RowResult:
     return facts, pcm.tobytes()
 
 
-def compute(params: ResampleParams, rows: list[Row]) -> list[RowResult]:
+def compute(params: ResampleParams, rows: Sequence[Row]) -> list[RowResult]:
     """Resample a chunk of rows."""
     return compute_each(partial(process, params=params), rows)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -83,12 +84,12 @@ def describe(place: PcmPlace, settings: SpectrogramSettings) -> RowResult:
     return {"n_frames": settings.frame_count(place.n_samples)}, b""
 
 
-def compute(settings: SpectrogramSettings, rows: list[Row]) -> list[RowResult]:
+def compute(settings: SpectrogramSettings, rows: Sequence[Row]) -> list[RowResult]:
     """Transform a chunk of rows."""
     return compute_each(partial(process, settings=settings), rows)
 
 
-def describe_all(settings: SpectrogramSettings, rows: list[Row]) -> RowOutcome:
+def describe_all(settings: SpectrogramSettings, rows: Sequence[Row]) -> RowOutcome:
     """Return what `run_rows` would, with places of zero, for training that computes spectrograms itself."""
     outcome = RowOutcome()
     for row, (facts, _) in zip(rows, compute_each(partial(describe, settings=settings), rows), strict=True):

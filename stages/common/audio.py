@@ -64,9 +64,10 @@ def _decode_sndfile(data: bytes) -> Recording | None:
 def _decode_ffmpeg(data: bytes, suffix: str) -> Recording:
     import av
 
-    pieces, rate, name = [], 0, ""
+    pieces: list[np.ndarray] = []
+    rate, name = 0, ""
     try:
-        with av.open(io.BytesIO(data), format=_HEADERLESS.get(suffix)) as container:
+        with av.open(io.BytesIO(data), mode="r", format=_HEADERLESS.get(suffix)) as container:
             name = container.format.name
             resampler = av.AudioResampler(format="fltp")
             for frame in container.decode(audio=0):

@@ -57,7 +57,7 @@ def _module_path(name: str, root: Path) -> Path | None:
 
 
 def _imported_modules(path: Path, name: str, root: Path) -> list[str]:
-    names = []
+    names: list[str] = []
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.distributed as dist
+from tqdm import tqdm
 
-from model.aligner import Aligner, AlignerInputs, align, forward_sum_loss
+from model.aligner import Aligner, AlignerInputs, fit_aligner, refine_durations
 from model.dataset import Batch, BatchDataset
 from model.sampler import BatchSampler
 from model.spectrogram import mel_filterbank
@@ -19,7 +21,7 @@ from model.spectrogram_torch import log_mel
 from stages.common.files import atomic_path
 from stages.common.progress import progress_bar
 from stages.common.training_data import CorpusFacts, ManifestSource
-from stages.training.settings import AlignerParams, TrainParams
+from stages.training.settings import TrainParams
 
 logger = logging.getLogger(__name__)
 
@@ -27,61 +29,76 @@ Durations = list[npt.NDArray[np.int64]]
 
 
 def learn_durations(
-    source: ManifestSource, params: TrainParams, facts: CorpusFacts, path: Path, device: torch.device, rank: int
-) -> Durations:
-    """Return the frames of every phone (pads and blanks included) of every utterance of `source`.
+    sources: Sequence[ManifestSource], params: TrainParams, facts: CorpusFacts, path: Path, device: torch.device, rank: int
+) -> list[Durations]:
+    """Return, for each source, the frames of every phone (pads and blanks included) of every utterance.
 
-    Rank 0 trains the aligner and keeps the result in `path`, whose folder belongs to this very run; the other ranks
-    read it there.
+    The aligner learns from the first source alone. Rank 0 trains it and keeps the result in `path`, whose folder
+    belongs to this very run; the other ranks read it there.
     """
     if rank == 0 and not path.is_file():
-        _save(path, _compute(source, params, facts, device))
+        _save(path, _compute(sources, params, facts, device))
     if dist.is_initialized():
         dist.barrier()
     with np.load(path) as stored:
-        return np.split(stored["frames"], stored["ends"][:-1])
+        every = np.split(stored["frames"], stored["ends"][:-1])
+    borders = np.cumsum([0, *(len(source) for source in sources)])
+    return [every[start:end] for start, end in itertools.pairwise(borders)]
 
 
-def _save(path: Path, durations: Durations) -> None:
+def _save(path: Path, durations: list[Durations]) -> None:
+    every = [frames for source in durations for frames in source]
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, frames=np.concatenate(durations), ends=np.cumsum([len(each) for each in durations]))
+        np.savez(stream, frames=np.concatenate(every), ends=np.cumsum([len(each) for each in every]))
 
 
-def _compute(source: ManifestSource, params: TrainParams, facts: CorpusFacts, device: torch.device) -> Durations:
-    settings = params.aligner
+def _compute(sources: Sequence[ManifestSource], params: TrainParams, facts: CorpusFacts, device: torch.device) -> list[Durations]:
+    settings, source = params.aligner, sources[0]
     torch.manual_seed(params.optimisation.seed)
-    with_speakers = len(facts.speakers) > 1
     symbols = source.symbols
+    n_speakers = len(facts.speakers) if len(facts.speakers) > 1 else 0
     aligner = Aligner(n_symbols=len(symbols.symbols), n_tones=symbols.tone_count, mel_channels=facts.spectrogram.n_mels,
-                      channels=settings.channels, n_speakers=len(facts.speakers) if with_speakers else 0).to(device)  # fmt: skip
+                      channels=settings.channels, n_speakers=n_speakers).to(device)  # fmt: skip
     filterbank = torch.from_numpy(mel_filterbank(facts.spectrogram)).to(device)
 
     def inputs(batch: Batch) -> AlignerInputs:
         batch = batch.to(device)
         return AlignerInputs(batch.phone_ids, batch.tone_ids, batch.phone_lengths, log_mel(batch.linear, filterbank),
-                             batch.frame_lengths, batch.speaker_ids if with_speakers else None)  # fmt: skip
+                             batch.frame_lengths, batch.speaker_ids if n_speakers else None)  # fmt: skip
 
     sampler = BatchSampler(source.n_frames, settings.batch_size, settings.max_batch_frames, params.optimisation.seed)
-    optimizer = torch.optim.AdamW(aligner.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)
     with progress_bar("aligner", settings.steps, "step") as bar:
-        for batch in _batches(source, sampler, facts, settings):
-            loss = forward_sum_loss(aligner, inputs(batch))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(aligner.parameters(), 5.0)
-            optimizer.step()
-            bar.update(1)
-            bar.set_postfix_str(f"loss {float(loss.detach()):.3f}", refresh=False)
-    return _align_all(source, aligner, inputs, facts)
+        batches = (inputs(batch) for batch in _batches(source, sampler, facts, bar))
+        losses = fit_aligner(aligner, batches, n_steps=settings.steps, learning_rate=settings.learning_rate)
+    logger.info("aligner: loss %.3f at first, %.3f at last", losses[0], losses[-1])
+    aligner.eval()
+    return [_align_all(each, aligner, inputs, facts) for each in sources]
 
 
-def _batches(source: ManifestSource, sampler: BatchSampler, facts: CorpusFacts, settings: AlignerParams) -> Iterator[Batch]:
-    n_given, epoch = 0, 0
-    while True:
+def _batches(source: ManifestSource, sampler: BatchSampler, facts: CorpusFacts, bar: tqdm) -> Iterator[Batch]:
+    for epoch in itertools.count():
         dataset = BatchDataset(source, sampler.epoch(epoch), {}, facts.spectrogram.hop_samples)
         for position in range(len(dataset)):
-            if n_given == settings.steps:
-                return
             yield dataset[position]
-            n_given += 1
-        epoch += 1
+            bar.update(1)
+
+
+def _align_all(source: ManifestSource, aligner: Aligner, inputs: Callable[[Batch], AlignerInputs], facts: CorpusFacts) -> Durations:
+    """Return durations of every utterance, read off one at a time, then refined over each speaker's utterances."""
+    durations: Durations = []
+    log_mels, phone_ids = [], []
+    by_speaker: dict[int, list[int]] = {}
+    with progress_bar("aligning", len(source), "utterance") as bar:
+        for index in range(len(source)):
+            batch = BatchDataset(source, [[index]], {}, facts.spectrogram.hop_samples)[0]
+            item = inputs(batch)
+            durations.append(aligner.align(item)[0].cpu().numpy().astype(np.int64))
+            log_mels.append(item.log_mel[0].T.cpu().numpy())  # (n_mels, T) → (T, n_mels)
+            phone_ids.append(item.phone_ids[0].cpu().numpy())
+            by_speaker.setdefault(int(batch.speaker_ids[0]), []).append(index)
+            bar.update(1)
+    for members in by_speaker.values():
+        refined = refine_durations([log_mels[i] for i in members], [phone_ids[i] for i in members], [durations[i] for i in members])
+        for index, each in zip(members, refined, strict=True):
+            durations[index] = each.astype(np.int64)
+    return durations

@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from dvclive import Live
 from torch import Tensor
@@ -22,8 +20,9 @@ from model.text.symbols import SymbolTable
 from model.training import Trainer
 from stages.common.errors import PipelineError
 from stages.common.progress import progress_bar
-from stages.common.training_data import CorpusFacts, ManifestSource, read_split
-# DUR
+from stages.common.training_data import ManifestSource, read_split
+from stages.training.curves import write_curves
+from stages.training.durations import Durations, learn_durations
 from stages.training.settings import TrainParams, TrainPaths
 from stages.training.state import Position, load_state, save_state
 
@@ -73,6 +72,7 @@ class TrainingRun:
                                     params.optimisation.seed, rank, n_ranks)  # fmt: skip
         self.position = Position()
         self.log: list[dict[str, float]] = []
+        self.durations: list[Durations] = []
 
     def _source(self, table: Any, subset: str) -> ManifestSource:
         return ManifestSource(self.paths.data, table, self.facts, subset, self.symbols, self.params.add_blank)
@@ -88,7 +88,9 @@ class TrainingRun:
 
     def run(self) -> None:
         """Train to the last step, from the saved state if there is one, and write voice and report."""
-        durations = self._durations()
+        if self.params.aligner.steps:
+            self.durations = learn_durations([self.train_source, self.validation_source], self.params, self.facts,
+                                             self.paths.work / "durations.npz", self.device, self.rank)  # fmt: skip
         state = load_state(self.paths.work / STATE_NAME, self.rank)
         if state:
             self.trainer.load_state_dict(state["trainer"])
@@ -96,16 +98,11 @@ class TrainingRun:
             self.log = state["log"]
             logger.info("train: goes on from step %d of this very run", self.trainer.step_count)
         live = self._open_log() if self.rank == 0 else None
-        self._steps(durations, live)
+        self._steps(live)
         if live is not None:
             live.end()
+            write_curves(self.paths.report / "curves.png", self.log)
             self._write_voice()
-
-    def _durations(self) -> list[npt.NDArray[np.int64]] | None:
-        if self.params.aligner.steps == 0:
-            return None
-        from stages.training.durations import learn_durations
-        return learn_durations(self.train_source, self.params, self.facts, self.paths.work / "durations.npz", self.device, self.rank)
 
     def _open_log(self) -> Live:
         live = Live(str(self.paths.report), report=None, dvcyaml=None, save_dvc_exp=False, monitor_system=False)
@@ -133,14 +130,14 @@ class TrainingRun:
                 yield batch.to(self.device)
             self.position = Position(self.position.epoch + 1, 0)
 
-    def _steps(self, durations: list[npt.NDArray[np.int64]] | None, live: Live | None) -> None:
+    def _steps(self, live: Live | None) -> None:
         trainer, total = self.trainer, self.params.optimisation.steps
         means = RunningMeans()
         batches = self._batches()
         with progress_bar("train", total, "step", initial=trainer.step_count, disable=self.rank != 0) as bar:
             while trainer.step_count < total:
                 batch = next(batches)
-                means.add(trainer.step(batch, self.position.epoch, _padded_durations(durations, batch)))
+                means.add(trainer.step(batch, self.position.epoch, self._padded_durations(0, batch)))
                 bar.update(1)
                 step = trainer.step_count
                 last = step == total
@@ -161,8 +158,18 @@ class TrainingRun:
         means = RunningMeans()
         for index in range(len(self.validation_source)):
             dataset = BatchDataset(self.validation_source, [[index]], self.facts.bert_channels, self.facts.spectrogram.hop_samples)
-            means.add(self.trainer.evaluate(dataset[0].to(self.device)))
+            batch = dataset[0].to(self.device)
+            means.add(self.trainer.evaluate(batch, self._padded_durations(1, batch)))
         return {f"validation/{name}": value for name, value in means.take().items()}
+
+    def _padded_durations(self, source: int, batch: Batch) -> Tensor | None:
+        """Return known durations of a batch of source 0 (train) or 1 (validation), padded to (B, P)."""
+        if not self.durations:
+            return None
+        padded = np.zeros(batch.phone_ids.shape, dtype=np.int64)
+        for row, index in enumerate(batch.indices.tolist()):
+            padded[row, : len(self.durations[source][index])] = self.durations[source][index]
+        return torch.from_numpy(padded).to(batch.phone_ids.device)
 
     def _write_voice(self) -> None:
         params = self.params
@@ -174,13 +181,3 @@ class TrainingRun:
         }  # fmt: skip
         save_checkpoint(self.paths.voice, tensors={"synthesizer": self.trainer.voice_state(),
                                                    "discriminator": self.trainer.discriminator.state_dict()}, metadata=metadata)  # fmt: skip
-
-
-def _padded_durations(durations: list[npt.NDArray[np.int64]] | None, batch: Batch) -> Tensor | None:
-    """Return known durations of a batch, padded to (B, P)."""
-    if durations is None:
-        return None
-    padded = np.zeros(batch.phone_ids.shape, dtype=np.int64)
-    for row, index in enumerate(batch.indices.tolist()):
-        padded[row, : len(durations[index])] = durations[index]
-    return torch.from_numpy(padded).to(batch.phone_ids.device)

@@ -56,7 +56,8 @@ class TrainParams:
         """Return the networks' configurations; what the data decides (symbols, speakers, sizes) is filled in."""
         speaker_channels = self.model.get("speaker_channels", 0)
         if not speaker_channels and len(facts.speakers) > 1:
-            raise ParamsError(f"params.yaml: train.model.speaker_channels is 0, but the corpus has {len(facts.speakers)} speakers; set it to 256, say")
+            raise ParamsError(f"params.yaml: train.model.speaker_channels is 0, but the corpus has {len(facts.speakers)} speakers; "
+                              "set it to 256, say")  # fmt: skip
         settings = facts.spectrogram
         derived = {
             "n_symbols": len(symbols.symbols), "n_tones": symbols.tone_count, "n_languages": len(symbols.languages),
@@ -67,6 +68,9 @@ class TrainParams:
         overridden = sorted(set(derived) & set(self.model))
         if overridden:
             raise ParamsError(f"params.yaml: train.model: {', '.join(overridden)} follow from the data; remove them")
+        if self.model.get("frame_prior_layers") and not self.aligner.steps:
+            raise ParamsError("params.yaml: train.model.frame_prior_layers needs durations: set train.aligner.steps to 600, say, "
+                              "or the layers to 0")  # fmt: skip
         try:
             return ModelConfig.from_dict({**self.model, **derived}), DiscriminatorConfig.from_dict(self.discriminator)
         except ConfigError as error:

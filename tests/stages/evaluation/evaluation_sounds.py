@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from stages.evaluation.rendition import Rendition
+from stages.evaluation.scoring import ROW_SCHEMA
 
 RATE_HZ = 16000
 
@@ -55,3 +59,16 @@ def make_rendition(utterance_id: str = "ada/one", text: str = "Good morning", **
         "synthesis_wall_seconds": 0.2,
     } | changes
     return Rendition(**values)  # type: ignore[arg-type]
+
+
+def make_row(**changes: object) -> dict[str, Any]:
+    """A row of ROW_SCHEMA, zero and empty but for four words of twenty characters, and what is given."""
+    row: dict[str, Any] = {
+        field.name: "" if pa.types.is_string(field.type) else 0 if pa.types.is_integer(field.type) else 0.0
+        for field in ROW_SCHEMA
+    }
+    return (
+        row
+        | {"speaker": "ada", "language": "EN", "words": 4, "characters": 20, "synthesis_seconds": 2.0}
+        | changes
+    )

@@ -1,6 +1,6 @@
 import csv
 
-from test_scoring import make_row
+from evaluation_sounds import make_row
 
 from stages.evaluation.plots import write_plots
 

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from evaluation_sounds import RATE_HZ, make_rendition
+from evaluation_sounds import RATE_HZ, make_rendition, make_row
 from PIL import Image
-from test_scoring import make_row
 
 from stages.evaluation.report import ReportContext, file_stem, format_figure, write_report
 from stages.evaluation.scoring import summarise

@@ -1,0 +1,156 @@
+"""What every benchmark shares: side-by-side timing in CPU seconds, the result that is written, the table that is shown."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+MIN_SAMPLE_SECONDS = 0.05  # a side is called so often that one sample lasts at least this long
+MIN_ROUNDS = 5
+OURS, REFERENCE, LIMIT = "ours", "reference", "limit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One benchmark's outcome.
+
+    ours and reference are in `unit`; ratio says how much better ours is (above 1: better); limit_share is how much of the
+    measured physical limit ours reaches. target is a ratio, or a value of ours where target_of says so.
+    """
+
+    name: str
+    ours: float
+    reference: float
+    ratio: float
+    limit_share: float | None
+    target: float | None
+    unit: str
+    target_of: Literal["ratio", "ours_at_most"] = "ratio"
+    limit_share_target: float | None = None
+    rounds: int = 0
+    note: str = ""
+
+    @property
+    def meets_target(self) -> bool | None:
+        """Whether the target is met; None where there is none."""
+        if self.target is None:
+            return None
+        reached = self.ratio >= self.target if self.target_of == "ratio" else self.ours <= self.target
+        near_limit = self.limit_share_target is None or (self.limit_share or 0.0) >= self.limit_share_target
+        return reached and near_limit
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON values of bench/NAME.json."""
+        return {**dataclasses.asdict(self), "meets_target": self.meets_target}
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Median CPU seconds of one call per side, over `rounds` rounds."""
+
+    medians: Mapping[str, float]
+    rounds: int
+
+
+def interleave(sides: Mapping[str, Callable[[], object]], seconds: float) -> Timings:
+    """Time the sides in turn (A B A B …) for about `seconds` of CPU time, at least `MIN_ROUNDS` rounds.
+
+    Every side is called once before, unmeasured: compilation, imports and the page cache are not part of the figures.
+    """
+    repeats = {}
+    for name, side in sides.items():
+        side()
+        repeats[name] = max(1, math.ceil(MIN_SAMPLE_SECONDS / max(_cpu_seconds(side, 1), 1e-9)))
+    samples: dict[str, list[float]] = {name: [] for name in sides}
+    start = time.process_time()
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        rounds = 0
+        while rounds < MIN_ROUNDS or time.process_time() - start < seconds:
+            for name, side in sides.items():
+                samples[name].append(_cpu_seconds(side, repeats[name]))
+            rounds += 1
+            gc.collect()
+    finally:
+        if collecting:
+            gc.enable()
+    return Timings({name: statistics.median(values) for name, values in samples.items()}, rounds)
+
+
+def _cpu_seconds(side: Callable[[], object], repeats: int) -> float:
+    start = time.process_time()
+    for _ in range(repeats):
+        side()
+    return (time.process_time() - start) / repeats
+
+
+def cost_result(name: str, timings: Timings, *, unit: str, work: float, unit_seconds: float, **fields: Any) -> Result:
+    """Return a result in CPU time per piece of work (less is better); a call does `work` pieces, `unit_seconds` is the unit."""
+    costs = {side: median / work / unit_seconds for side, median in timings.medians.items()}
+    return Result(name=name, ours=costs[OURS], reference=costs[REFERENCE], unit=unit, **_ratios(timings), **fields)
+
+
+def rate_result(name: str, timings: Timings, *, unit: str, work: float, **fields: Any) -> Result:
+    """Return a result in work per CPU-second (more is better); a call does `work`."""
+    rates = {side: work / median for side, median in timings.medians.items()}
+    return Result(name=name, ours=rates[OURS], reference=rates[REFERENCE], unit=unit, **_ratios(timings), **fields)
+
+
+def _ratios(timings: Timings) -> dict[str, Any]:
+    medians = timings.medians
+    limit_share = medians[LIMIT] / medians[OURS] if LIMIT in medians else None
+    return {"ratio": medians[REFERENCE] / medians[OURS], "limit_share": limit_share, "rounds": timings.rounds}
+
+
+def use_one_thread() -> None:
+    """Keep torch to one thread; the environment already holds the other libraries to one."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def write_result(folder: Path, result: Result) -> Path:
+    """Write bench/NAME.json and return its path."""
+    path = folder / f"{result.name}.json"
+    path.write_text(json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def table(results: Sequence[Result]) -> str:
+    """Return the results as one aligned text table, with the notes below it."""
+    header = ("name", "ours", "reference", "unit", "ratio", "target", "share of limit")
+    rows = [header, *(_cells(result) for result in results)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    left = {0, 3}
+    lines = ["  ".join(cell.ljust(width) if column in left else cell.rjust(width)
+                       for column, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]  # fmt: skip
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    notes = [f"{result.name}: {result.note}" for result in results if result.note]
+    return "\n".join([*lines, "", *notes])
+
+
+def _cells(result: Result) -> tuple[str, ...]:
+    share = "" if result.limit_share is None else f"{result.limit_share:.0%}"
+    if result.limit_share_target is not None:
+        share += f" (≥ {result.limit_share_target:.0%})"
+    return (result.name, _number(result.ours), _number(result.reference), result.unit, f"{result.ratio:.2f} ×", _target(result), share)
+
+
+def _target(result: Result) -> str:
+    if result.target is None:
+        return ""
+    wanted = f"≥ {result.target:g} ×" if result.target_of == "ratio" else f"ours ≤ {_number(result.target)}"
+    return wanted if result.meets_target else f"{wanted} missed"
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -1,0 +1,52 @@
+"""The benchmarks by name, and how one is run: in a process of its own, on one thread."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.common import Result
+from bench.speech import read_clips
+
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Where a benchmark's function is and what it compares."""
+
+    module: str
+    function: str
+    summary: str
+
+
+BENCHMARKS = {
+    "resample": Benchmark("resampling", "resample", "a recording to 44.1 kHz PCM: our row of work / librosa per file"),
+    "resample_stage": Benchmark("resampling", "resample_stage", "the same with row store and shards, as the stage runs / librosa per file"),
+    "stft": Benchmark("stft", "stft", "2048/512 magnitudes: NumPy, frames as rows / torch.stft and pow(2).sum(-1)"),
+    "stft_torch": Benchmark("stft", "stft_torch", "2048/512 magnitudes: torch, frames as rows / torch.stft and pow(2).sum(-1)"),
+    "read_clip": Benchmark("loading", "read_clip", "one cached spectrogram, warm: pread from an fp16 shard / torch.load of a file"),
+    "load_batch": Benchmark("loading", "load_batch", "24 utterances from shards with cached spectrograms / per-file caches"),
+    "load_batch_on_the_fly": Benchmark("loading", "load_batch_on_the_fly", "24 utterances, spectrograms computed / per-file caches"),
+    "alignment_search": Benchmark("alignment_search", "alignment_search", "24 × 990 × 206: two rolling rows / a full table of values"),
+    "padding": Benchmark("padding", "padding", "padded share of frames: sorted pools / length buckets with repeats"),
+    "bert_batches": Benchmark("bert_batches", "bert_batches", "MiniLM: equal lengths together, unused layers dropped / one text at a time"),
+}
+
+
+def limit_threads() -> None:
+    """Hold every numeric library of this process and its children to one thread; call before they are imported."""
+    os.environ.update(dict.fromkeys(THREAD_SETTINGS, "1"))
+
+
+def run_benchmark(name: str, speech: Path) -> Result:
+    """Run one benchmark on the decoded corpus in `speech`, in a temporary folder of its own."""
+    limit_threads()
+    benchmark = BENCHMARKS[name]
+    run = getattr(importlib.import_module(f"bench.{benchmark.module}"), benchmark.function)
+    with tempfile.TemporaryDirectory(prefix=f"bench-{name}-") as scratch:
+        result: Result = run(read_clips(speech), Path(scratch))
+    return result

@@ -1,0 +1,96 @@
+"""Magnitude spectrograms of single clips, 44.1 kHz, n_fft 2048, hop 512: frames as rows against torch.stft."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bench.common import LIMIT, OURS, REFERENCE, Result, cost_result, interleave, use_one_thread
+from bench.speech import Clip, Pcm, sample
+from model.spectrogram import POWER_FLOOR, SpectrogramSettings, linear_spectrogram, to_float
+from model.spectrogram_torch import torch_linear_spectrogram
+
+SETTINGS = SpectrogramSettings(sample_rate_hz=44100, n_fft=2048, hop_samples=512, win_samples=2048, n_mels=128)
+N_CLIPS = 40
+SECONDS = 8.0
+TARGET = 2.5
+_FRAMES_PER_BLOCK = 64  # rows transformed at once by the bare FFT: what the second-level cache holds
+
+
+def reference(pcm: Pcm, window: Tensor) -> Tensor:
+    """Magnitudes (F, T) the usual way: torch.stft, its complex values as pairs, pow(2).sum(-1)."""
+    padding = SETTINGS.padding_samples
+    waveform = torch.from_numpy(to_float(pcm)).unsqueeze(0)
+    padded = functional.pad(waveform.unsqueeze(1), (padding, padding), mode="reflect").squeeze(1)
+    spectrum = torch.stft(padded, SETTINGS.n_fft, hop_length=SETTINGS.hop_samples, win_length=SETTINGS.win_samples, window=window,
+                          center=False, return_complex=True)  # fmt: skip
+    return torch.sqrt(torch.view_as_real(spectrum).pow(2).sum(-1) + POWER_FLOOR).squeeze(0)
+
+
+def ours_numpy(pcm: Pcm) -> npt.NDArray[np.float32]:
+    """Magnitudes (T, F) as the spectrogram stage computes them."""
+    return linear_spectrogram(pcm, SETTINGS)
+
+
+def ours_torch(pcm: Pcm) -> npt.NDArray[np.float32]:
+    """Magnitudes (T, F) as training computes them, before any batching."""
+    return torch_linear_spectrogram(torch.from_numpy(to_float(pcm)).unsqueeze(0), SETTINGS)[0].t().numpy()
+
+
+def agreement(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> str:
+    """Return how far two lists of magnitudes agree, in float32 and after rounding to float16, as caches hold them."""
+    a, b = (np.concatenate([array.ravel() for array in arrays]) for arrays in (found, expected))
+    if np.array_equal(a, b):
+        return "bitwise equal"
+    halves = np.mean(a.astype(np.float16) == b.astype(np.float16))
+    return (f"NOT bitwise equal: {np.mean(a == b):.1%} of values are, {halves:.3%} as float16; "
+            f"largest relative difference {np.max(np.abs(a - b) / b):.1e}")  # fmt: skip
+
+
+def _frames(pcm: Pcm) -> npt.NDArray[np.float32]:
+    padded = np.pad(to_float(pcm), SETTINGS.padding_samples, mode="reflect")
+    return np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(padded, SETTINGS.n_fft)[:: SETTINGS.hop_samples])
+
+
+def _fft_alone(transform: Callable[[object], object], blocks: Sequence[object]) -> None:
+    for block in blocks:
+        transform(block)
+
+
+def _compare(name: str, ours: Callable[[Pcm], np.ndarray], clips: Sequence[Clip]) -> Result:
+    use_one_thread()
+    pcm = [clip.at_rate(SETTINGS.sample_rate_hz) for clip in sample(clips, N_CLIPS)]
+    window = torch.hann_window(SETTINGS.win_samples)
+    frames = np.concatenate([_frames(samples) for samples in pcm])
+    blocks = [frames[start : start + _FRAMES_PER_BLOCK] for start in range(0, len(frames), _FRAMES_PER_BLOCK)]
+    pocket, mkl = "limit_pocketfft", LIMIT
+    timings = interleave({
+        OURS: lambda: [ours(samples) for samples in pcm],
+        REFERENCE: lambda: [reference(samples, window) for samples in pcm],
+        mkl: partial(_fft_alone, torch.fft.rfft, [torch.from_numpy(block) for block in blocks]),
+        pocket: partial(_fft_alone, scipy.fft.rfft, blocks),
+    }, SECONDS)  # fmt: skip
+    note = (
+        f"{len(frames)} frames of {len(pcm)} clips; "
+        f"{agreement([ours(samples) for samples in pcm], [reference(samples, window).t().numpy() for samples in pcm])}; "
+        f"limit: the FFT alone over ready frames, torch's (SciPy's takes {timings.medians[pocket] / timings.medians[mkl]:.1f} × as long)"
+    )
+    return cost_result(name, timings, unit="µs a frame", work=len(frames), unit_seconds=1e-6, target=TARGET, note=note)
+
+
+def stft(clips: Sequence[Clip], folder: Path) -> Result:
+    """Compare the spectrogram stage's transform with torch.stft."""
+    return _compare("stft", ours_numpy, clips)
+
+
+def stft_torch(clips: Sequence[Clip], folder: Path) -> Result:
+    """Compare training's transform with torch.stft."""
+    return _compare("stft_torch", ours_torch, clips)

@@ -1,0 +1,36 @@
+"""What the tests share: a folder of one's own to work in, and the small corpus that the data stages have been through."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.small_corpus import SmallCorpus, build_small_corpus
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder of a test: row store, resumable work and relative paths lie in it; one worker."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VOICE_ROW_STORE", str(tmp_path / "rows"))
+    monkeypatch.setenv("VOICE_WORK_DIR", str(tmp_path / "work"))
+    monkeypatch.setenv("VOICE_WORKERS", "1")
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def small_corpus(tmp_path_factory: pytest.TempPathFactory) -> SmallCorpus:
+    """Twelve real prompts after every data stage; tests only read it."""
+    folder = tmp_path_factory.mktemp("small_corpus")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VOICE_ROW_STORE", str(folder / "rows"))
+        patch.setenv("VOICE_WORKERS", "1")
+        return build_small_corpus(folder)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quiet_tools() -> None:
+    """Programs that tests start report nothing to anybody."""
+    os.environ.update({"DVC_NO_ANALYTICS": "true", "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"})

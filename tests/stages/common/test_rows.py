@@ -1,0 +1,147 @@
+"""Row stages: only new keys are computed, and the output depends on nothing but the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from stages.common.errors import RowRejected
+from stages.common.files import content_key
+from stages.common.row_store import RowStore, store_folder
+from stages.common.rows import Row, RowOutcome, RowResult, compute_each, run_rows
+from tests.small_corpus import folder_bytes
+
+pytestmark = pytest.mark.usefixtures("workspace")
+
+
+def process(word: str) -> RowResult:
+    """Spell a word backwards; "bad…" is refused for good, "away…" for as long as no file `here` exists."""
+    if word.startswith("bad"):
+        raise RowRejected("bad_word", word)
+    if word.startswith("away") and not Path("here").exists():
+        raise RowRejected("unreadable", word, lasting=False)
+    return {"length": len(word)}, word[::-1].encode() * 50
+
+
+def compute(log: str, rows: Sequence[Row]) -> list[RowResult]:
+    with Path(log).open("a", encoding="utf-8") as stream:
+        stream.writelines(f"{row.payload}\n" for row in rows)
+    return compute_each(process, rows)
+
+
+def rows_of(words: Sequence[str]) -> list[Row]:
+    return [Row(f"anna/{index:03d}", content_key(word), word) for index, word in enumerate(words)]
+
+
+def run(words: Sequence[str], folder: str = "out", log: str = "computed") -> RowOutcome:
+    return run_rows("spell", rows_of(words), partial(compute, str(Path(log).absolute())), Path(folder))
+
+
+def computed() -> list[str]:
+    return sorted(Path("computed").read_text(encoding="utf-8").split()) if Path("computed").exists() else []
+
+
+WORDS = [f"word{index}" for index in range(60)]
+
+
+def test_results_are_placed_in_shards_with_their_facts() -> None:
+    outcome = run(["one", "seven"])
+    assert outcome.facts == {"anna/000": {"length": 3}, "anna/001": {"length": 5}}
+    assert sorted(outcome.placed) == ["anna/000", "anna/001"]
+    assert b"".join(folder_bytes(Path("out")).values()).count(b"neves") == 50
+
+
+def test_only_new_keys_are_computed() -> None:
+    assert run(WORDS).n_computed == 60
+    Path("computed").unlink()
+    assert run(WORDS).n_computed == 0
+    assert run([*WORDS, "new"]).n_computed == 1
+    assert computed() == ["new"]
+
+
+def test_equal_keys_are_computed_once() -> None:
+    outcome = run(["same", "same", "other"])
+    assert computed() == ["other", "same"]
+    assert outcome.facts["anna/000"] == outcome.facts["anna/001"]
+
+
+def test_incremental_and_from_scratch_give_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    run(WORDS[:40], "first")
+    run(WORDS, "second")
+    monkeypatch.setenv("VOICE_ROW_STORE", "other_rows")
+    run(WORDS, "scratch")
+    assert folder_bytes(Path("second")) == folder_bytes(Path("scratch"))
+
+
+def test_the_number_of_workers_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    single = run([*WORDS, "bad"], "one")
+    monkeypatch.setenv("VOICE_WORKERS", "2")
+    monkeypatch.setenv("VOICE_ROW_STORE", str(Path("other_rows").absolute()))
+    double = run([*WORDS, "bad"], "two")
+    assert double == single
+    assert folder_bytes(Path("one")) == folder_bytes(Path("two"))
+
+
+def test_a_rejected_row_is_reported_and_not_computed_again() -> None:
+    for n_computed in (2, 0):
+        outcome = run(["good", "bad"])
+        assert outcome.rejected == [{"utterance_id": "anna/001", "stage": "spell", "reason": "bad_word", "detail": "bad"}]
+        assert sorted(outcome.facts) == ["anna/000"]
+        assert outcome.n_computed == n_computed
+
+
+def test_a_reject_that_blames_the_moment_is_tried_again() -> None:
+    assert [row["reason"] for row in run(["away"]).rejected] == ["unreadable"]
+    Path("here").touch()
+    outcome = run(["away"])
+    assert outcome.rejected == [] and outcome.facts == {"anna/000": {"length": 4}}
+
+
+def damage_store() -> None:
+    (pack,) = store_folder("spell").glob("*.pack")
+    data = bytearray(pack.read_bytes())
+    data[-1] ^= 1
+    pack.write_bytes(data)
+
+
+def test_a_row_damaged_in_the_store_is_computed_again() -> None:
+    run(["one"], "before")
+    damage_store()
+    assert run(["one"], "after").rejected == []
+    assert computed() == ["one", "one"]
+    assert folder_bytes(Path("before")) == folder_bytes(Path("after"))
+    assert run(["one"], "later").facts == {"anna/000": {"length": 3}}
+    assert computed() == ["one", "one"]
+
+
+def test_a_momentary_reject_of_a_damaged_row_is_not_stored() -> None:
+    Path("here").touch()
+    run(["away"])
+    damage_store()
+    Path("here").unlink()
+    assert [row["reason"] for row in run(["away"]).rejected] == ["unreadable"]
+    Path("here").touch()
+    assert run(["away"]).rejected == []
+
+
+def test_what_was_finished_before_a_crash_is_kept() -> None:
+    def crash(rows: Sequence[Row]) -> list[RowResult]:
+        if any(row.payload == "word40" for row in rows):
+            raise OSError("power cut")
+        return compute_each(process, rows)
+
+    with pytest.raises(OSError, match="power cut"):
+        run_rows("spell", rows_of(WORDS), crash, Path("out"))
+    with RowStore(store_folder("spell")) as store:
+        kept = sum(row.key in store for row in rows_of(WORDS))
+    assert kept == 32
+    assert run(WORDS).n_computed == 28
+
+
+def test_no_rows_give_no_shards() -> None:
+    outcome = run([])
+    assert outcome == RowOutcome()
+    assert folder_bytes(Path("out")) == {}

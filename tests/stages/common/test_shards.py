@@ -1,0 +1,87 @@
+"""Shards: the same rows are the same bytes, a new row touches one file, and short reads are errors."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.common.errors import StageError
+from stages.common.shards import MIN_SHARDS, ShardReader, shard_count, shard_of, write_shards
+from tests.small_corpus import folder_bytes
+
+
+def row_bytes(utterance_id: str) -> bytes:
+    return utterance_id.encode() * (1 + len(utterance_id) % 3)
+
+
+def write(folder: Path, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+    return write_shards(folder, ids, row_bytes, lambda _: None)
+
+
+IDS = [f"anna/{index}" for index in range(300)]
+
+
+def test_every_row_is_found_at_its_place(tmp_path: Path) -> None:
+    placed = write(tmp_path, IDS)
+    assert sorted(placed) == sorted(IDS)
+    with ShardReader(tmp_path) as reader:
+        for utterance_id, (shard, offset) in placed.items():
+            assert reader.read(shard, offset, len(row_bytes(utterance_id))) == row_bytes(utterance_id)
+
+
+def test_the_order_of_work_changes_nothing(tmp_path: Path) -> None:
+    shuffled = random.Random(3).sample(IDS, len(IDS))
+    assert write(tmp_path / "a", IDS) == write(tmp_path / "b", shuffled)
+    assert folder_bytes(tmp_path / "a") == folder_bytes(tmp_path / "b")
+
+
+def test_one_new_clip_changes_one_shard(tmp_path: Path) -> None:
+    write(tmp_path / "before", IDS)
+    write(tmp_path / "after", [*IDS, "bert/new"])
+    before, after = folder_bytes(tmp_path / "before"), folder_bytes(tmp_path / "after")
+    assert [name for name in after if before.get(name) != after[name]] == [f"shards/{shard_of('bert/new', MIN_SHARDS):05d}.bin"]
+
+
+def test_the_number_of_shards_grows_by_doubling() -> None:
+    counts = [shard_count(n_rows) for n_rows in (0, 1, 4096, 4097, 8192, 8193, 1_000_000)]
+    assert counts == [16, 16, 16, 32, 32, 64, 4096]
+
+
+def test_rows_spread_evenly(tmp_path: Path) -> None:
+    members = np.bincount([shard_of(f"speaker/{index}", 16) for index in range(4096)], minlength=16)
+    assert members.min() > 180 and members.max() < 340
+
+
+def test_a_read_past_the_end_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    (shard, offset) = write(tmp_path, ["only"])["only"]
+    with ShardReader(tmp_path) as reader, pytest.raises(StageError) as caught:
+        reader.read(shard, offset, 1000)
+    assert f"{shard:05d}.bin" in str(caught.value) and "1000 expected" in str(caught.value)
+
+
+def test_a_missing_shard_says_how_to_get_it(tmp_path: Path) -> None:
+    with ShardReader(tmp_path) as reader, pytest.raises(StageError, match="shard is missing; run `dvc checkout`"):
+        reader.read(0, 0, 1)
+
+
+def test_arrays_come_back_with_shape_and_type(tmp_path: Path) -> None:
+    values = np.arange(12, dtype="<f2").reshape(4, 3)
+    placed = write_shards(tmp_path, ["a"], lambda _: values.tobytes(), lambda _: None)
+    with ShardReader(tmp_path) as reader:
+        read = reader.read_array(*placed["a"], (4, 3), "float16")
+    assert read.dtype == np.float16 and np.array_equal(read, values)
+
+
+def test_a_pickled_reader_opens_its_files_anew(tmp_path: Path) -> None:
+    shard, offset = write(tmp_path, ["one"])["one"]
+    reader = ShardReader(tmp_path)
+    reader.read(shard, offset, 3)
+    copy = pickle.loads(pickle.dumps(reader))
+    reader.close()
+    with copy:
+        assert copy.read(shard, offset, 3) == b"one"
