@@ -5,6 +5,7 @@ Legend: B batch, T frames, C channels, G speaker channels. Masks are (B, 1, T).
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,6 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from model.config import ModelConfig
 from model.masks import fused_gate, sequence_mask
-import itertools
 
 REFERENCE_ENCODER_WIDTHS = (32, 32, 64, 64, 128, 128)
 

@@ -18,7 +18,7 @@ from model.voice import SpeakingStyle, Voice
 from stages.common import manifests
 from stages.common.errors import PipelineError, StageError
 from stages.common.executors import worker_count
-from stages.common.files import output_folder, write_json
+from stages.common.files import output_folder, work_root, write_json
 from stages.common.progress import progress_bar
 from stages.common.shards import ShardReader
 from stages.common.stage import run_stage
@@ -28,8 +28,6 @@ from stages.evaluation.report import ReportContext, write_report
 from stages.evaluation.scoring import ROW_SCHEMA, ScoringSettings, score
 
 logger = logging.getLogger(__name__)
-
-WHISPER_CACHE = Path(".work") / "whisper"
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ def main(split: Path, resample: Path, voice: Path, report: Path, metrics: Path, 
     except CheckpointError as error:
         raise PipelineError(f"evaluate: {error}") from None
     renditions = render_all(speaker, rows, resample, params.style())
-    scored, summary = score(renditions, ScoringSettings(WHISPER_CACHE, threads=worker_count(), mos=params.predicted_mos))
+    scored, summary = score(renditions, ScoringSettings(work_root() / "whisper", threads=worker_count(), mos=params.predicted_mos))
     with output_folder(report) as folder:
         manifests.write_manifest(folder / "utterances.parquet", manifests.table_from_rows(scored, ROW_SCHEMA, {"step": speaker.metadata["step"]}))
         write_plots(folder / "plots", scored)

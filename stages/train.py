@@ -16,12 +16,11 @@ import torch.multiprocessing
 
 from stages.common.code_graph import code_version
 from stages.common.errors import PipelineError
-from stages.common.files import content_key, output_folder
+from stages.common.files import content_key, output_folder, work_root
 from stages.common.stage import configure_logging, run_stage
 from stages.common.training_data import DataFolders
 from stages.training.loop import TrainingRun
 from stages.training.settings import TrainParams, TrainPaths
-from stages.training.state import work_root
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,11 @@ from pathlib import Path
 from typing import Any
 
 
+def work_root() -> Path:
+    """Return the folder of what is neither input nor output (training states, lists of rejects): VOICE_WORK_DIR, or .work."""
+    return Path(os.environ.get("VOICE_WORK_DIR", ".work"))
+
+
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, flushed and renamed over it on success, removed on failure."""

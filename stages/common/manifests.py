@@ -9,10 +9,11 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from stages.common.errors import ManifestError
-from stages.common.files import atomic_path
+from stages.common.files import atomic_path, work_root
 
 METADATA_KEY = b"voice"
 OVER_LIMIT = "over_limit"  # left out by a limit the user set: listed with the rejects, but nothing is wrong with it
@@ -144,7 +145,11 @@ def write_outcome(
     write_manifest(folder / "rejects.parquet", rejects)
     n_wrong = sum(reason != OVER_LIMIT for reason in rejects.column("reason").to_pylist())
     if kept.num_rows == 0 or n_wrong > max_reject_share * (kept.num_rows + n_wrong):
-        raise ManifestError(_too_many(stage, rejects, n_input, max_reject_share))
+        # The stage's folder goes away with the failure; the reasons must not.
+        listing = work_root() / "rejects" / f"{stage}.csv"
+        with atomic_path(listing) as temporary:
+            pacsv.write_csv(rejects, temporary)
+        raise ManifestError(f"{_too_many(stage, rejects, n_input, max_reject_share)}; all of them: {listing}")
 
 
 def _too_many(stage: str, rejects: pa.Table, n_input: int, max_reject_share: float) -> str:

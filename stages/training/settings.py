@@ -47,8 +47,8 @@ class TrainParams:
     def __post_init__(self) -> None:
         if self.posterior_input not in ("mel", "linear"):
             raise ValueError(f"posterior_input {self.posterior_input!r} is neither mel nor linear")
-        problems = [f"{name} is {getattr(self, name)}; it must be at least 1"
-                    for name in ("ranks", "threads_per_rank", "log_every", "validate_every", "checkpoint_every") if getattr(self, name) < 1]  # fmt: skip
+        counts = ("ranks", "threads_per_rank", "log_every", "validate_every", "checkpoint_every")
+        problems = [f"{name} is {getattr(self, name)}; it must be at least 1" for name in counts if getattr(self, name) < 1]
         if problems:
             raise ValueError("; ".join(problems))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,6 @@ class Position:
 
     epoch: int = 0
     batch: int = 0
-
-
-def work_root() -> Path:
-    """Return the folder of resumable states: VOICE_WORK_DIR, or .work in the working folder."""
-    return Path(os.environ.get("VOICE_WORK_DIR", ".work"))
 
 
 def save_state(path: Path, trainer_state: dict[str, Any], position: Position, log: list[dict[str, float]]) -> None:
