@@ -36,10 +36,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def output_folder(folder: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `folder` on success: a stage's output is whole or absent.
 
-    An earlier `folder` is replaced; a stage owns its output folder and nothing else.
+    An earlier `folder` is replaced; a stage owns its output folder and nothing else. What a killed process left
+    half-written beside it is removed.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp")
+    for left_over in folder.parent.glob(f".{folder.name}.*.tmp"):
+        if not _is_running(left_over.name.split(".")[-3]):
+            shutil.rmtree(left_over, ignore_errors=True)
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.{uuid.uuid4().hex}.tmp")
     temporary.mkdir()
     try:
         yield temporary
@@ -48,6 +52,17 @@ def output_folder(folder: Path) -> Iterator[Path]:
         temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _is_running(process: str) -> bool:
+    """Return whether a process id is in use; what is no process id counts as running and is left alone."""
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, PermissionError):
+        return True
+    return True
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -100,7 +100,8 @@ def _loader(
         found = passing.get(row.key) or store.get(row.key)
         if found is None:
             found = compute_chunk([row])[0]
-            store.put(row.key, *found)
+            if found[0].get("lasting", True):
+                store.put(row.key, *found)
         return found
 
     return load

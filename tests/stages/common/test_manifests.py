@@ -13,6 +13,8 @@ import pytest
 from stages.common import manifests
 from stages.common.errors import ManifestError, PipelineError
 
+pytestmark = pytest.mark.usefixtures("workspace")
+
 KIND = manifests.schema(utterance_id=pa.string(), n_frames=pa.int32())
 
 

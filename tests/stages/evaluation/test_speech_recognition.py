@@ -6,7 +6,7 @@ import pytest
 
 from stages.common.errors import PipelineError
 from stages.evaluation import whisper_model
-from stages.evaluation.speech_recognition import align_words, count_errors, window_seconds, words_of
+from stages.evaluation.speech_recognition import align_words, count_errors, words_of
 from stages.evaluation.whisper_model import assemble_whisper
 
 
@@ -52,12 +52,6 @@ def test_numbers_and_case_and_marks_do_not_count():
 def test_languages_without_spaces_compare_by_character(language, text, words):
     assert words_of(text, language) == words
 
-
-@pytest.mark.parametrize(
-    ("seconds", "window"), [(0.5, 10), (9.0, 10), (9.1, 20), (19.5, 30), (29.0, 30), (60.0, 30)]
-)
-def test_the_window_is_the_shortest_that_leaves_a_second(seconds, window):
-    assert window_seconds(seconds) == window
 
 
 def test_real_speech_is_understood_and_twice_the_same(recognise, real_clip):
