@@ -71,6 +71,6 @@ def alignment_search(clips: Sequence[Clip], folder: Path) -> Result:
     timings = interleave({
         OURS: partial(search_durations, scores, frame_lengths, phone_lengths),
         REFERENCE: partial(reference, scores, mask),
-    }, SECONDS)  # fmt: skip
+    }, SECONDS, 1)  # fmt: skip
     note = f"{N_BATCH} × {N_FRAMES} × {N_PHONES}, both numba; identical paths, ours as durations, the reference's as a matrix"
-    return cost_result("alignment_search", timings, unit="ms a batch", work=1, unit_seconds=1e-3, target=TARGET, note=note)
+    return cost_result("alignment_search", timings, unit="ms a batch", unit_seconds=1e-3, target=TARGET, note=note)

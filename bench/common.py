@@ -54,15 +54,16 @@ class Result:
 
 @dataclass(frozen=True)
 class Timings:
-    """Median CPU seconds of one call per side, over `rounds` rounds."""
+    """Median CPU seconds per piece of work and side, over `rounds` rounds."""
 
     medians: Mapping[str, float]
     rounds: int
 
 
-def interleave(sides: Mapping[str, Callable[[], object]], seconds: float) -> Timings:
+def interleave(sides: Mapping[str, Callable[[], object]], seconds: float, work: float | Mapping[str, float]) -> Timings:
     """Time the sides in turn (A B A B …) for about `seconds` of CPU time, at least `MIN_ROUNDS` rounds.
 
+    A call of a side does `work` pieces of work (a mapping where the sides do different amounts of the same work).
     Every side is called once before, unmeasured: compilation, imports and the page cache are not part of the figures.
     """
     repeats = {}
@@ -83,7 +84,8 @@ def interleave(sides: Mapping[str, Callable[[], object]], seconds: float) -> Tim
     finally:
         if collecting:
             gc.enable()
-    return Timings({name: statistics.median(values) for name, values in samples.items()}, rounds)
+    pieces = work if isinstance(work, Mapping) else dict.fromkeys(sides, work)
+    return Timings({name: statistics.median(values) / pieces[name] for name, values in samples.items()}, rounds)
 
 
 def _cpu_seconds(side: Callable[[], object], repeats: int) -> float:
@@ -93,15 +95,15 @@ def _cpu_seconds(side: Callable[[], object], repeats: int) -> float:
     return (time.process_time() - start) / repeats
 
 
-def cost_result(name: str, timings: Timings, *, unit: str, work: float, unit_seconds: float, **fields: Any) -> Result:
-    """Return a result in CPU time per piece of work (less is better); a call does `work` pieces, `unit_seconds` is the unit."""
-    costs = {side: median / work / unit_seconds for side, median in timings.medians.items()}
+def cost_result(name: str, timings: Timings, *, unit: str, unit_seconds: float, **fields: Any) -> Result:
+    """Return a result in CPU time per piece of work (less is better), in units of `unit_seconds`."""
+    costs = {side: median / unit_seconds for side, median in timings.medians.items()}
     return Result(name=name, ours=costs[OURS], reference=costs[REFERENCE], unit=unit, **_ratios(timings), **fields)
 
 
-def rate_result(name: str, timings: Timings, *, unit: str, work: float, **fields: Any) -> Result:
-    """Return a result in work per CPU-second (more is better); a call does `work`."""
-    rates = {side: work / median for side, median in timings.medians.items()}
+def rate_result(name: str, timings: Timings, *, unit: str, **fields: Any) -> Result:
+    """Return a result in pieces of work per CPU-second (more is better)."""
+    rates = {side: 1 / median for side, median in timings.medians.items()}
     return Result(name=name, ours=rates[OURS], reference=rates[REFERENCE], unit=unit, **_ratios(timings), **fields)
 
 

@@ -33,6 +33,7 @@ BENCHMARKS = {
     "load_batch_on_the_fly": Benchmark("loading", "load_batch_on_the_fly", "24 utterances, spectrograms computed / per-file caches"),
     "alignment_search": Benchmark("alignment_search", "alignment_search", "24 × 990 × 206: two rolling rows / a full table of values"),
     "padding": Benchmark("padding", "padding", "padded share of frames: sorted pools / length buckets with repeats"),
+    "padding_large": Benchmark("padding", "padding_large", "the same for 12,000 lengths drawn from the corpus's distribution"),
     "bert_batches": Benchmark("bert_batches", "bert_batches", "MiniLM: equal lengths together, unused layers dropped / one text at a time"),
 }
 

@@ -24,8 +24,8 @@ from stages.resample import ResampleParams, Source, compute, process
 
 SOURCE_RATE_HZ = 48000
 PARAMS = ResampleParams(sample_rate_hz=44100, quality="HQ", max_reject_share=0.0)
-N_CLIPS = 60
-SECONDS = 10.0
+N_CLIPS = 40
+SECONDS = 6.0
 UNIT = "× real time per CPU-second"
 TARGET, LIMIT_SHARE_TARGET = 1.7, 0.65
 
@@ -90,8 +90,8 @@ def resample(clips: Sequence[Clip], folder: Path) -> Result:
         OURS: partial(ours, recordings, folder / "ours"),
         REFERENCE: partial(reference, recordings, folder / "reference"),
         LIMIT: partial(_kernel, levels),
-    }, SECONDS)  # fmt: skip
-    return rate_result("resample", timings, unit=UNIT, work=recordings.seconds, target=TARGET, limit_share_target=LIMIT_SHARE_TARGET,
+    }, SECONDS, recordings.seconds)  # fmt: skip
+    return rate_result("resample", timings, unit=UNIT, target=TARGET, limit_share_target=LIMIT_SHARE_TARGET,
                        note=_note(recordings))  # fmt: skip
 
 
@@ -103,8 +103,8 @@ def resample_stage(clips: Sequence[Clip], folder: Path) -> Result:
         OURS: lambda: ours_as_stage(recordings, folder / "ours", next(runs)),
         REFERENCE: partial(reference, recordings, folder / "reference"),
         LIMIT: partial(_kernel, levels),
-    }, SECONDS)  # fmt: skip
-    return rate_result("resample_stage", timings, unit=UNIT, work=recordings.seconds, target=TARGET,
+    }, SECONDS, recordings.seconds)  # fmt: skip
+    return rate_result("resample_stage", timings, unit=UNIT, target=TARGET,
                        limit_share_target=LIMIT_SHARE_TARGET, note=_note(recordings))  # fmt: skip
 
 

@@ -20,8 +20,9 @@ from model.spectrogram_torch import torch_linear_spectrogram
 
 SETTINGS = SpectrogramSettings(sample_rate_hz=44100, n_fft=2048, hop_samples=512, win_samples=2048, n_mels=128)
 N_CLIPS = 40
-SECONDS = 8.0
-TARGET = 2.5
+SECONDS = 6.0
+TARGET_EQUAL, TARGET_ROUNDED = 2.5, 4.0  # bitwise the usual magnitudes, or equal but for rounding
+EQUAL = "bitwise equal"
 _FRAMES_PER_BLOCK = 64  # rows transformed at once by the bare FFT: what the second-level cache holds
 
 
@@ -49,7 +50,7 @@ def agreement(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> st
     """Return how far two lists of magnitudes agree, in float32 and after rounding to float16, as caches hold them."""
     a, b = (np.concatenate([array.ravel() for array in arrays]) for arrays in (found, expected))
     if np.array_equal(a, b):
-        return "bitwise equal"
+        return EQUAL
     halves = np.mean(a.astype(np.float16) == b.astype(np.float16))
     return (f"NOT bitwise equal: {np.mean(a == b):.1%} of values are, {halves:.3%} as float16; "
             f"largest relative difference {np.max(np.abs(a - b) / b):.1e}")  # fmt: skip
@@ -77,13 +78,14 @@ def _compare(name: str, ours: Callable[[Pcm], np.ndarray], clips: Sequence[Clip]
         REFERENCE: lambda: [reference(samples, window) for samples in pcm],
         mkl: partial(_fft_alone, torch.fft.rfft, [torch.from_numpy(block) for block in blocks]),
         pocket: partial(_fft_alone, scipy.fft.rfft, blocks),
-    }, SECONDS)  # fmt: skip
+    }, SECONDS, len(frames))  # fmt: skip
+    agreed = agreement([ours(samples) for samples in pcm], [reference(samples, window).t().numpy() for samples in pcm])
     note = (
-        f"{len(frames)} frames of {len(pcm)} clips; "
-        f"{agreement([ours(samples) for samples in pcm], [reference(samples, window).t().numpy() for samples in pcm])}; "
+        f"{len(frames)} frames of {len(pcm)} clips; {agreed}; target: {TARGET_EQUAL:g} × if bitwise equal, else {TARGET_ROUNDED:g} ×; "
         f"limit: the FFT alone over ready frames, torch's (SciPy's takes {timings.medians[pocket] / timings.medians[mkl]:.1f} × as long)"
     )
-    return cost_result(name, timings, unit="µs a frame", work=len(frames), unit_seconds=1e-6, target=TARGET, note=note)
+    target = TARGET_EQUAL if agreed == EQUAL else TARGET_ROUNDED
+    return cost_result(name, timings, unit="µs a frame", unit_seconds=1e-6, target=target, note=note)
 
 
 def stft(clips: Sequence[Clip], folder: Path) -> Result:

@@ -134,6 +134,11 @@ class TextEncoder(nn.Module):
         self.bert_projections = nn.ModuleDict(
             {language: nn.Conv1d(size, hidden_channels, 1) for language, size in config.bert_channels.items()}
         )
+        for projection in self.bert_projections.values():
+            # At their natural size the features of hundreds of channels drown which phone it is: from nothing, they
+            # come in as far as they help.
+            nn.init.zeros_(projection.weight)
+            nn.init.zeros_(projection.bias)
         shape = TransformerShape(
             hidden_channels=hidden_channels,
             filter_channels=config.filter_channels,

@@ -17,7 +17,7 @@ from model.voice import SpeakingStyle, Voice
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    style = SpeakingStyle(noise_scale=0.4, sdp_ratio=0.0)
+    style = SpeakingStyle(noise_scale=0.3, sdp_ratio=0.0)
     parser = argparse.ArgumentParser(prog="python -m model.say", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--text", required=True, help="what to say")
     parser.add_argument("--out", type=Path, default=Path("say.wav"), help="WAV file to write")

@@ -125,7 +125,8 @@ class TrainingRun:
             remaining = plan[self.position.batch :]
             dataset = BatchDataset(self.train_source, remaining, self.facts.bert_channels, self.facts.spectrogram.hop_samples)
             n_workers = 2 if self.device.type == "cuda" else 0
-            for batch in DataLoader(dataset, batch_size=None, num_workers=n_workers, pin_memory=self.device.type == "cuda"):
+            # A generator of its own: a loader draws a seed when it starts, and a resumed run starts one loader more.
+            for batch in DataLoader(dataset, batch_size=None, num_workers=n_workers, pin_memory=self.device.type == "cuda", generator=torch.Generator()):
                 self.position.batch += 1
                 yield batch.to(self.device)
             self.position = Position(self.position.epoch + 1, 0)

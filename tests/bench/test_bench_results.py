@@ -1,0 +1,118 @@
+"""The timing, the written result and the command line of the benchmarks."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import soundfile
+
+from bench.__main__ import main
+from bench.common import MIN_ROUNDS, OURS, REFERENCE, Result, Timings, cost_result, interleave, rate_result, table, write_result
+from bench.registry import BENCHMARKS, THREAD_SETTINGS
+from bench.speech import SpeechMissingError, decode_corpus, read_clips, sample
+
+CONTRACT_KEYS = {"name", "ours", "reference", "ratio", "limit_share", "target"}
+
+
+@pytest.fixture(autouse=True)
+def threads_of_other_tests(monkeypatch):
+    """The command line changes the environment; other tests must not notice."""
+    for name in THREAD_SETTINGS:
+        monkeypatch.setenv(name, "1")
+
+
+def make_result(**fields):
+    values = {"name": "made_up", "ours": 1.0, "reference": 2.0, "ratio": 2.0, "limit_share": None, "target": None, "unit": "ms a clip"}
+    return Result(**{**values, **fields})
+
+
+def test_written_json_has_the_contracts_keys(tmp_path):
+    path = write_result(tmp_path, make_result(limit_share=0.5, target=1.5))
+    values = json.loads(path.read_text(encoding="utf-8"))
+    assert path.name == "made_up.json"
+    assert values.keys() >= CONTRACT_KEYS
+    assert (values["ratio"], values["limit_share"], values["target"], values["meets_target"]) == (2.0, 0.5, 1.5, True)
+
+
+def test_a_ratio_above_one_means_ours_is_better_for_costs_and_for_rates():
+    timings = Timings({OURS: 0.5, REFERENCE: 2.0, "limit": 0.25}, rounds=5)
+    cost = cost_result("cost", timings, unit="ms", unit_seconds=1e-3, target=None)
+    rate = rate_result("rate", timings, unit="per CPU-second", target=None)
+    assert (cost.ours, cost.reference, rate.ours, rate.reference) == (500.0, 2000.0, 2.0, 0.5)
+    assert cost.ratio == rate.ratio == 4.0
+    assert cost.limit_share == rate.limit_share == 0.5
+
+
+def test_targets_are_judged_on_the_ratio_on_the_value_and_on_the_share_of_the_limit():
+    assert make_result().meets_target is None
+    assert make_result(target=2.5).meets_target is False
+    assert make_result(target=1.5, limit_share=0.6, limit_share_target=0.65).meets_target is False
+    assert make_result(target=0.03, target_of="ours_at_most", ours=0.02).meets_target is True
+    assert make_result(target=0.03, target_of="ours_at_most", ours=0.2).meets_target is False
+
+
+def test_sides_take_turns_and_are_normalised_by_their_work():
+    calls = []
+
+    def busy(name):
+        calls.append(name)
+        sum(range(2_000_000))
+
+    timings = interleave({OURS: lambda: busy("a"), REFERENCE: lambda: busy("b")}, seconds=0.0, work={OURS: 1, REFERENCE: 100})
+    assert timings.rounds == MIN_ROUNDS
+    assert calls[:2] == ["a", "a"] and "b" in calls[2:4]  # warm-up and calibration, then A B A B
+    changes = sum(first != second for first, second in itertools.pairwise(calls[4:]))
+    assert changes >= 2 * MIN_ROUNDS - 1
+    assert timings.medians[REFERENCE] < timings.medians[OURS]
+
+
+def test_the_table_shows_every_result_as_it_is():
+    text = table([make_result(target=3.0), make_result(name="other", limit_share=0.25, note="on real clips")])
+    lines = text.splitlines()
+    assert lines[0].split() == ["name", "ours", "reference", "unit", "ratio", "target", "share", "of", "limit"]
+    assert "≥ 3 × missed" in lines[2]
+    assert lines[3].rstrip().endswith("25%")
+    assert "other: on real clips" in lines
+
+
+def test_list_names_every_benchmark_and_an_unknown_name_lists_the_valid_ones(capsys):
+    assert main(["--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(BENCHMARKS)
+    with pytest.raises(SystemExit):
+        main(["no_such"])
+    assert "no_such" in (message := capsys.readouterr().err) and "padding_large" in message
+
+
+def test_missing_recordings_end_in_one_line_that_says_what_to_do(tmp_path, capsys):
+    assert main(["padding", "--recordings", str(tmp_path / "none"), "--out", str(tmp_path)]) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error:") and "make recordings" in last
+
+
+def test_only_spoken_prompts_of_some_length_are_taken(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = ["audio,text"]
+    for name, seconds, text in (("word", 1.0, "A word."), ("tone", 1.0, "[a tone]"), ("short", 0.2, "Ah."), ("absent", 1.0, "Gone.")):
+        rows.append(f"{name}.wav,{text}")
+        if name != "absent":
+            soundfile.write(tmp_path / f"{name}.wav", rng.uniform(-0.5, 0.5, int(16000 * seconds)), 16000)
+    (tmp_path / "transcripts.csv").write_text("\n".join(rows), encoding="utf-8")
+    assert decode_corpus(tmp_path, tmp_path) == 1
+    (clip,) = sample(read_clips(tmp_path), 5)
+    assert (clip.name, clip.text, len(clip.pcm)) == ("word", "A word.", 16000)
+    (tmp_path / "transcripts.csv").write_text("audio,text\ntone.wav,[a tone]", encoding="utf-8")
+    with pytest.raises(SpeechMissingError, match="no spoken prompt"):
+        decode_corpus(tmp_path, tmp_path)
+
+
+def test_a_whole_run_writes_json_and_prints_the_table(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(12000, 64000, 60)
+    for number, length in enumerate(lengths):
+        soundfile.write(tmp_path / f"{number}.wav", rng.uniform(-0.5, 0.5, length), 16000)
+    listed = "\n".join(f"{number}.wav,Something." for number in range(len(lengths)))
+    (tmp_path / "transcripts.csv").write_text(f"audio,text\n{listed}", encoding="utf-8")
+    assert main(["padding", "--recordings", str(tmp_path), "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines()[2].startswith("padding")
+    assert json.loads((tmp_path / "padding.json").read_text(encoding="utf-8")).keys() >= CONTRACT_KEYS
