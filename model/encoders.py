@@ -132,13 +132,8 @@ class TextEncoder(nn.Module):
             nn.init.normal_(embedding.weight, 0.0, hidden_channels**-0.5)
         self.bert_channels = dict(config.bert_channels)
         self.bert_projections = nn.ModuleDict(
-            {language: nn.Conv1d(size, hidden_channels, 1) for language, size in config.bert_channels.items()}
+            {language: _silent_projection(size, hidden_channels) for language, size in config.bert_channels.items()}
         )
-        for projection in self.bert_projections.values():
-            # At their natural size the features of hundreds of channels drown which phone it is: from nothing, they
-            # come in as far as they help.
-            nn.init.zeros_(projection.weight)
-            nn.init.zeros_(projection.bias)
         shape = TransformerShape(
             hidden_channels=hidden_channels,
             filter_channels=config.filter_channels,
@@ -185,6 +180,16 @@ class TextEncoder(nn.Module):
         hidden = self.encoder(embedded * self.scale, mask, speaker_embedding)
         prior_mean, prior_log_std = (self.projection(hidden) * mask).chunk(2, dim=1)
         return TextEncoding(hidden, prior_mean, prior_log_std, mask)
+
+
+def _silent_projection(in_channels: int, out_channels: int) -> nn.Conv1d:
+    """A projection that starts at nothing: at their natural size, features of hundreds of channels drown which phone it
+    is (three times its size with MiniLM's); this way they come in as far as they help."""
+    projection = nn.Conv1d(in_channels, out_channels, 1)
+    nn.init.zeros_(projection.weight)
+    if projection.bias is not None:
+        nn.init.zeros_(projection.bias)
+    return projection
 
 
 def _feed_forward(shape: TransformerShape, causal: bool = False) -> FeedForward:
