@@ -5,7 +5,6 @@ Expansion to phones happens when training loads them: the manifest says which to
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +21,6 @@ from stages.common.errors import ParamsError, PipelineError
 from stages.common.files import content_key, output_folder
 from stages.common.rows import Row, RowResult, run_rows
 from stages.common.stage import run_stage
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

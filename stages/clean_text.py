@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,8 +16,6 @@ from stages.common.errors import RowRejected
 from stages.common.files import content_key, output_folder
 from stages.common.rows import Row, RowResult, compute_each, fixed_chunks, run_rows
 from stages.common.stage import run_stage
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ which settings, and training computes the same numbers from the PCM.
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -25,8 +24,6 @@ from stages.common.files import content_key, output_folder
 from stages.common.rows import Row, RowOutcome, RowResult, compute_each, run_rows
 from stages.common.shards import ShardReader
 from stages.common.stage import run_stage
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

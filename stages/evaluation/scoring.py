@@ -7,7 +7,6 @@ figure to aim for.
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,8 +30,6 @@ from stages.evaluation.signal_metrics import (
 )
 from stages.evaluation.speech_recognition import ErrorCount, SpeechRecogniser, count_errors, words_of
 from stages.evaluation.whisper_model import assemble_whisper
-
-logger = logging.getLogger(__name__)
 
 Row = dict[str, Any]
 

@@ -9,7 +9,6 @@ out three times over, which made the recordings' word error rate 13.7 % instead 
 
 from __future__ import annotations
 
-import logging
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,6 @@ import jiwer
 import numpy as np
 import numpy.typing as npt
 import soxr
-
-logger = logging.getLogger(__name__)
 
 SAMPLE_RATE_HZ = 16000
 WINDOW_SECONDS = 30  # what Whisper was trained on; shorter ones cost less but made it repeat itself on real recordings

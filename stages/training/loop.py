@@ -124,9 +124,10 @@ class TrainingRun:
             plan = self.sampler.epoch(self.position.epoch)
             remaining = plan[self.position.batch :]
             dataset = BatchDataset(self.train_source, remaining, self.facts.bert_channels, self.facts.spectrogram.hop_samples)
-            n_workers = 2 if self.device.type == "cuda" else 0
+            on_gpu = self.device.type == "cuda"
             # A generator of its own: a loader draws a seed when it starts, and a resumed run starts one loader more.
-            for batch in DataLoader(dataset, batch_size=None, num_workers=n_workers, pin_memory=self.device.type == "cuda", generator=torch.Generator()):
+            loader = DataLoader(dataset, batch_size=None, num_workers=2 if on_gpu else 0, pin_memory=on_gpu, generator=torch.Generator())
+            for batch in loader:
                 self.position.batch += 1
                 yield batch.to(self.device)
             self.position = Position(self.position.epoch + 1, 0)

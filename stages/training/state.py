@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,6 @@ import torch.distributed as dist
 
 from stages.common.errors import PipelineError
 from stages.common.files import atomic_path
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
