@@ -39,8 +39,9 @@ class BatchSampler:
         for start in range(0, len(order), pool_size):
             pool = order[start : start + pool_size]
             batches += self._cut(pool[np.argsort(jittered[pool], kind="stable")])
-        batches = [batches[index] for index in rng.permutation(len(batches))]
-        return self._share(batches)
+        # Neighbours in length go to the ranks of one step, or the rank with the short batch would wait.
+        steps = self._steps(batches)
+        return [steps[index][self.rank] for index in rng.permutation(len(steps))]
 
     def _cut(self, indices: Sequence[int] | npt.NDArray[np.int64]) -> list[list[int]]:
         batches: list[list[int]] = []
@@ -55,11 +56,11 @@ class BatchSampler:
             current.append(int(index))
         return [*batches, current] if current else batches
 
-    def _share(self, batches: list[list[int]]) -> list[list[int]]:
-        """Deal whole batches out to the ranks, repeating the first few if their number does not divide."""
+    def _steps(self, batches: list[list[int]]) -> list[list[list[int]]]:
+        """Group batches so that each step has one per rank, repeating the first few if their number does not divide."""
         n_missing = -len(batches) % self.n_ranks
         padded = batches + [batches[index % len(batches)] for index in range(n_missing)]
-        return padded[self.rank :: self.n_ranks]
+        return [padded[start : start + self.n_ranks] for start in range(0, len(padded), self.n_ranks)]
 
 
 def padding_share(n_frames: npt.NDArray[np.int64], batches: Sequence[Sequence[int]]) -> float:

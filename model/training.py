@@ -81,6 +81,11 @@ class TrainingConfig:
         if problems:
             raise ValueError("; ".join(problems))
 
+    def loss_weights(self) -> dict[str, float]:
+        """Return the weight of each of the generator's losses in their sum."""
+        return {"mel": self.mel_weight, "kl": self.kl_weight, "duration": self.duration_weight,
+                "adversarial": self.adversarial_weight, "feature": self.feature_weight, "duration_adversarial": 1.0}  # fmt: skip
+
     def learning_rate_factor(self, step: int, epoch: int) -> float:
         """Return the factor on both learning rates at a step and epoch, counted from zero."""
         warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
@@ -137,7 +142,7 @@ class Trainer:
         return linear
 
     def step(self, batch: Batch, epoch: int, durations: Tensor | None) -> dict[str, float]:
-        """Update all networks by one batch and return its losses; `durations` (B, P) replace the alignment search."""
+        """Update all networks by one batch and return its losses, before weighting; `durations` (B, P) replace the alignment search."""
         self._set_learning_rates(epoch)
         noise = max(0.0, self.config.alignment_noise - self.config.alignment_noise_decay * self.step_count)
         inputs = batch.inputs(self.posterior_input(batch.linear), with_speakers=self.synthesizer.config.n_speakers > 0, durations=durations)
@@ -182,14 +187,14 @@ class Trainer:
         real_mel = log_mel_spectrogram(real.squeeze(1), self.spectrogram, self.filterbank)
         generated_mel = log_mel_spectrogram(generated.squeeze(1), self.spectrogram, self.filterbank)
         losses = {
-            "mel": mel_loss(real_mel, generated_mel) * self.config.mel_weight,
-            "kl": kl_loss(output.latent_prior, output.posterior_log_std, output.prior_mean, output.prior_log_std,
-                          output.frame_mask) * self.config.kl_weight,
-            "duration": output.duration_loss.sum() * self.config.duration_weight,
-        }  # fmt: skip
+            "mel": mel_loss(real_mel, generated_mel),
+            "kl": kl_loss(output.latent_prior, output.posterior_log_std, output.prior_mean, output.prior_log_std, output.frame_mask),
+            "duration": output.duration_loss.sum(),
+        }
         if adversarial:
             losses.update(self._adversarial_losses(real, generated, output))
-        total = torch.stack(list(losses.values())).sum()
+        weights = self.config.loss_weights()
+        total = torch.stack([loss * weights[name] for name, loss in losses.items()]).sum()
         losses["gradient_norm"] = self._apply(total, self.generator_optimizer)
         return {"generator": total, **losses}
 
@@ -199,9 +204,8 @@ class Trainer:
         with _frozen(self.discriminator):
             outputs = self.discriminator.judge(self._judged(generated))
         losses = {
-            "adversarial": generator_loss([each.logits for each in outputs])[0] * self.config.adversarial_weight,
-            "feature": feature_matching_loss([each.feature_maps for each in real_outputs], [each.feature_maps for each in outputs])
-            * self.config.feature_weight,
+            "adversarial": generator_loss([each.logits for each in outputs])[0],
+            "feature": feature_matching_loss([each.feature_maps for each in real_outputs], [each.feature_maps for each in outputs]),
         }
         if self.duration_discriminator is not None:
             with _frozen(self.duration_discriminator):

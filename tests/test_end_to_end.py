@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from tests.project_copy import Outcome, ProjectCopy, copy_project, tree_digest
+from tests.small_corpus import reasons, utterance_ids
 
 pytestmark = pytest.mark.end_to_end
 DATA_STAGES = ("corpus", "resample", "clean_text", "spectrogram", "bert", "split")
@@ -62,13 +63,14 @@ def test_every_declared_output_exists(project: ProjectCopy) -> None:
         folder = project.root / "data" / name
         kept, rejected = (pq.read_metadata(folder / f"{file}.parquet").num_rows for file in (name, "rejects"))
         assert kept > 0 and kept + rejected >= 40
-    for path in ("voice/metadata.json", "reports/train/metrics.json", "reports/evaluate/utterances.parquet", "reports/evaluate/index.html", "metrics.json"):
+    reports = ("train/metrics.json", "train/curves.png", "evaluate/utterances.parquet", "evaluate/index.html")
+    for path in ("voice/metadata.json", "metrics.json", *(f"reports/{name}" for name in reports)):
         assert (project.root / path).is_file()
 
 
 def test_what_came_in_is_kept_or_rejected_at_every_stage(project: ProjectCopy) -> None:
-    ids = {name: set(pq.read_table(project.root / f"data/{name}/{name}.parquet").column("utterance_id").to_pylist()) for name in DATA_STAGES}
-    rejected = {name: set(pq.read_table(project.root / f"data/{name}/rejects.parquet").column("utterance_id").to_pylist()) for name in DATA_STAGES}
+    ids = {name: set(utterance_ids(project.root / f"data/{name}/{name}.parquet")) for name in DATA_STAGES}
+    rejected = {name: set(reasons(project.root / "data" / name)) for name in DATA_STAGES}
     for name, source in (("resample", "corpus"), ("clean_text", "corpus"), ("spectrogram", "resample"), ("bert", "clean_text"), ("split", "corpus")):
         assert ids[name] | rejected[name] == ids[source] and not ids[name] & rejected[name]
 
@@ -96,7 +98,8 @@ def test_the_summary_fits_a_screen_and_names_the_report(project: ProjectCopy) ->
 
 def test_the_metrics_are_numbers_that_can_be(project: ProjectCopy) -> None:
     metrics = json.loads((project.root / "metrics.json").read_text(encoding="utf-8"))
-    names = ("cer", "wer", "recording_cer", "recording_wer", "mcd_db", "f0_rmse_cents", "voicing_error", "duration_error", "mos", "recording_mos", "real_time_factor")
+    names = ("cer", "wer", "recording_cer", "recording_wer", "mcd_db", "f0_rmse_cents", "voicing_error", "duration_error", "mos", "recording_mos",
+             "real_time_factor")  # fmt: skip
     assert all(math.isfinite(metrics[name]) for name in names)
     assert metrics["n_utterances"] == 3
     assert metrics["recording_cer"] < 0.2 and metrics["recording_mos"] > 3.0
@@ -137,7 +140,6 @@ def test_a_training_parameter_concerns_training_only(project: ProjectCopy) -> No
     try:
         status = json.loads(project.check("dvc", "status", "--json").stdout)
         assert sorted(status) == ["train"]
-        assert "train.optimisation.learning_rate" in json.dumps(status) or "train" in json.dumps(status["train"])
     finally:
         (project.root / "params.yaml").write_bytes(before)
     assert json.loads(project.check("dvc", "status", "--json").stdout) == {}
@@ -163,8 +165,7 @@ def test_the_voice_speaks_a_text(project: ProjectCopy, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [(("--text", "…"), "error: "), (("--text", "Hi.", "--voice", "nowhere"), "nowhere: no voice there"), (("--text", "Hi.", "--speaker", "bob"), "allison")],
+    ("arguments", "message"), [(("--text", "…"), "error: "), (("--text", "Hi.", "--voice", "nowhere"), "nowhere: no voice there")]
 )
 def test_what_cannot_be_said_is_one_clear_line(project: ProjectCopy, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     outcome = project.run("model.say", *arguments, "--out", str(tmp_path / "said.wav"))
@@ -202,6 +203,7 @@ def test_the_flow_reports_what_is_up_to_date(project: ProjectCopy) -> None:
     assert all(f"{name}" in outcome.output for name in STAGES)
     assert outcome.output.count("UpToDate") >= len(STAGES)
     assert ran(outcome) == []
+    assert "Error logging to API" not in outcome.output, "the server ended before Prefect had told it everything"
 
 
 @pytest.mark.slow

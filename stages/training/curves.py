@@ -13,7 +13,11 @@ COLUMNS = 3
 
 
 def write_curves(path: Path, log: Sequence[dict[str, float]]) -> None:
-    """Draw every logged value over the steps, training and validation of one name in one plot."""
+    """Draw every logged value over the steps, training and validation of one name in one plot.
+
+    Losses are as they are before weighting; those of training are of single segments and of the current weights, those
+    of validation of whole utterances and of the averaged weights.
+    """
     names = sorted({name.partition("/")[2] for row in log for name in row if "/" in name})
     if not names:
         return
