@@ -42,7 +42,8 @@ class ProjectCopy:
 
     def run(self, *command: str, **settings: str) -> Outcome:
         """Run `python -m …` in the copy, with environment settings of its own."""
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("VOICE_", "PREFECT_", "PYTEST_", "MKL_CBWR", "PYTHONPATH"))}
+        ours = ("VOICE_", "PREFECT_", "PYTEST_", "MKL_CBWR", "PYTHONPATH")
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         path = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", "")])
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([sys.executable, "-m", *command], cwd=self.root, env={**inherited, **QUIET, "PATH": path, **settings},

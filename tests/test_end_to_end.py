@@ -80,9 +80,9 @@ def test_the_recordings_are_untouched(first_run: FirstRun) -> None:
 
 
 def test_nothing_is_written_beside_the_declared_outputs(project: ProjectCopy) -> None:
-    changed = project.git("status", "--porcelain", "--untracked-files=all").split("\n")
-    assert {line[3:] for line in changed if line} <= {"params.yaml", "dvc.lock"}
-    ignored = [line[3:] for line in project.git("status", "--porcelain", "--ignored", "--untracked-files=normal").split("\n") if line.startswith("!!")]
+    changed = project.git("status", "--porcelain", "--untracked-files=all").splitlines()
+    assert {line[3:] for line in changed} <= {"params.yaml", "dvc.lock"}
+    ignored = [line[3:] for line in project.git("status", "--porcelain", "--ignored").splitlines() if line.startswith("!!")]
     assert [path for path in ignored if not path.startswith(UNTRACKED) and "__pycache__" not in path] == []
     outputs = {path.relative_to(project.root).as_posix() for folder in ("data", "reports") for path in (project.root / folder).iterdir()}
     assert outputs == {"data/recordings", *(f"data/{name}" for name in DATA_STAGES), "reports/train", "reports/evaluate"}

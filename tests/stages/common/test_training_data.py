@@ -1,0 +1,63 @@
+"""Utterances as training reads them: joined from the shards of every stage, with BERT features on their phones."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from model.text.symbols import SymbolTable
+from stages.common import manifests
+from stages.common.errors import StageError
+from stages.common.training_data import DataFolders, ManifestSource, read_split
+from tests.small_corpus import SmallCorpus
+
+
+def source(corpus: SmallCorpus, subset: str = "train", add_blank: bool = False) -> ManifestSource:
+    table, facts = read_split(corpus.split)
+    data = DataFolders(corpus.split, corpus.resample, corpus.spectrogram, corpus.bert)
+    return ManifestSource(data, table, facts, subset, SymbolTable(), add_blank)
+
+
+def test_facts_about_the_corpus_come_from_its_manifests(small_corpus: SmallCorpus) -> None:
+    _, facts = read_split(small_corpus.split)
+    assert facts.speakers == ("allison",)
+    assert facts.bert_channels == {"EN": 384}
+    assert (facts.spectrogram.sample_rate_hz, facts.spectrogram.n_fft, facts.spectrogram_cached) == (16000, 1024, True)
+    assert facts.source_note.startswith("Asterisk core prompts")
+
+
+def test_the_subsets_share_out_the_utterances(small_corpus: SmallCorpus) -> None:
+    assert [len(source(small_corpus, subset)) for subset in ("train", "validation", "test")] == [8, 2, 2]
+
+
+@pytest.mark.parametrize("add_blank", [False, True])
+def test_phones_features_and_frames_fit_each_other(small_corpus: SmallCorpus, add_blank: bool) -> None:
+    utterances = source(small_corpus, add_blank=add_blank)
+    for index in range(len(utterances)):
+        row, loaded = utterances.row(index), utterances.load(index)
+        n_padded = len(row["phones"]) + 2
+        assert len(loaded.phone_ids) == (2 * n_padded + 1 if add_blank else n_padded)
+        assert len(loaded.tone_ids) == len(loaded.language_ids) == len(loaded.bert_index) == len(loaded.phone_ids)
+        assert loaded.bert_features is not None and loaded.bert_features.shape == (row["n_tokens"], 384)
+        assert loaded.bert_index.min() >= 0 and loaded.bert_index.max() == row["n_tokens"] - 1
+        assert loaded.linear.shape == (row["n_frames"], 513) and loaded.pcm.shape == (row["n_samples"],)
+        assert utterances.n_frames[index] == row["n_frames"]
+
+
+def test_a_source_can_be_sent_to_a_worker(small_corpus: SmallCorpus) -> None:
+    original = source(small_corpus)
+    copy = pickle.loads(pickle.dumps(original))
+    assert np.array_equal(copy.load(3).pcm, original.load(3).pcm)
+
+
+def test_one_language_cannot_have_features_of_two_sizes(small_corpus: SmallCorpus, tmp_path: Path) -> None:
+    table = pq.read_table(small_corpus.split / "split.parquet")
+    rows = table.to_pylist()
+    rows[5]["n_bert_channels"] = 768
+    manifests.write_manifest(tmp_path / "split.parquet", manifests.table_from_rows(rows, manifests.SPLIT, manifests.metadata_of(table)))
+    with pytest.raises(StageError, match="EN has BERT features of 384 and 768 channels"):
+        read_split(tmp_path)
