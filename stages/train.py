@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import logging
 import os
+import signal
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,9 @@ def _spawn_ranks(params: TrainParams, paths: TrainPaths, lineage: dict[str, Any]
 
 
 def _spawned_rank(rank: int, params: TrainParams, paths: TrainPaths, lineage: dict[str, Any], n_ranks: int, folder: str) -> None:
+    # torch has the kernel send SIGINT when the parent dies; where that is ignored (a job in the background of a script)
+    # ranks would live on as orphans.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     configure_logging()
     try:
         _train_rank(rank, params, paths, lineage, n_ranks, str(Path(folder) / "meeting"))

@@ -183,9 +183,9 @@ def test_other_data_other_ranks_and_other_places_count_as_they_should(small_corp
 @pytest.mark.usefixtures("workspace")
 def test_a_damaged_state_is_an_error_that_names_the_file(small_corpus: SmallCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        work = work_folder(small_corpus, patch, aligner__steps=0)
+        work = work_folder(small_corpus, patch)
     (work / "state.pt").write_bytes(b"half a state")
-    message = problem(small_corpus, aligner__steps=0)
+    message = problem(small_corpus)
     assert "state.pt: not a readable training state" in message and "delete it" in message
 
 
@@ -210,6 +210,7 @@ def problem(corpus: SmallCorpus, split: Path | None = None, **changes: Any) -> s
         ({"model__n_symbols": 10}, "n_symbols follow from the data; remove them"),
         ({"model__segment_frames": 4000}, "train.model.segment_frames 4000 is longer than every utterance"),
         ({"discriminator__channel": 2}, "channel"),
+        ({"aligner__steps": 0, "model__frame_prior_layers": 1}, "train.model.frame_prior_layers needs durations"),
     ],
 )
 def test_networks_that_cannot_be_built_are_clear_errors(small_corpus: SmallCorpus, changes: dict[str, Any], message: str) -> None:
