@@ -109,7 +109,10 @@ class TokenizerWithOffsets:
     def __init__(self, folder: Path) -> None:
         from transformers import AutoTokenizer
 
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, local_files_only=True)
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise EncoderError(f"{folder}: no usable tokenizer there ({str(error).splitlines()[0]})") from None
         if not self._tokenizer.is_fast:
             raise EncoderError(f"{folder}: the tokenizer has no fast version, and only those know character offsets")
 
@@ -130,7 +133,11 @@ class BertEncoder:
         transformers_logging.disable_progress_bar()
         self.source = source
         self.device = device
-        self._model = AutoModel.from_pretrained(source.locate(), local_files_only=True).float().eval().to(device)
+        folder = source.locate()
+        try:
+            self._model = AutoModel.from_pretrained(folder, local_files_only=True).float().eval().to(device)
+        except (OSError, ValueError) as error:
+            raise EncoderError(f"{folder}: not a usable model folder ({str(error).splitlines()[0]})") from None
         layers = self._model.encoder.layer
         n_kept = len(layers) + 1 + source.layer if source.layer < 0 else source.layer
         if not 0 < n_kept <= len(layers):

@@ -24,6 +24,8 @@ from pathlib import Path
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.client.schemas.objects import State
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed
 
@@ -33,6 +35,7 @@ from pipeline.summary import markdown_summary
 
 KILL_GRACE_SECONDS = 5.0
 SERVER_START_SECONDS = 90.0
+DRAIN_SECONDS = 10.0
 UP_TO_DATE = "UpToDate"
 
 
@@ -181,6 +184,9 @@ def main() -> int:
     root = parser.parse_args().root
     with server(Path(root) / ".work" / "prefect") as address, temporary_settings({PREFECT_API_URL: address}):
         state: State = asyncio.run(_run(root))
+        # Logs and events are sent from threads: a server that stops first leaves them waiting for it.
+        APILogWorker.drain_all(timeout=DRAIN_SECONDS)
+        EventsWorker.drain_all(timeout=DRAIN_SECONDS)
     if state.is_completed():
         return 0
     sys.stderr.write(f"error: {state.message}\n")

@@ -89,6 +89,7 @@ def main(clean_text: Path, out: Path, params: BertParams) -> None:
     device = os.environ.get("VOICE_DEVICE", "cpu")
     try:
         rows, phone_tokens, facts = _prepare(table.to_pylist(), {code: params.encoders[code] for code in languages}, [kernels, device])
+        _check_layers(rows, device)
     except EncoderError as error:
         raise PipelineError(f"bert: {error}") from None
     with output_folder(out) as temporary:
@@ -101,6 +102,12 @@ def main(clean_text: Path, out: Path, params: BertParams) -> None:
                  for utterance_id in with_none]  # fmt: skip
         manifests.write_outcome(temporary, "bert", manifests.table_from_rows(kept, manifests.BERT, facts), manifests.BERT,
                                 outcome.rejected, n_input=table.num_rows, max_reject_share=params.max_reject_share)  # fmt: skip
+
+
+def _check_layers(rows: list[Row], device: str) -> None:
+    """Load every encoder once before any work, so that one that cannot be used ends the run here; raises EncoderError."""
+    for source in {row.payload.source for row in rows}:
+        _encoder(source, device)
 
 
 def _prepare(

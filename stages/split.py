@@ -1,7 +1,8 @@
 """Split stage: joins the manifests and assigns every utterance to train, validation or test.
 
-An utterance's place depends on the hash of its id, not on the order or the other utterances, and every speaker gets
-held-out utterances. Utterances that say the same words stay together, so that no held-out text was trained on.
+An utterance's place depends on the rank of its text's hash among its speaker's texts, not on their order: adding data
+moves few others, and every speaker with several texts of a fair length gets held-out ones. Utterances that say the same
+words stay together, so that no held-out text was trained on.
 """
 
 from __future__ import annotations

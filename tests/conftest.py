@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from model.bert import use_reproducible_kernels
 from tests.small_corpus import SmallCorpus, build_small_corpus
+
+use_reproducible_kernels()  # as the BERT stage does first of all: later, torch has been imported and it has no effect
 
 
 @pytest.fixture

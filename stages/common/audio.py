@@ -41,6 +41,7 @@ def decode(data: bytes, suffix: str) -> Recording:
     libsndfile reads WAV, FLAC, Ogg, MP3 and AIFF; what it does not know goes to FFmpeg through PyAV. Raises
     RowRejected("damaged_audio") when neither can, or when the samples are not finite numbers.
     """
+    _check_riff_length(data)
     recording = _decode_sndfile(data) if suffix.lower() not in _HEADERLESS else None
     if recording is None:
         recording = _decode_ffmpeg(data, suffix.lower())
@@ -49,6 +50,15 @@ def decode(data: bytes, suffix: str) -> Recording:
     if not np.isfinite(recording.samples).all():
         raise RowRejected("damaged_audio", "the file holds samples that are not finite numbers")
     return recording
+
+
+def _check_riff_length(data: bytes) -> None:
+    """Reject a WAV that ends before its header says; decoders take it for a shorter clip."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
+        return
+    declared = int.from_bytes(data[4:8], "little")
+    if declared not in (0, 0xFFFFFFFF) and declared + 8 > len(data) + 1:  # streams write 0 or the maximum; a pad byte may miss
+        raise RowRejected("damaged_audio", f"truncated: the header declares {declared + 8} bytes, the file has {len(data)}")
 
 
 def _decode_sndfile(data: bytes) -> Recording | None:

@@ -158,11 +158,17 @@ def _too_many(stage: str, rejects: pa.Table, n_input: int, max_reject_share: flo
     counts: dict[str, int] = {}
     examples: dict[str, str] = {}
     for row in rejects.to_pylist():
+        if row["reason"] == OVER_LIMIT:
+            continue
         counts[row["reason"]] = counts.get(row["reason"], 0) + 1
         examples.setdefault(row["reason"], f"{row['utterance_id']}: {row['detail']}")
+    n_wrong = sum(counts.values())
+    n_input -= rejects.num_rows - n_wrong
+    if not counts:
+        return f"{stage}: nothing is left; the limit leaves out every utterance"
     worst = max(counts, key=lambda reason: counts[reason])
     listed = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items(), key=lambda item: -item[1]))
     return (
-        f"{stage}: {rejects.num_rows} of {n_input} utterances rejected ({listed}), more than "
+        f"{stage}: {n_wrong} of {n_input} utterances rejected ({listed}), more than "
         f"{stage}.max_reject_share = {max_reject_share:g} allows; first {worst}: {examples[worst]}"
     )

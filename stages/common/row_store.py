@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import struct
+import time
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +41,8 @@ class RowStore:
         folder.mkdir(parents=True, exist_ok=True)
         self._places: dict[str, tuple[Path, int, int, int, bytes]] = {}
         self._readers: dict[Path, int] = {}
-        self._pack = folder / f"{uuid.uuid4().hex}.pack"
+        # Named by time: a row that was damaged and computed again is found in its newer pack.
+        self._pack = folder / f"{time.time_ns():020d}-{uuid.uuid4().hex}.pack"
         self._writer: int | None = None
         for pack in sorted(folder.glob("*.pack")):
             self._scan(pack)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,8 +68,17 @@ def _from_parquet(path: Path) -> list[TranscriptLine]:
 
 def _from_table(path: Path, text: str) -> list[TranscriptLine]:
     delimiter = "\t" if path.suffix == ".tsv" or "\t" in text.splitlines()[0] else ","
-    reader = csv.DictReader(text.splitlines(keepends=True), delimiter=delimiter)
-    return _from_records(path, list(reader.fieldnames or []), reader)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    records = []
+    try:
+        for record in reader:
+            if None in record:
+                raise StageError(None, f"{path}:{reader.line_num}", f"more fields than the header has; put texts that hold {delimiter!r} "
+                                 "in double quotes")  # fmt: skip
+            records.append(record)
+        return _from_records(path, list(reader.fieldnames or []), records)
+    except csv.Error as error:
+        raise StageError(None, f"{path}:{reader.line_num}", f"not readable as a table ({error}); does a double quote never close?") from None
 
 
 def _from_records(path: Path, columns: list[str], records: Iterable[dict[str, object]]) -> list[TranscriptLine]:
@@ -88,7 +98,7 @@ def _from_records(path: Path, columns: list[str], records: Iterable[dict[str, ob
 
 def _from_piped(path: Path, text: str, kind: str) -> list[TranscriptLine]:
     lines = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         parts = [part.strip() for part in line.split("|")]

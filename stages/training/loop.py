@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,32 +24,11 @@ from stages.common.training_data import ManifestSource, read_split
 from stages.training.curves import write_curves
 from stages.training.durations import Durations, learn_durations
 from stages.training.settings import TrainParams, TrainPaths
-from stages.training.state import Position, load_state, save_state
+from stages.training.state import Position, RunningMeans, load_state, save_state
 
 logger = logging.getLogger(__name__)
 
 STATE_NAME = "state.pt"
-
-
-@dataclass
-class RunningMeans:
-    """Means of named values since the last reset."""
-
-    sums: dict[str, float] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)
-
-    def add(self, values: dict[str, float]) -> None:
-        """Count one step's values."""
-        for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-            self.counts[name] = self.counts.get(name, 0) + 1
-
-    def take(self) -> dict[str, float]:
-        """Return the means and start again."""
-        means = {name: self.sums[name] / self.counts[name] for name in sorted(self.sums)}
-        self.sums.clear()
-        self.counts.clear()
-        return means
 
 
 class TrainingRun:
@@ -72,6 +51,7 @@ class TrainingRun:
                                     params.optimisation.seed, rank, n_ranks)  # fmt: skip
         self.position = Position()
         self.log: list[dict[str, float]] = []
+        self.means = RunningMeans()
         self.durations: list[Durations] = []
 
     def _source(self, table: Any, subset: str) -> ManifestSource:
@@ -96,6 +76,7 @@ class TrainingRun:
             self.trainer.load_state_dict(state["trainer"])
             self.position = Position(state["epoch"], state["batch"])
             self.log = state["log"]
+            self.means = RunningMeans(**state["means"])
             logger.info("train: goes on from step %d of this very run", self.trainer.step_count)
         live = self._open_log() if self.rank == 0 else None
         self._steps(live)
@@ -134,25 +115,28 @@ class TrainingRun:
 
     def _steps(self, live: Live | None) -> None:
         trainer, total = self.trainer, self.params.optimisation.steps
-        means = RunningMeans()
         batches = self._batches()
         with progress_bar("train", total, "step", initial=trainer.step_count, disable=self.rank != 0) as bar:
             while trainer.step_count < total:
                 batch = next(batches)
-                means.add(trainer.step(batch, self.position.epoch, self._padded_durations(0, batch)))
+                self.means.add(trainer.step(batch, self.position.epoch, self._padded_durations(0, batch)))
                 bar.update(1)
-                step = trainer.step_count
-                last = step == total
-                if step % self.params.log_every == 0 or last:
-                    row = {"step": float(step), **{f"train/{name}": value for name, value in means.take().items()}}
-                    bar.set_postfix_str(f"mel {row['train/mel']:.2f} kl {row['train/kl']:.3f}", refresh=False)
-                    if step % self.params.validate_every == 0 or last:
-                        row.update(self._validate())
+                if row := self._log_values(trainer.step_count, last=trainer.step_count == total):
                     self.log.append(row)
+                    bar.set_postfix_str(f"mel {row.get('train/mel', math.nan):.3f} kl {row.get('train/kl', math.nan):.2f}", refresh=False)
                     if live is not None:
                         self._log_row(live, row)
-                if step % self.params.checkpoint_every == 0 and not last:
-                    save_state(self.paths.work / STATE_NAME, trainer.state_dict(), self.position, self.log)
+                if trainer.step_count % self.params.checkpoint_every == 0 and trainer.step_count < total:
+                    save_state(self.paths.work / STATE_NAME, trainer.state_dict(), self.position, self.log, self.means)
+
+    def _log_values(self, step: int, *, last: bool) -> dict[str, float]:
+        """Return what is logged at a step: means of the training losses, validation losses, each at its own pace."""
+        values: dict[str, float] = {}
+        if step % self.params.log_every == 0 or last:
+            values.update({f"train/{name}": value for name, value in self.means.take().items()})
+        if step % self.params.validate_every == 0 or last:
+            values.update(self._validate())
+        return {"step": float(step), **values} if values else {}
 
     @torch.no_grad()
     def _validate(self) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,28 @@ class Position:
     batch: int = 0
 
 
-def save_state(path: Path, trainer_state: dict[str, Any], position: Position, log: list[dict[str, float]]) -> None:
+@dataclass
+class RunningMeans:
+    """Means of named values since the last reset."""
+
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, values: dict[str, float]) -> None:
+        """Count one step's values."""
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def take(self) -> dict[str, float]:
+        """Return the means and start again."""
+        means = {name: self.sums[name] / self.counts[name] for name in sorted(self.sums)}
+        self.sums.clear()
+        self.counts.clear()
+        return means
+
+
+def save_state(path: Path, trainer_state: dict[str, Any], position: Position, log: list[dict[str, float]], means: RunningMeans) -> None:
     """Write the run's state with every rank's random state; all ranks call it, rank 0 writes."""
     random_states = [torch.get_rng_state()]
     if dist.is_initialized():
@@ -33,6 +54,7 @@ def save_state(path: Path, trainer_state: dict[str, Any], position: Position, lo
     try:
         with atomic_path(path) as temporary:
             torch.save({"trainer": trainer_state, "epoch": position.epoch, "batch": position.batch, "log": log,
+                        "means": {"sums": means.sums, "counts": means.counts},
                         "random_states": random_states, "cuda_random_states": _cuda_states()}, temporary)  # fmt: skip
     except OSError as error:
         raise PipelineError(f"{path}: cannot save the training state ({error.strerror or error}); free some space and run again") from None
