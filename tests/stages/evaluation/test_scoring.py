@@ -11,7 +11,7 @@ from stages.evaluation.scoring import ROW_SCHEMA, ScoringSettings, score, summar
 @pytest.fixture(scope="module")
 def spoken(real_clip):
     texts = {
-        "agent-incorrect": "Login incorrect. Please enter your agent number followed by the pound key.",
+        "agent-alreadyon": "That agent is already logged on. Please enter your agent number followed by the pound key.",
         "call-waiting": "Call waiting.",
     }
     return [
