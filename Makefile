@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PRESET ?=
+# Bytecode is kept whatever the caller's shell says: without it every process would compile its libraries again.
+export PYTHONDONTWRITEBYTECODE :=
 export DVC_NO_ANALYTICS := true
 export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
@@ -20,6 +22,7 @@ $(VENV)/.ready: requirements.lock
 	  "$$python" -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile "$$(grep '^torch==' requirements.lock)"
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements.lock
+	@$(BIN)/python -m dvc status -q >/dev/null 2>&1 || true  # leaves DVC compiled for callers that may not write bytecode
 	@touch $@
 
 setup: $(VENV)/.ready  ## virtual environment, locked packages, recordings, git and DVC state

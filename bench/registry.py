@@ -34,6 +34,7 @@ BENCHMARKS = {
     "alignment_search": Benchmark("alignment_search", "alignment_search", "24 × 990 × 206: two rolling rows / a full table of values"),
     "padding": Benchmark("padding", "padding", "padded share of frames: sorted pools / length buckets with repeats"),
     "padding_large": Benchmark("padding", "padding_large", "the same for 12,000 lengths drawn from the corpus's distribution"),
+    "nothing_to_do": Benchmark("nothing_to_do", "nothing_to_do", "dvc repro with nothing changed / the data stages again on stored rows"),
     "bert_batches": Benchmark("bert_batches", "bert_batches", "MiniLM: equal lengths together, unused layers dropped / one text at a time"),
 }
 

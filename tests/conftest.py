@@ -7,10 +7,17 @@ from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, and OpenMP threads that wait spin
+
 from model.bert import use_reproducible_kernels
 from tests.small_corpus import SmallCorpus, build_small_corpus
 
 use_reproducible_kernels()  # as the BERT stage does first of all: later, torch has been imported and it has no effect
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, so that no worker ends up alone with one."""
+    items.sort(key=lambda item: item.get_closest_marker("end_to_end") is None)
 
 
 @pytest.fixture

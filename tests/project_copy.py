@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -22,12 +21,11 @@ IDENTITY = {f"GIT_{role}_{field}": value for role in ("AUTHOR", "COMMITTER") for
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a program said and cost."""
+    """What a program said."""
 
     status: int
     stdout: str
     stderr: str
-    cpu_seconds: float
 
     @property
     def output(self) -> str:
@@ -45,12 +43,9 @@ class ProjectCopy:
         ours = ("VOICE_", "PREFECT_", "PYTEST_", "MKL_CBWR", "PYTHONPATH")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         path = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", "")])
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = subprocess.run([sys.executable, "-m", *command], cwd=self.root, env={**inherited, **QUIET, "PATH": path, **settings},
                               capture_output=True, text=True)  # fmt: skip
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpu_seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return Outcome(done.returncode, done.stdout, done.stderr, cpu_seconds)
+        return Outcome(done.returncode, done.stdout, done.stderr)
 
     def check(self, *command: str, **settings: str) -> Outcome:
         """Run a program that must succeed."""

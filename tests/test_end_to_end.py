@@ -127,11 +127,10 @@ def test_the_report_opens_from_disk_without_a_network(project: ProjectCopy) -> N
     assert len(files) >= 9 and all((folder / address).is_file() for address in files)
 
 
-def test_a_second_run_does_nothing_in_under_three_seconds_of_cpu(project: ProjectCopy) -> None:
+def test_a_second_run_does_nothing(project: ProjectCopy) -> None:  # what that costs: `python -m bench nothing_to_do`
     outcome = project.check("dvc", "repro")
     assert ran(outcome) == []
     assert "Data and pipelines are up to date." in outcome.output
-    assert outcome.cpu_seconds < 3.0
 
 
 def test_a_training_parameter_concerns_training_only(project: ProjectCopy) -> None:
