@@ -2,44 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import argparse
+import sys
+import unicodedata
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, Literal
 
-from model.text.errors import TextError
-from model.text.front_end import available_languages, front_end_packages, get_front_end
+from model.text.errors import TextError, character_name
+from model.text.front_end import front_end_packages
+from model.text.lexicon import Lexicon, read_lexicon
+from model.text.reading import Reading, lexicon_entries, read_text, read_with_lexicon
 from stages.common import manifests
 from stages.common.code_graph import code_version
-from stages.common.errors import RowRejected
+from stages.common.errors import PipelineError, RowRejected
 from stages.common.files import content_key, output_folder
-from stages.common.rows import Row, RowResult, compute_each, fixed_chunks, run_rows
-from stages.common.stage import run_stage
+from stages.common.rows import Row, RowOutcome, RowResult, compute_each, fixed_chunks, run_rows
+from stages.common.stage import run_command, run_stage
+
+MODULE = "stages.clean_text"
+MAX_LISTED = 8  # unreadable characters named in one message
+Entries = tuple[tuple[str, str, str], ...]  # (language, word, reading), sorted
 
 
 @dataclass(frozen=True)
 class CleanTextParams:
-    """Share of utterances whose text may be unreadable before the run stops."""
+    """What becomes of characters that nobody can read: the text is rejected, or spoken without them.
 
+    `max_reject_share` is the share of utterances whose text may be unreadable before the run stops.
+    """
+
+    unreadable: Literal["reject", "drop"]
     max_reject_share: float
 
 
-def process(utterance: tuple[str, str]) -> RowResult:
-    """Return the facts of one (language, text); raises RowRejected with the front end's reason."""
-    language, text = utterance
+@dataclass(frozen=True)
+class Line:
+    """One transcript with all that its reading depends on."""
+
+    language: str
+    text: str
+    drop_unreadable: bool = False
+    entries: Entries = ()
+
+
+def process(line: Line) -> RowResult:
+    """Return the facts of one transcript; raises RowRejected with the front end's reason."""
+    entries: dict[str, dict[str, str]] = {}
+    for language, word, reading in line.entries:
+        entries.setdefault(language, {})[word] = reading
     try:
-        front_end = get_front_end(language)
-        normalised = front_end.normalise(text)
-        sequence = front_end.to_phones(normalised)
+        return facts_of(line.language, read_text(line.text, line.language, entries, drop_unreadable=line.drop_unreadable)), b""
     except TextError as error:
-        raise RowRejected(error.reason_code, error.detail) from None
-    facts = {
-        "language": language, "normalised": normalised, "words": list(sequence.words),
+        raise RowRejected(error.reason_code, _detail(error)) from None
+
+
+def _detail(error: TextError) -> str:
+    """Return what an error says, with every unreadable character that it knows."""
+    others = error.characters[1 : 1 + MAX_LISTED]
+    return f"{error.detail}; also {', '.join(map(character_name, others))}" if others else error.detail
+
+
+def facts_of(language: str, reading: Reading) -> dict[str, Any]:
+    """Return a reading as the manifest records it."""
+    sequence = reading.sequence
+    return {
+        "language": language, "normalised": reading.normalised, "words": list(sequence.words),
         "word_starts": [start for start, _ in sequence.word_spans], "word_ends": [end for _, end in sequence.word_spans],
-        "phones": list(sequence.phones), "tones": list(sequence.tones), "word2ph": list(sequence.word2ph),
+        "word_languages": list(sequence.languages), "phones": list(sequence.phones), "tones": list(sequence.tones),
+        "word2ph": list(sequence.word2ph), "note": reading.note,
     }  # fmt: skip
-    return facts, b""
 
 
 def compute(rows: Sequence[Row]) -> list[RowResult]:
@@ -47,25 +82,123 @@ def compute(rows: Sequence[Row]) -> list[RowResult]:
     return compute_each(process, rows)
 
 
-def main(corpus: Path, out: Path, params: CleanTextParams) -> None:
+def make_row(utterance_id: str, line: Line, versions: dict[str, list[str]]) -> Row:
+    """Return a transcript's work; its key changes with the lexicon entries that concern it, and with no others."""
+    key = content_key("clean_text", line.language, line.text, line.drop_unreadable, line.entries, versions.get(line.language), code_version(MODULE))
+    return Row(utterance_id, key, line)
+
+
+def concerned(lines: dict[str, Line], plain: RowOutcome, lexicon: Lexicon) -> dict[str, Line]:
+    """Return the lines in whose text, as written or as spoken, lexicon entries occur, with those entries."""
+    found = {}
+    for utterance_id, line in lines.items():
+        facts = plain.facts.get(utterance_id, {"normalised": "", "word_languages": []})
+        entries = lexicon_entries(lexicon, {line.language, *facts["word_languages"]}, line.text, facts["normalised"])
+        if entries:
+            flat = sorted((language, word, reading) for language, words in entries.items() for word, reading in words.items())
+            found[utterance_id] = replace(line, entries=tuple(flat))
+    return found
+
+
+def main(corpus: Path, lexicon: Path, out: Path, params: CleanTextParams) -> None:
     """Normalise every transcript and turn it into phones.
 
-    Reads corpus.parquet; writes clean_text.parquet and rejects.parquet.
+    Reads corpus.parquet and the lexicon (tab-separated: language, word, reading), whose readings come before all others;
+    writes clean_text.parquet and rejects.parquet.
+
+    To see how one text is read, without any corpus:
+      python -m stages.clean_text --explain "TEXT" --language ZH [--lexicon lexicon.tsv]
     """
+    readings = _read_lexicon(lexicon)
     table = manifests.read_manifest(corpus / "corpus.parquet", manifests.CORPUS)
-    code = code_version("stages.clean_text")
-    versions = {language: [f"{name} {version(name)}" for name in front_end_packages(language)] for language in available_languages()}
-    rows = [
-        Row(row["utterance_id"], content_key("clean_text", row["language"], row["text"], versions.get(row["language"]), code),
-            (row["language"], row["text"]))
-        for row in table.select(["utterance_id", "language", "text"]).to_pylist()
-    ]  # fmt: skip
+    lines = {row["utterance_id"]: Line(row["language"], row["text"], params.unreadable == "drop")
+             for row in table.select(["utterance_id", "language", "text"]).to_pylist()}  # fmt: skip
+    versions = {language: _versions(language) for language in {line.language for line in lines.values()}}
+    run = partial(run_rows, "clean_text", compute_chunk=compute, folder=None, chunks=partial(fixed_chunks, size=256))
     with output_folder(out) as temporary:
-        outcome = run_rows("clean_text", rows, compute, None, chunks=partial(fixed_chunks, size=256))
+        outcome = run([make_row(utterance_id, line, versions) for utterance_id, line in lines.items()])
+        if readings:
+            with_entries = concerned(lines, outcome, readings)
+            anew = run([make_row(utterance_id, line, versions) for utterance_id, line in with_entries.items()])
+            outcome = _replaced(outcome, with_entries, anew)
         kept = [{"utterance_id": utterance_id, **facts} for utterance_id, facts in outcome.facts.items()]
-        manifests.write_outcome(temporary, "clean_text", manifests.table_from_rows(kept, manifests.CLEAN_TEXT), manifests.CLEAN_TEXT,
+        facts = {"lexicon": readings, "unreadable": params.unreadable}
+        manifests.write_outcome(temporary, "clean_text", manifests.table_from_rows(kept, manifests.CLEAN_TEXT, facts), manifests.CLEAN_TEXT,
                                 outcome.rejected, n_input=table.num_rows, max_reject_share=params.max_reject_share)  # fmt: skip
 
 
-if __name__ == "__main__":
+def _versions(language: str) -> list[str]:
+    try:
+        return [f"{name} {version(name)}" for name in front_end_packages(language)]
+    except TextError:  # a language without a front end: its rows are rejects
+        return []
+
+
+def _replaced(outcome: RowOutcome, utterance_ids: Collection[str], anew: RowOutcome) -> RowOutcome:
+    """Return `outcome` with the results of some utterances replaced by those of `anew`."""
+    facts = {utterance_id: row for utterance_id, row in outcome.facts.items() if utterance_id not in utterance_ids}
+    rejected = [row for row in outcome.rejected if row["utterance_id"] not in utterance_ids]
+    return RowOutcome(facts | anew.facts, {}, rejected + anew.rejected, outcome.n_computed + anew.n_computed)
+
+
+def _read_lexicon(path: Path) -> dict[str, dict[str, str]]:
+    try:
+        return read_lexicon(path)
+    except TextError as error:
+        raise PipelineError(f"clean_text: {error.detail}") from None
+
+
+def explain(text: str, language: str, lexicon: Path | None) -> str:
+    """Return how a text is read, for a person who checks it: the text as spoken, then a line for each word.
+
+    Raises PipelineError for a text or a lexicon that cannot be read.
+    """
+    readings = _read_lexicon(lexicon) if lexicon else {}
+    try:
+        reading = read_with_lexicon(text, language, readings)
+    except TextError as error:
+        raise PipelineError(f"{error.reason_code}: {_detail(error)}") from None
+    sequence = reading.sequence
+    lines = [("word", "language", "phones", "tones", "word2ph")]
+    start = 0
+    for word, code, count in zip(sequence.words, sequence.languages, sequence.word2ph, strict=True):
+        tones = " ".join(map(str, sequence.tones[start : start + count]))
+        lines.append((word, code, " ".join(sequence.phones[start : start + count]), tones, str(count)))
+        start += count
+    return f"{reading.normalised}\n\n{columns(lines)}\n"
+
+
+def columns(lines: Sequence[Sequence[str]]) -> str:
+    """Return lines of cells aligned for a terminal, where East Asian characters are two columns wide."""
+    widths = [max(map(display_width, cells)) for cells in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell + " " * (width - display_width(cell)) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
+
+
+def display_width(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    widths = (0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text)
+    return sum(widths)
+
+
+def _explain_from_command_line() -> bool:
+    """Run `--explain` if the command line asks for it, and return whether it did."""
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", add_help=False, allow_abbrev=False)
+    parser.add_argument("--explain", metavar="TEXT")
+    if parser.parse_known_args()[0].explain is None:
+        return False
+    parser.add_argument("--language", required=True, metavar="CODE")
+    parser.add_argument("--lexicon", type=Path, metavar="PATH")
+    parser.add_argument("--help", "-h", action="help")
+    arguments = parser.parse_args()
+    run_command(lambda: _write(explain(arguments.explain, arguments.language, arguments.lexicon)), "clean_text")
+    return True
+
+
+def _write(text: str) -> None:
+    sys.stdout.buffer.write(text.encode(sys.stdout.encoding, errors="backslashreplace"))
+
+
+if __name__ == "__main__" and not _explain_from_command_line():
     run_stage(main, CleanTextParams, "clean_text")

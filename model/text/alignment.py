@@ -1,6 +1,8 @@
-"""Which word-piece of the language model each phone takes its feature from."""
+"""Spans of one language inside a text, and which word piece of a span's language model each phone takes its feature from."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 from model.text.errors import ReasonCode, TextError
 
@@ -42,6 +44,63 @@ def phones_to_tokens(
             indices.extend(next_token + phone * token_count // phone_count for phone in range(phone_count))
     indices.append(last_token)
     return indices
+
+
+@dataclass(frozen=True)
+class LanguageSpan:
+    """Consecutive words of one language: what that language's encoder reads, and the phones that take its features.
+
+    text: the characters from the first word's start to the last word's end. word_spans: [start, end) in `text`. first_phone:
+    where the span's phones begin among all of the utterance's with pads; the opening pad belongs to the first span
+    (`opens`), the closing pad to the last (`closes`).
+    """
+
+    language: str
+    text: str
+    word_spans: tuple[Span, ...]
+    word2ph: tuple[int, ...]
+    first_phone: int
+    opens: bool
+    closes: bool
+
+    @property
+    def n_phones(self) -> int:
+        """Phones of the span, with the pads that belong to it."""
+        return sum(self.word2ph) + self.opens + self.closes
+
+    def phone_tokens(self, token_offsets: Sequence[Span]) -> list[int]:
+        """The index of the token that each of the span's `n_phones` phones takes; offsets are in the span's text.
+
+        An opening pad takes the first token, a closing pad the last. Raises TextError misaligned.
+        """
+        indices = phones_to_tokens(self.word_spans, self.word2ph, token_offsets)
+        return indices[0 if self.opens else 1 : len(indices) if self.closes else -1]
+
+
+def language_spans(
+    normalised: str, word_spans: Sequence[Span], word2ph: Sequence[int], word_languages: Sequence[str]
+) -> list[LanguageSpan]:
+    """The spans of one language that an utterance's words form, in order; together they hold every phone and both pads.
+
+    Raises TextError misaligned when lengths do not fit, when there are no words, or when words lie outside the text.
+    """
+    if not len(word_spans) == len(word2ph) == len(word_languages) > 0:
+        raise TextError(
+            ReasonCode.MISALIGNED, f"{len(word_spans)} word spans, {len(word2ph)} phone counts and {len(word_languages)} languages of words"
+        )
+    borders = [0, *(word for word in range(1, len(word_languages)) if word_languages[word] != word_languages[word - 1]), len(word_languages)]
+    spans: list[LanguageSpan] = []
+    first_phone = 0
+    for first, end in pairwise(borders):
+        start, stop = word_spans[first][0], word_spans[end - 1][1]
+        if not 0 <= start <= stop <= len(normalised):
+            raise TextError(ReasonCode.MISALIGNED, f"words at characters {start} to {stop} of a text of {len(normalised)}")
+        spans.append(LanguageSpan(
+            word_languages[first], normalised[start:stop], tuple((a - start, b - start) for a, b in word_spans[first:end]),
+            tuple(word2ph[first:end]), first_phone, opens=first == 0, closes=end == len(word_languages),
+        ))  # fmt: skip
+        first_phone += spans[-1].n_phones
+    return spans
 
 
 def with_blanks(indices: Sequence[int]) -> list[int]:

@@ -55,6 +55,7 @@ class EnglishFrontEnd:
             phones=phones,
             tones=tones,
             word2ph=tuple(len(word) for word in arpabet),
+            languages=(self.language,) * len(tokens),
         )
 
     def spoken_words(self, text: str) -> list[str]:

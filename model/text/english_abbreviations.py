@@ -48,7 +48,7 @@ _MONTHS: Final[Mapping[str, str]] = MappingProxyType(
      "Dec": "December"}
 )  # fmt: skip
 _PHRASES: Final[Mapping[str, str]] = MappingProxyType(
-    {"e.g.": "for example", "i.e.": "that is", "a.k.a.": "also known as", "w/o": "without", "w/": "with"}
+    {"e.g.": "for example", "i.e.": "that is", "a.k.a.": "also known as", "w/o": "without", "w/": "with", "wi-fi": "wifi"}
 )
 
 _ROMAN_CUES: Final = (
@@ -99,7 +99,7 @@ def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
             rf"(?<![\w@.])(?P<host>(?:www\.)?(?:[A-Za-z0-9-]+\.)+(?:{_TOP_LEVELS})(?:/[\w./~%-]*[\w/])?)(?![\w@])(?!\.\w)",
             _address,
         ),
-        (r"(?i)(?<![\w.])(?P<phrase>e\.g\.|i\.e\.|a\.k\.a\.|w/o\b|w/)(?=\s|,|$|\w)", _phrase),
+        (r"(?i)(?<![\w.])(?P<phrase>e\.g\.|i\.e\.|a\.k\.a\.|w/o\b|wi-fi\b|w/)", _phrase),
         (r"\bDr\.?(?=\s+[A-Z])", _doctor_or_drive),
         (r"\bDr\.", _with_sentence_end("Drive")),
         (r"\bSt\.(?=\s+[A-Z])", _saint_or_street),

@@ -33,7 +33,7 @@ PROJECT_LEXICON: Final[Mapping[str, str]] = MappingProxyType(
         # Telephony.
         "prepend": "P R IY0 P EH1 N D", "dahdi": "D AA1 D IY0", "digium": "D IH1 JH IY0 AH0 M",
         "unistim": "Y UW1 N AH0 S T IH2 M",
-        "voip": "V OY1 P",
+        "voip": "V OY1 P", "wifi": "W AY1 F AY2",
         # Sounds that have no vowel letter but are not spelled out.
         "psst": "P S T", "brr": "B ER1", "grr": "G ER1", "pfft": "P F T", "mmm": "M",
         # Misspelt in the default corpus: unmute, descending, fortieth, exclamation, x-ray, ...

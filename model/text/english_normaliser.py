@@ -9,9 +9,9 @@ from typing import Final
 
 from model.text.english_abbreviations import expand_abbreviations
 from model.text.english_numbers import expand_numbers
-from model.text.errors import ReasonCode, TextError
+from model.text.errors import ReasonCode, TextError, character_name
 
-MAX_CHARACTERS: Final = 2000
+MAX_CHARACTERS: Final = 5000
 
 # Before compatibility folding, which would turn "m²" into "m2", "½" after a digit into one number and "…"
 # into dots.
@@ -20,6 +20,7 @@ _BEFORE_FOLDING: Final[Mapping[str, str]] = MappingProxyType(
         "²": "²", "³": "³", "℃": "°C", "℉": "°F", "™": "", "®": "", "©": "", "℠": "", "№": "No. ",
         "‘": "'", "’": "'", "‚": "'", "‛": "'", "`": "'", "´": "'", "ʼ": "'", "′": "'", "＇": "'",
         "“": '"', "”": '"', "„": '"', "‟": '"', "«": '"', "»": '"', "″": '"', "‹": '"', "›": '"',
+        "「": '"', "」": '"', "『": '"', "』": '"',
         "–": "–", "—": "—", "―": "—", "‐": "-", "‑": "-", "‒": "–", "−": "-", "⁃": "-",
         "…": "…", "⋯": "…", "·": ",", "•": ",", "‣": ",", "→": ",", "⇒": ",", "←": ",", "†": "", "‡": "",
         "ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L",
@@ -54,6 +55,9 @@ def normalise_english(text: str) -> str:
     """Text as it is spoken; see EnglishFrontEnd.normalise."""
     if len(text) > MAX_CHARACTERS:
         raise TextError(ReasonCode.TOO_LONG, f"{len(text)} characters; at most {MAX_CHARACTERS}")
+    unreadable = "".join(dict.fromkeys(character for character in unicodedata.normalize("NFC", text) if _is_foreign(character)))
+    if unreadable:
+        raise TextError(ReasonCode.UNREADABLE_CHARACTER, f"{character_name(unreadable[0])} cannot be read in English", unreadable)
     return _normalise_folded(_fold_characters(text))
 
 
@@ -148,10 +152,15 @@ def _strongest_mark(match: re.Match[str]) -> str:
     return next(mark for mark in "?!….," if mark in match.group())
 
 
+@lru_cache(maxsize=4096)
+def _is_foreign(character: str) -> bool:
+    """Whether a character has no form that English text can hold."""
+    return not character.isascii() and _UNREADABLE_RUN.search(_fold_character(character)) is not None
+
+
 def _check_readable(text: str) -> None:
     if not _READABLE.fullmatch(text):
-        character = next(character for character in text if not _READABLE.fullmatch(character))
-        name = unicodedata.name(character, "unnamed")
-        raise TextError(ReasonCode.UNREADABLE_CHARACTER, f"{character!r} (U+{ord(character):04X} {name})")
+        left = "".join(dict.fromkeys(character for character in text if not _READABLE.fullmatch(character)))
+        raise TextError(ReasonCode.UNREADABLE_CHARACTER, f"{character_name(left[0])} cannot be read in English", left)
     if not re.search(r"[A-Za-z]", text):
         raise TextError(ReasonCode.EMPTY, "no letters, digits or symbols that are spoken")

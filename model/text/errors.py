@@ -1,5 +1,6 @@
 """The one error that turning text into phones can raise, and every reason for it."""
 
+import unicodedata
 from enum import StrEnum
 
 
@@ -17,13 +18,22 @@ class ReasonCode(StrEnum):
 
 
 class TextError(ValueError):
-    """A text that can't become phones. `reason_code` is for tables, `detail` for people."""
+    """A text that can't become phones.
 
-    def __init__(self, reason_code: str, detail: str) -> None:
+    `reason_code` is for tables, `detail` for people; `characters` are all those that an unreadable text holds, each once.
+    """
+
+    def __init__(self, reason_code: str, detail: str, characters: str = "") -> None:
         self.reason_code = str(ReasonCode(reason_code))
         self.detail = detail
+        self.characters = characters
         super().__init__(f"{self.reason_code}: {detail}")
 
-    def __reduce__(self) -> tuple[type["TextError"], tuple[str, str]]:
+    def __reduce__(self) -> tuple[type["TextError"], tuple[str, str, str]]:
         # Worker processes send errors back by pickle, which would otherwise pass one argument only.
-        return type(self), (self.reason_code, self.detail)
+        return type(self), (self.reason_code, self.detail, self.characters)
+
+
+def character_name(character: str) -> str:
+    """A character as messages name it: '☃' (U+2603 SNOWMAN)."""
+    return f"{character!r} (U+{ord(character):04X} {unicodedata.name(character, 'unnamed')})"

