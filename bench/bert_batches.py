@@ -27,12 +27,12 @@ TokenIds = Sequence[tuple[int, ...]]
 Features = list[npt.NDArray[np.float16]]
 
 
-def ours(token_ids: TokenIds) -> Features:
+def ours(token_ids: TokenIds, source: EncoderSource = SOURCE) -> Features:
     """Features (tokens, C) of each text as the stage computes them: batches of one length."""
-    rows = [Row(str(index), str(index), TokenisedRow(SOURCE, ids)) for index, ids in enumerate(token_ids)]
+    rows = [Row(str(index), str(index), TokenisedRow(source, ids)) for index, ids in enumerate(token_ids)]
     blobs = {}
     for chunk in batches(rows):
-        for row, (facts, blob) in zip(chunk, compute("cpu", chunk), strict=True):
+        for row, (facts, blob) in zip(chunk, compute(["cpu"], chunk), strict=True):
             blobs[row.key] = np.frombuffer(blob, dtype=np.float16).reshape(facts["n_tokens"], facts["n_channels"])
     return [blobs[row.key] for row in rows]
 
@@ -59,7 +59,7 @@ def load_reference() -> PreTrainedModel:
     return AutoModel.from_pretrained(SOURCE.locate(), local_files_only=True).float().eval()
 
 
-def _matrix_products(n_tokens: int, n_layers: int, n_hidden: int, n_inner: int) -> None:
+def matrix_products(n_tokens: int, n_layers: int, n_hidden: int, n_inner: int) -> None:
     """Only the weight products that `n_tokens` tokens need, as large as the stage's batches make them."""
     import torch
 
@@ -86,7 +86,7 @@ def bert_batches(clips: Sequence[Clip], folder: Path) -> Result:
     timings = interleave({
         OURS: partial(ours, token_ids),
         REFERENCE: partial(reference, model, some_ids),
-        LIMIT: partial(_matrix_products, n_tokens, n_layers, model.config.hidden_size, model.config.intermediate_size),
+        LIMIT: partial(matrix_products, n_tokens, n_layers, model.config.hidden_size, model.config.intermediate_size),
     }, SECONDS, {OURS: n_tokens, REFERENCE: n_some_tokens, LIMIT: n_tokens})  # fmt: skip
     difference = max(float(np.abs(a.astype(np.float32) - b.astype(np.float32)).max())
                      for a, b in zip(ours(some_ids), reference(model, some_ids), strict=True))  # fmt: skip

@@ -94,11 +94,12 @@ def write_sharded(utterances: Sequence[Utterance], folder: Path, settings: Spect
 
 def _manifest_row(utterance: Utterance, pcm: tuple[int, int], spectrogram: tuple[int, int], bert: tuple[int, int]) -> dict[str, Any]:
     return {
-        "utterance_id": utterance.name, "subset": SUBSET, "speaker": SPEAKER, "language": LANGUAGE, "text": utterance.text,
+        "utterance_id": utterance.name, "subset": SUBSET, "speaker": SPEAKER, "language": LANGUAGE, "synthetic": False, "text": utterance.text,
         "phones": utterance.phones, "tones": utterance.tones, "pcm_shard": pcm[0], "pcm_offset_bytes": pcm[1],
         "n_samples": len(utterance.pcm), "spectrogram_shard": spectrogram[0], "spectrogram_offset_bytes": spectrogram[1],
-        "n_frames": len(utterance.linear), "bert_shard": bert[0], "bert_offset_bytes": bert[1],
-        "n_tokens": utterance.features.shape[0], "n_bert_channels": utterance.features.shape[1], "phone_tokens": utterance.phone_tokens,
+        "n_frames": len(utterance.linear), "phone_tokens": utterance.phone_tokens,
+        "bert_spans": [{"language": LANGUAGE, "n_phones": len(utterance.phone_tokens), "shard": bert[0], "offset_bytes": bert[1],
+                        "n_tokens": utterance.features.shape[0], "n_channels": utterance.features.shape[1]}],
     }  # fmt: skip
 
 

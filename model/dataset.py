@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from model.bert_pieces import BertPiece, spread
 from model.synthesizer import SynthesizerInputs
 
 
@@ -22,16 +23,14 @@ from model.synthesizer import SynthesizerInputs
 class Utterance:
     """One utterance as training reads it.
 
-    phone_ids, tone_ids, language_ids (P,); bert: language code and features (tokens, C) fp16 with the token of each
-    phone (P,), or None; linear (T, n_fft/2 + 1) fp16 magnitudes; pcm (S,) int16; speaker_id 0 where there is one.
+    phone_ids, tone_ids, language_ids (P,); bert: a piece for each
+    span of one language that has features; linear (T, n_fft/2 + 1) fp16 magnitudes; pcm (S,) int16; speaker_id 0 where there is one.
     """
 
     phone_ids: npt.NDArray[np.int64]
     tone_ids: npt.NDArray[np.int64]
     language_ids: npt.NDArray[np.int64]
-    bert_language: str
-    bert_features: npt.NDArray[np.float16] | None
-    bert_index: npt.NDArray[np.int64]
+    bert: tuple[BertPiece, ...]
     linear: npt.NDArray[np.float16]
     pcm: npt.NDArray[np.int16]
     speaker_id: int
@@ -77,23 +76,21 @@ class Batch:
 
 
 def collate(indices: Sequence[int], utterances: Sequence[Utterance], bert_channels: Mapping[str, int], hop_samples: int) -> Batch:
-    """Pad utterances to one batch; a language's BERT features are zero for utterances of another,
-    and a language missing from `bert_channels` is left out."""
+    """Pad utterances to one batch; a language's BERT features are zero on the phones of others, and a language missing
+    from `bert_channels` is left out."""
     n_phones = max(len(utterance.phone_ids) for utterance in utterances)
     n_frames = max(len(utterance.linear) for utterance in utterances)
     n_batch = len(utterances)
     ids = np.zeros((3, n_batch, n_phones), dtype=np.int64)
     linear = np.zeros((n_batch, n_frames, utterances[0].linear.shape[1]), dtype=np.float32)
     waveform = np.zeros((n_batch, n_frames * hop_samples), dtype=np.float32)
-    bert = {name: np.zeros((n_batch, n_phones, size), dtype=np.float32) for name, size in bert_channels.items()}
+    bert = spread([utterance.bert for utterance in utterances], bert_channels, n_phones)
     for row, utterance in enumerate(utterances):
         for plane, values in enumerate((utterance.phone_ids, utterance.tone_ids, utterance.language_ids)):
             ids[plane, row, : len(values)] = values
         linear[row, : len(utterance.linear)] = utterance.linear
         n_samples = min(len(utterance.pcm), waveform.shape[1])
         waveform[row, :n_samples] = utterance.pcm[:n_samples] / np.float32(32768.0)
-        if utterance.bert_features is not None and utterance.bert_language in bert:
-            bert[utterance.bert_language][row, : len(utterance.bert_index)] = utterance.bert_features[utterance.bert_index]
     return Batch(
         indices=torch.tensor(list(indices)), phone_ids=torch.from_numpy(ids[0]), tone_ids=torch.from_numpy(ids[1]),
         language_ids=torch.from_numpy(ids[2]), phone_lengths=torch.tensor([len(u.phone_ids) for u in utterances]),

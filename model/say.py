@@ -7,16 +7,14 @@ import dataclasses
 import sys
 from pathlib import Path
 
-import soundfile
-
-from model.bert import EncoderError
-from model.checkpoint import CheckpointError
+from model.bert import EncoderError, use_reproducible_kernels
 from model.text.errors import TextError
-from model.voice import SpeakingStyle, Voice
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
+    from model.voice import SpeakingStyle
+
     style = SpeakingStyle(noise_scale=0.3, sdp_ratio=0.0)
     parser = argparse.ArgumentParser(prog="python -m model.say", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--text", required=True, help="what to say")
@@ -33,6 +31,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Write the spoken text; errors are one line and exit status 1."""
+    use_reproducible_kernels()  # before torch is imported: text features to the last bit as training had them
+    import soundfile
+
+    from model.checkpoint import CheckpointError
+    from model.voice import SpeakingStyle, Voice
+
     arguments = build_parser().parse_args()
     style = SpeakingStyle(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(SpeakingStyle)})
     if not arguments.voice.is_dir():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from model.bert import BertEncoder, EncoderSource, TokenizerWithOffsets, load_tokenizer
+from model.bert import BertEncoder, EncoderSource, load_tokenizer
+from model.bert_pieces import BertPiece, bert_piece, spread
+from model.bert_tokens import Tokenizer
 from model.checkpoint import CheckpointError, load_checkpoint
 from model.config import ModelConfig
 from model.spectrogram import SpectrogramSettings, linear_spectrogram, log_mel, mel_filterbank
 from model.synthesizer import InferenceOutput, Synthesizer
-from model.text.alignment import phones_to_tokens, with_blanks
-from model.text.front_end import PhoneSequence, get_front_end
+from model.text.alignment import language_spans
+from model.text.reading import Reading, read_with_lexicon
 from model.text.symbols import PAD, SymbolTable, encode
 
 
@@ -68,26 +71,44 @@ class Voice:
             raise CheckpointError(f"{folder}: the weights do not fit the configuration saved beside them ({str(error).splitlines()[0]})") from None
         self.network.decoder.remove_weight_norm()
         self.network.eval().to(self.device)
-        self._encoders: dict[str, tuple[TokenizerWithOffsets, BertEncoder] | None] = {}
+        self._encoders: dict[EncoderSource, tuple[Tokenizer, BertEncoder]] = {}
 
     def say(self, text: str, *, language: str, speaker: str | None = None, style: SpeakingStyle | None = None) -> Speech:
         """Speak a text. Raises TextError for unreadable text, ValueError for an unknown speaker (listing the known)."""
         style = style or SpeakingStyle()
         speaker_ids = self._speaker_ids(speaker)
-        front_end = get_front_end(language)
-        self._encoder(language)  # loaded before the clock starts
-        wall, cpu = time.perf_counter(), time.process_time()
-        normalised = front_end.normalise(text)
-        sequence = front_end.to_phones(normalised)
-        encoded = encode(sequence, language, self.symbols, self.add_blank)
-        output = self._infer([encoded.phone_ids, encoded.tone_ids, encoded.language_ids],
-                             self._bert(normalised, sequence, language), speaker_ids, style)  # fmt: skip
+        clock = _Clock()
+        reading = self.read(text, language)
+        with clock.stopped():
+            for spoken in set(reading.sequence.languages):
+                self._encoder(spoken)
+        encoded = encode(reading.sequence, language, self.symbols, self.add_blank)
+        output = self._infer([encoded.phone_ids, encoded.tone_ids, encoded.language_ids], self.bert_features(reading), speaker_ids, style)
         samples = output.waveform[0, 0].cpu().numpy()
         return Speech(
-            samples=samples, sample_rate_hz=self.spectrogram.sample_rate_hz, normalised=normalised,
-            phones=self._phones_with_pads(sequence.phones), durations_frames=output.durations[0].cpu().numpy(),
-            cpu_seconds=time.process_time() - cpu, wall_seconds=time.perf_counter() - wall,
+            samples=samples, sample_rate_hz=self.spectrogram.sample_rate_hz, normalised=reading.normalised,
+            phones=self._phones_with_pads(reading.sequence.phones), durations_frames=output.durations[0].cpu().numpy(),
+            cpu_seconds=clock.cpu_seconds(), wall_seconds=clock.wall_seconds(),
         )  # fmt: skip
+
+    def read(self, text: str, language: str) -> Reading:
+        """Return how the voice reads a text, with the lexicon it was trained with. Raises TextError for unreadable text."""
+        return read_with_lexicon(text, language, self.metadata.get("lexicon", {}))
+
+    def bert_features(self, reading: Reading) -> dict[str, Tensor]:
+        """Return language → features (1, C, P) per phone as training saw them: zero on the phones of other languages."""
+        pieces: list[BertPiece] = []
+        for span in language_spans(reading.normalised, reading.sequence.word_spans, reading.sequence.word2ph, reading.sequence.languages):
+            encoder = self._encoder(span.language)
+            if encoder is not None:
+                tokenizer, network = encoder
+                tokens = tokenizer([span.text])[0]
+                features = network.encode([tokens.ids])[0]
+                pieces.append(bert_piece(span.language, span.first_phone, span.phone_tokens(tokens.offsets), features, self.add_blank))
+        n_phones = len(self._phones_with_pads(reading.sequence.phones))
+        planes = spread([pieces], self.config.bert_channels, n_phones)
+        spoken = {piece.language for piece in pieces}
+        return {language: torch.from_numpy(plane).transpose(1, 2).to(self.device) for language, plane in planes.items() if language in spoken}
 
     def resynthesise(self, pcm: npt.NDArray[np.int16], speaker: str | None = None) -> npt.NDArray[np.float32]:
         """Return a recording (S,) int16 at the voice's rate after its own posterior encoder and decoder."""
@@ -120,22 +141,32 @@ class Voice:
         padded = (PAD, *phones, PAD)
         return (*tuple(item for phone in padded for item in (PAD, phone)), PAD) if self.add_blank else padded
 
-    def _bert(self, normalised: str, sequence: PhoneSequence, language: str) -> dict[str, Tensor]:
-        """Return the language's features (1, C, P) per phone, as training saw them; nothing for a language without."""
-        encoder = self._encoder(language)
-        if encoder is None:
-            return {}
-        tokenizer, network = encoder
-        tokens = tokenizer([normalised])[0]
-        index = phones_to_tokens(sequence.word_spans, sequence.word2ph, tokens.offsets)
-        features = network.encode([tokens.ids])[0].astype(np.float32)
-        expanded = features[np.array(with_blanks(index) if self.add_blank else index)]
-        return {language: torch.from_numpy(expanded.T.copy()).unsqueeze(0).to(self.device)}
+    def _encoder(self, language: str) -> tuple[Tokenizer, BertEncoder] | None:
+        """Return a language's encoder, loaded once for all the languages that share it; None for a language without."""
+        facts = self.metadata["encoders"].get(language, {"kind": "none"})
+        source = EncoderSource(facts["kind"], facts.get("name", ""), facts.get("revision"), facts.get("layer", -3))
+        if source.kind == "none" or language not in self.config.bert_channels:
+            return None
+        if source not in self._encoders:
+            self._encoders[source] = (load_tokenizer(source), BertEncoder(source, str(self.device)))
+        return self._encoders[source]
 
-    def _encoder(self, language: str) -> tuple[TokenizerWithOffsets, BertEncoder] | None:
-        if language not in self._encoders:
-            facts = self.metadata["encoders"].get(language, {"kind": "none"})
-            source = EncoderSource(facts["kind"], facts.get("name", ""), facts.get("revision"), facts.get("layer", -3))
-            used = source.kind != "none" and language in self.config.bert_channels
-            self._encoders[language] = (load_tokenizer(source), BertEncoder(source, str(self.device))) if used else None
-        return self._encoders[language]
+
+class _Clock:
+    """CPU and wall time since it was made, without the time in which it was stopped."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        self._wall += time.perf_counter() - wall
+        self._cpu += time.process_time() - cpu
+
+    def cpu_seconds(self) -> float:
+        return time.process_time() - self._cpu
+
+    def wall_seconds(self) -> float:
+        return time.perf_counter() - self._wall

@@ -1,27 +1,37 @@
 """BERT stage: word-piece features of the normalised texts, one row per token in fp16, in shards.
 
-Expansion to phones happens when training loads them: the manifest says which token each phone takes.
+Each span of one language goes through that language's encoder as a text of its own. Expansion to phones happens when training
+loads them: the manifest says which token of its span each phone takes.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from model.bert import MAX_BATCH_TOKENS, BertEncoder, EncoderError, EncoderSource, fingerprint, load_tokenizer, use_reproducible_kernels
-from model.text.alignment import phones_to_tokens
+import numpy as np
+
+from model.bert import BertEncoder, EncoderError, EncoderSource, fingerprint, load_tokenizer, texts_per_batch, use_reproducible_kernels
+from model.bert_tokens import Tokenizer, Tokens
+from model.text.alignment import LanguageSpan, language_spans
+from model.text.errors import TextError
 from stages.common import manifests
 from stages.common.code_graph import code_version
-from stages.common.errors import ParamsError, PipelineError
+from stages.common.errors import ParamsError, PipelineError, RowRejected
+from stages.common.executors import worker_count
 from stages.common.files import content_key, output_folder
-from stages.common.rows import Row, RowResult, run_rows
+from stages.common.rows import Row, RowOutcome, RowResult, run_rows
 from stages.common.stage import run_stage
 
+SPAN_MARK = "\t"  # between an utterance's id and a span's number, where there are several
 
 @dataclass(frozen=True)
 class BertParams:
@@ -39,13 +49,59 @@ class TokenisedRow:
     token_ids: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class SpanRow:
+    """A span of an utterance: its row (None where the language has no features) and its phones' tokens in it."""
+
+    span: LanguageSpan
+    row_id: str | None
+    phone_tokens: list[int]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done: rows to encode, each utterance's spans, and utterances that never come to it (reason, detail)."""
+
+    rows: list[Row]
+    spans: dict[str, list[SpanRow]]
+    rejected: dict[str, tuple[str, str]]
+
+
 @lru_cache(maxsize=4)
 def _encoder(source: EncoderSource, device: str) -> BertEncoder:
     return BertEncoder(source, device)
 
 
-def compute(device: str, rows: Sequence[Row]) -> list[RowResult]:
-    """Encode a chunk of rows; rows of equal length that share an encoder go through it together."""
+def available_devices(setting: str, gpu_names: Sequence[str]) -> list[str]:
+    """Return the devices that workers share: `setting` itself, or for "cuda" every GPU of the first one's kind.
+
+    GPUs of another kind would give other bits. Raises PipelineError when there is no GPU.
+    """
+    if not setting.startswith("cuda"):
+        return [setting]
+    if not gpu_names:
+        raise PipelineError(f"VOICE_DEVICE={setting}: torch sees no GPU here; set VOICE_DEVICE=cpu, or install a torch with CUDA")
+    if setting != "cuda":
+        if setting not in [f"cuda:{index}" for index in range(len(gpu_names))]:
+            raise PipelineError(f"VOICE_DEVICE={setting}: torch sees cuda:0 to cuda:{len(gpu_names) - 1} here")
+        return [setting]
+    return [f"cuda:{index}" for index, name in enumerate(gpu_names) if name == gpu_names[0]]
+
+
+def device_of_worker(devices: Sequence[str], worker_number: int) -> str:
+    """Return the device of the n-th worker process, counted from 1 (0: the main process): they take turns."""
+    return devices[max(0, worker_number - 1) % len(devices)]
+
+
+def this_workers_device(devices: Sequence[str]) -> str:
+    """Return the device of the process that asks."""
+    number = re.search(r"-(\d+)$", multiprocessing.current_process().name)  # SpawnProcess-3
+    return device_of_worker(devices, int(number[1]) if number else 0)
+
+
+def compute(devices: Sequence[str], rows: Sequence[Row]) -> list[RowResult]:
+    """Encode a chunk of rows on this worker's device; rows of equal length that share an encoder go through it together."""
+    device = this_workers_device(devices)
     results: dict[str, RowResult] = {}
     groups: dict[tuple[EncoderSource, int], list[Row]] = {}
     for row in rows:
@@ -54,85 +110,200 @@ def compute(device: str, rows: Sequence[Row]) -> list[RowResult]:
         encoder = _encoder(source, device)
         if n_tokens > encoder.max_tokens:
             detail = f"{n_tokens} word pieces; {source.name} takes {encoder.max_tokens}"
-            results |= {row.key: ({"rejected": ["too_many_tokens", detail]}, b"") for row in members}
-            continue
-        features = encoder.encode([row.payload.token_ids for row in members])
-        facts = {"n_tokens": n_tokens, "n_channels": encoder.n_channels}
-        results |= {row.key: (dict(facts), array.tobytes()) for row, array in zip(members, features, strict=True)}
+            results |= {row.key: _rejected("too_many_tokens", detail) for row in members}
+        else:
+            results |= _encode_together(encoder, members)
     return [results[row.key] for row in rows]
 
 
+def _encode_together(encoder: BertEncoder, rows: Sequence[Row]) -> dict[str, RowResult]:
+    """Encode rows of one length. Where that fails, one by one, so that the row that cannot be encoded is the only reject."""
+    try:
+        features = encoder.encode([row.payload.token_ids for row in rows])
+    except (RuntimeError, IndexError, MemoryError) as error:
+        if len(rows) > 1:
+            return {key: result for row in rows for key, result in _encode_together(encoder, [row]).items()}
+        # Want of memory blames the moment: it is not remembered, the next run tries again.
+        lasting = not (isinstance(error, MemoryError) or "memory" in str(error).lower())
+        return {rows[0].key: _rejected("encoder_failed", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", lasting)}
+    results: dict[str, RowResult] = {}
+    for row, array in zip(rows, features, strict=True):
+        if np.isfinite(array).all():
+            results[row.key] = ({"n_tokens": len(array), "n_channels": encoder.n_channels}, array.tobytes())
+        else:
+            results[row.key] = _rejected("not_finite", f"{int((~np.isfinite(array)).sum())} features are infinite or no numbers in fp16")
+    return results
+
+
+def _rejected(reason: str, detail: str, lasting: bool = True) -> RowResult:
+    return {"rejected": [reason, detail], "lasting": lasting}, b""
+
+
 def batches(rows: Sequence[Row]) -> list[Sequence[Row]]:
-    """Return chunks of rows that share an encoder and a length, at most MAX_BATCH_TOKENS tokens each."""
+    """Return chunks of rows that share an encoder and a length, as many as go through it together."""
     groups: dict[tuple[str, int], list[Row]] = {}
     for row in rows:
         groups.setdefault((row.payload.source.name, len(row.payload.token_ids)), []).append(row)
     chunks: list[Sequence[Row]] = []
     for (_, n_tokens), members in sorted(groups.items(), key=lambda item: item[0]):
-        size = max(1, MAX_BATCH_TOKENS // n_tokens)
+        size = texts_per_batch(n_tokens)
         chunks += [members[start : start + size] for start in range(0, len(members), size)]
     return chunks
 
 
 def main(clean_text: Path, out: Path, params: BertParams) -> None:
-    """Encode every normalised text with its language's BERT.
+    """Encode every normalised text, each span of one language with that language's BERT.
 
     Reads clean_text.parquet; writes bert.parquet, rejects.parquet and shards of fp16 features, token after token.
-    Runs on the device VOICE_DEVICE (default cpu), with VOICE_WORKERS processes on the CPU.
+
+    Runs on the device VOICE_DEVICE (default cpu) with VOICE_WORKERS processes; with "cuda" they take turns with the GPUs.
     """
     kernels = use_reproducible_kernels()
     table = manifests.read_manifest(clean_text / "clean_text.parquet", manifests.CLEAN_TEXT)
-    languages = sorted(set(table.column("language").to_pylist()))
+    utterances = table.to_pylist()
+    languages = sorted({code for row in utterances for code in row["word_languages"]})
     without = [language for language in languages if language not in params.encoders]
     if without:
         raise ParamsError(f"params.yaml: bert.encoders has none for {', '.join(without)}; name one, or `kind: none` for no features")
-    device = os.environ.get("VOICE_DEVICE", "cpu")
+    setting = os.environ.get("VOICE_DEVICE", "cpu")
+    encoders = {code: params.encoders[code] for code in languages}
     try:
-        rows, phone_tokens, facts = _prepare(table.to_pylist(), {code: params.encoders[code] for code in languages}, [kernels, device])
-        _check_layers(rows, device)
+        devices, machine = _machine(setting, kernels)
+        facts = describe_encoders(encoders)
+        work = prepare(utterances, encoders, {code: fact.get("fingerprint", "") for code, fact in facts["encoders"].items()}, machine)
+        _check_layers(work.rows, devices[0])
     except EncoderError as error:
         raise PipelineError(f"bert: {error}") from None
-    with output_folder(out) as temporary:
-        outcome = run_rows("bert", rows, partial(compute, device), temporary, chunks=batches)
-        kept = [{"utterance_id": utterance_id, "shard": place[0], "offset_bytes": place[1], **outcome.facts[utterance_id],
-                 "phone_tokens": phone_tokens[utterance_id]}
-                for utterance_id, place in outcome.placed.items() if utterance_id in outcome.facts]  # fmt: skip
-        with_none = set(table.column("utterance_id").to_pylist()) - {row.utterance_id for row in rows}
-        kept += [{"utterance_id": utterance_id, "shard": 0, "offset_bytes": 0, "n_tokens": 0, "n_channels": 0, "phone_tokens": []}
-                 for utterance_id in with_none]  # fmt: skip
+    with output_folder(out) as temporary, _one_worker_per_gpu(devices):
+        outcome = run_rows("bert", work.rows, partial(compute, devices), temporary, chunks=batches)
+        kept, rejected = gather(work, outcome)
         manifests.write_outcome(temporary, "bert", manifests.table_from_rows(kept, manifests.BERT, facts), manifests.BERT,
-                                outcome.rejected, n_input=table.num_rows, max_reject_share=params.max_reject_share)  # fmt: skip
+                                rejected, n_input=table.num_rows, max_reject_share=params.max_reject_share)  # fmt: skip
+
+
+def _machine(setting: str, kernels: str) -> tuple[list[str], list[str]]:
+    """Return the devices to use and what of this machine and its libraries the features' bits depend on."""
+    import torch  # only now: the kernels had to be chosen before
+
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if setting.startswith("cuda") else []
+    devices = available_devices(setting, gpus)
+    kinds = sorted({gpus[int(device.partition(":")[2])] for device in devices if device.startswith("cuda:")})
+    versions = [f"{name} {version(name)}" for name in ("torch", "transformers", "tokenizers")]
+    return devices, [*versions, torch.backends.cpu.get_cpu_capability(), kernels, setting.partition(":")[0], *kinds]
+
+
+@contextmanager
+def _one_worker_per_gpu(devices: Sequence[str]) -> Iterator[None]:
+    """On GPUs as many workers as there are GPUs, unless VOICE_WORKERS says otherwise."""
+    if not devices[0].startswith("cuda") or os.environ.get("VOICE_WORKERS"):
+        yield
+        return
+    os.environ["VOICE_WORKERS"] = str(len(devices))
+    try:
+        yield
+    finally:
+        del os.environ["VOICE_WORKERS"]
 
 
 def _check_layers(rows: list[Row], device: str) -> None:
     """Load every encoder once before any work, so that one that cannot be used ends the run here; raises EncoderError."""
     for source in {row.payload.source for row in rows}:
         _encoder(source, device)
+    if worker_count() > 1:  # the workers load their own: this process would only hold the memory
+        _encoder.cache_clear()
 
 
-def _prepare(
-    utterances: list[dict[str, Any]], encoders: dict[str, EncoderSource], machine: list[str]
-) -> tuple[list[Row], dict[str, list[int]], dict[str, Any]]:
-    """Return the rows to encode, each utterance's token per phone, and the facts for the manifest."""
-    code = code_version("stages.bert")
-    import torch  # only now: the kernels had to be chosen before
-
-    versions = [f"{name} {version(name)}" for name in ("torch", "transformers")] + [torch.backends.cpu.get_cpu_capability()]
-    rows, phone_tokens = [], {}
-    facts: dict[str, Any] = {"encoders": {}}
+def describe_encoders(encoders: Mapping[str, EncoderSource]) -> dict[str, Any]:
+    """Return the facts for the manifest: each language's encoder and the fingerprint of its files."""
+    facts: dict[str, Any] = {}
     for language, source in encoders.items():
-        facts["encoders"][language] = {"kind": source.kind, "name": source.name, "revision": source.revision, "layer": source.layer}
-        if source.kind == "none":
-            continue
-        weights = fingerprint(source)
-        facts["encoders"][language]["fingerprint"] = weights
-        members = [row for row in utterances if row["language"] == language]
-        for row, tokens in zip(members, load_tokenizer(source)([row["normalised"] for row in members]), strict=True):
-            spans = list(zip(row["word_starts"], row["word_ends"], strict=True))
-            phone_tokens[row["utterance_id"]] = phones_to_tokens(spans, row["word2ph"], tokens.offsets)
-            key = content_key("bert", weights, tokens.ids, versions, machine, code)
-            rows.append(Row(row["utterance_id"], key, TokenisedRow(source, tokens.ids)))
-    return rows, phone_tokens, facts
+        facts[language] = {"kind": source.kind, "name": source.name, "revision": source.revision, "layer": source.layer}
+        if source.kind != "none":
+            facts[language]["fingerprint"] = fingerprint(source)
+    return {"encoders": facts}
+
+
+def prepare(
+    utterances: Sequence[Mapping[str, Any]], encoders: Mapping[str, EncoderSource], fingerprints: Mapping[str, str], machine: Sequence[str]
+) -> Work:
+    """Cut utterances into spans and tokenise them; an utterance that cannot be is a reject."""
+    work = Work([], {}, {})
+    cut: dict[str, list[LanguageSpan]] = {}
+    for row in utterances:
+        words = list(zip(row["word_starts"], row["word_ends"], strict=True))
+        try:
+            cut[row["utterance_id"]] = language_spans(row["normalised"], words, row["word2ph"], row["word_languages"])
+        except TextError as error:
+            work.rejected[row["utterance_id"]] = (error.reason_code, error.detail)
+    tokens: dict[tuple[EncoderSource, str], Tokens | str] = {}
+    for source in {source for source in encoders.values() if source.kind != "none"}:
+        texts = list(dict.fromkeys(span.text for spans in cut.values() for span in spans if encoders[span.language] == source))
+        tokens |= {(source, text): found for text, found in zip(texts, tokenise(load_tokenizer(source), texts), strict=True)}
+    code = code_version("stages.bert")
+    for utterance_id, spans in cut.items():
+        rows: list[Row] = []
+        placed: list[SpanRow] = []
+        try:
+            for number, span in enumerate(spans):
+                source = encoders[span.language]
+                if source.kind == "none":
+                    placed.append(SpanRow(span, None, [0] * span.n_phones))
+                    continue
+                found = tokens[source, span.text]
+                if isinstance(found, str):
+                    raise RowRejected("tokenizer_failed", f"{_naming(span)}: {found}")
+                row_id = utterance_id if len(spans) == 1 else f"{utterance_id}{SPAN_MARK}{number}"
+                key = content_key("bert", fingerprints[span.language], found.ids, list(machine), code)
+                rows.append(Row(row_id, key, TokenisedRow(source, found.ids)))
+                placed.append(SpanRow(span, row_id, span.phone_tokens(found.offsets)))
+        except TextError as error:
+            work.rejected[utterance_id] = (error.reason_code, f"{_naming(span)}: {error.detail}")
+        except RowRejected as error:
+            work.rejected[utterance_id] = (error.reason, error.detail)
+        else:
+            work.rows.extend(rows)
+            work.spans[utterance_id] = placed
+    return work
+
+
+def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Tokens | str]:
+    """Return the word pieces of each text, or what the tokenizer says to a text that it cannot take."""
+    try:
+        return list(tokenizer(texts))
+    except Exception as error:  # whatever a tokenizer raises over a text, it is that text's reject
+        if len(texts) == 1:
+            return [f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"]
+        return [found for text in texts for found in tokenise(tokenizer, [text])]
+
+
+def _naming(span: LanguageSpan) -> str:
+    text = span.text if len(span.text) <= 40 else f"{span.text[:39]}…"
+    return f"{span.language} span {text!r}"
+
+
+def gather(work: Work, outcome: RowOutcome) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """Return the manifest's rows and the rejects: an utterance is rejected once, for the first of its spans that was."""
+    refused = {row["utterance_id"]: (row["reason"], row["detail"]) for row in outcome.rejected}
+    rejected = dict(work.rejected)
+    kept = []
+    for utterance_id, spans in work.spans.items():
+        bad = next((span for span in spans if span.row_id in refused), None)
+        if bad is not None and bad.row_id is not None:
+            reason, detail = refused[bad.row_id]
+            rejected[utterance_id] = (reason, f"{_naming(bad.span)}: {detail}")
+        else:
+            kept.append({"utterance_id": utterance_id, "spans": [_place(span, outcome) for span in spans],
+                         "phone_tokens": [token for span in spans for token in span.phone_tokens]})  # fmt: skip
+    return kept, [manifests.reject(utterance_id, "bert", *why) for utterance_id, why in rejected.items()]
+
+
+def _place(span: SpanRow, outcome: RowOutcome) -> dict[str, Any]:
+    facts: Mapping[str, int] = {"n_tokens": 0, "n_channels": 0}
+    shard, offset = 0, 0
+    if span.row_id is not None:
+        facts, (shard, offset) = outcome.facts[span.row_id], outcome.placed[span.row_id]
+    return {"language": span.span.language, "n_phones": span.span.n_phones, "shard": shard, "offset_bytes": offset,
+            "n_tokens": facts["n_tokens"], "n_channels": facts["n_channels"]}  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -10,6 +10,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
+
+from model.bert import use_reproducible_kernels
+
+use_reproducible_kernels()  # before torch is imported: text features to the last bit as training had them
 import torch
 
 from model.checkpoint import CheckpointError
@@ -64,7 +68,7 @@ def render(voice: Voice, row: dict[str, Any], pcm: np.ndarray, style: SpeakingSt
         resynthesis=voice.resynthesise(pcm, speaker), synthesis=speech.samples, phones=speech.phones,
         synthesis_durations_frames=speech.durations_frames, recording_durations_frames=None,
         hop_samples=voice.spectrogram.hop_samples, synthesis_cpu_seconds=speech.cpu_seconds,
-        synthesis_wall_seconds=speech.wall_seconds,
+        synthesis_wall_seconds=speech.wall_seconds, recording_is_synthetic=row["synthetic"],
     )  # fmt: skip
 
 
@@ -111,8 +115,7 @@ def _context(voice: Voice, n_utterances: int) -> ReportContext:
     facts = {"training steps": f"{voice.metadata['step']:,}", "parameters": f"{parameters / 1e6:.1f} million",
              "sample rate": f"{voice.spectrogram.sample_rate_hz:,} Hz", "held-out utterances": str(n_utterances),
              "speakers": ", ".join(voice.speakers)}  # fmt: skip
-    return ReportContext(title="Listening report", voice_name=", ".join(voice.speakers), facts=facts, attribution=note,
-                         recordings_are_synthetic="synthetic" in note.lower())  # fmt: skip
+    return ReportContext(title="Listening report", voice_name=", ".join(voice.speakers), facts=facts, attribution=note)
 
 
 if __name__ == "__main__":

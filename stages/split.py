@@ -126,11 +126,10 @@ def process(
 def _split_row(row: Mapping[str, Any], subset: str) -> dict[str, Any]:
     return {
         "utterance_id": row["utterance_id"], "subset": subset, "speaker": row["speaker"], "language": row["clean_text.language"],
-        "text": row["normalised"], "phones": row["clean_text.phones"], "tones": row["clean_text.tones"],
+        "synthetic": row["corpus.synthetic"], "text": row["normalised"], "phones": row["clean_text.phones"], "tones": row["clean_text.tones"],
         "pcm_shard": row["resample.shard"], "pcm_offset_bytes": row["resample.offset_bytes"], "n_samples": row["resample.n_samples"],
         "spectrogram_shard": row["spectrogram.shard"], "spectrogram_offset_bytes": row["spectrogram.offset_bytes"],
-        "n_frames": row["spectrogram.n_frames"], "bert_shard": row["bert.shard"], "bert_offset_bytes": row["bert.offset_bytes"],
-        "n_tokens": row["bert.n_tokens"], "n_bert_channels": row["bert.n_channels"], "phone_tokens": row["bert.phone_tokens"],
+        "n_frames": row["spectrogram.n_frames"], "bert_spans": row["bert.spans"], "phone_tokens": row["bert.phone_tokens"],
     }  # fmt: skip
 
 

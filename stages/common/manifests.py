@@ -27,7 +27,7 @@ def schema(**columns: pa.DataType) -> pa.Schema:
 CORPUS = schema(
     utterance_id=pa.string(), speaker=pa.string(), language=pa.string(), text=pa.string(), audio_path=pa.string(),
     audio_sha256=pa.string(), container=pa.string(), sample_rate_hz=pa.int32(), n_channels=pa.int16(),
-    n_samples=pa.int64(),
+    n_samples=pa.int64(), synthetic=pa.bool_(),
 )  # fmt: skip
 RESAMPLE = schema(
     utterance_id=pa.string(), shard=pa.int32(), offset_bytes=pa.int64(), n_samples=pa.int64(), pcm_sha256=pa.string(),
@@ -35,22 +35,26 @@ RESAMPLE = schema(
 )  # fmt: skip
 CLEAN_TEXT = schema(
     utterance_id=pa.string(), language=pa.string(), normalised=pa.string(), words=pa.list_(pa.string()),
-    word_starts=pa.list_(pa.int32()), word_ends=pa.list_(pa.int32()), phones=pa.list_(pa.string()),
-    tones=pa.list_(pa.int16()), word2ph=pa.list_(pa.int16()),
+    word_starts=pa.list_(pa.int32()), word_ends=pa.list_(pa.int32()), word_languages=pa.list_(pa.string()),
+    phones=pa.list_(pa.string()), tones=pa.list_(pa.int16()), word2ph=pa.list_(pa.int16()), note=pa.string(),
 )  # fmt: skip
 SPECTROGRAM = schema(
     utterance_id=pa.string(), shard=pa.int32(), offset_bytes=pa.int64(), n_frames=pa.int32(),
 )  # fmt: skip
-BERT = schema(
-    utterance_id=pa.string(), shard=pa.int32(), offset_bytes=pa.int64(), n_tokens=pa.int32(), n_channels=pa.int32(),
-    phone_tokens=pa.list_(pa.int16()),
-)  # fmt: skip
+# A span's phones count the pads that belong to it; a span without features has no tokens.
+BERT_SPAN = pa.struct([
+    pa.field(name, kind, nullable=False) for name, kind in {
+        "language": pa.string(), "n_phones": pa.int32(), "shard": pa.int32(), "offset_bytes": pa.int64(), "n_tokens": pa.int32(),
+        "n_channels": pa.int32(),
+    }.items()
+])  # fmt: skip
+# phone_tokens: for each phone with both pads, span after span, the token of its span that it takes.
+BERT = schema(utterance_id=pa.string(), spans=pa.list_(BERT_SPAN), phone_tokens=pa.list_(pa.int16()))
 SPLIT = schema(
-    utterance_id=pa.string(), subset=pa.string(), speaker=pa.string(), language=pa.string(), text=pa.string(),
-    phones=pa.list_(pa.string()), tones=pa.list_(pa.int16()), pcm_shard=pa.int32(), pcm_offset_bytes=pa.int64(),
+    utterance_id=pa.string(), subset=pa.string(), speaker=pa.string(), language=pa.string(), synthetic=pa.bool_(),
+    text=pa.string(), phones=pa.list_(pa.string()), tones=pa.list_(pa.int16()), pcm_shard=pa.int32(), pcm_offset_bytes=pa.int64(),
     n_samples=pa.int64(), spectrogram_shard=pa.int32(), spectrogram_offset_bytes=pa.int64(), n_frames=pa.int32(),
-    bert_shard=pa.int32(), bert_offset_bytes=pa.int64(), n_tokens=pa.int32(), n_bert_channels=pa.int32(),
-    phone_tokens=pa.list_(pa.int16()),
+    bert_spans=pa.list_(BERT_SPAN), phone_tokens=pa.list_(pa.int16()),
 )  # fmt: skip
 REJECTS = schema(utterance_id=pa.string(), stage=pa.string(), reason=pa.string(), detail=pa.string())
 

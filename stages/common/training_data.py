@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from model.bert_pieces import BertPiece, bert_piece
 from model.dataset import Utterance
 from model.spectrogram import SpectrogramSettings, linear_spectrogram
-from model.text.alignment import with_blanks
 from model.text.symbols import SymbolTable, encode_phones
 from stages.common import manifests
 from stages.common.errors import StageError
@@ -41,6 +41,7 @@ class CorpusFacts:
     encoders: dict[str, Any]
     speakers: tuple[str, ...]
     source_note: str
+    lexicon: dict[str, dict[str, str]] = field(default_factory=dict)  # language → word → reading
 
 
 def read_split(folder: Path) -> tuple[pa.Table, CorpusFacts]:
@@ -48,15 +49,23 @@ def read_split(folder: Path) -> tuple[pa.Table, CorpusFacts]:
     table = manifests.read_manifest(folder / "split.parquet", manifests.SPLIT)
     facts = manifests.metadata_of(table)
     sizes: dict[str, int] = {}
-    for language, size in zip(table.column("language").to_pylist(), table.column("n_bert_channels").to_pylist(), strict=True):
-        if size and sizes.setdefault(language, size) != size:
+    for language, size in sorted(_sizes(table)):
+        if sizes.setdefault(language, size) != size:
             raise StageError(None, folder / "split.parquet", f"{language} has BERT features of {sizes[language]} and {size} channels")
     return table, CorpusFacts(
         spectrogram=SpectrogramSettings(**facts["spectrogram"]["settings"]),
         spectrogram_cached=facts["spectrogram"]["source"] == "cache",
         bert_channels=sizes, encoders=facts["bert"]["encoders"],
         speakers=tuple(sorted(set(table.column("speaker").to_pylist()))), source_note=facts["corpus"]["source_note"],
+        lexicon=facts["clean_text"]["lexicon"],
     )  # fmt: skip
+
+
+def _sizes(table: pa.Table) -> set[tuple[str, int]]:
+    """Return every (language, channels) that spans with features have."""
+    spans = pa.Table.from_struct_array(pc.list_flatten(table.column("bert_spans")))
+    pairs = spans.group_by(["language", "n_channels"]).aggregate([]).to_pylist()
+    return {(pair["language"], pair["n_channels"]) for pair in pairs if pair["n_channels"]}
 
 
 class ManifestSource:
@@ -89,13 +98,13 @@ class ManifestSource:
     def load(self, index: int) -> Utterance:
         """Read one utterance from the shards."""
         row = self.row(index)
-        text = encode_phones(row["phones"], row["tones"], row["language"], self.symbols, self.add_blank)
+        # Each phone's language is its span's; the pads at both ends belong to spans but are of the utterance's language.
+        languages = [span["language"] for span in row["bert_spans"] for _ in range(span["n_phones"])][1:-1]
+        text = encode_phones(row["phones"], row["tones"], languages, row["language"], self.symbols, self.add_blank)
         pcm = self._pcm.read_array(row["pcm_shard"], row["pcm_offset_bytes"], (row["n_samples"],), "int16")
-        features, bert_index = self._bert_features(row)
         return Utterance(
             phone_ids=np.array(text.phone_ids), tone_ids=np.array(text.tone_ids), language_ids=np.array(text.language_ids),
-            bert_language=row["language"], bert_features=features, bert_index=bert_index, linear=self._linear(row, pcm),
-            pcm=pcm, speaker_id=self._speaker_ids[row["speaker"]],
+            bert=tuple(self._bert_pieces(row)), linear=self._linear(row, pcm), pcm=pcm, speaker_id=self._speaker_ids[row["speaker"]],
         )  # fmt: skip
 
     def _linear(self, row: Mapping[str, Any], pcm: npt.NDArray[np.int16]) -> npt.NDArray[np.float16]:
@@ -105,9 +114,11 @@ class ManifestSource:
             return self._spectrogram.read_array(row["spectrogram_shard"], row["spectrogram_offset_bytes"], shape, "float16")
         return linear_spectrogram(pcm, settings).astype(np.float16)  # rounded as the cache is: the same numbers
 
-    def _bert_features(self, row: Mapping[str, Any]) -> tuple[npt.NDArray[np.float16] | None, npt.NDArray[np.int64]]:
-        if not row["n_tokens"]:
-            return None, np.zeros(0, dtype=np.int64)
-        shape = (row["n_tokens"], row["n_bert_channels"])
-        index: Sequence[int] = with_blanks(row["phone_tokens"]) if self.add_blank else row["phone_tokens"]
-        return self._bert.read_array(row["bert_shard"], row["bert_offset_bytes"], shape, "float16"), np.array(index, dtype=np.int64)
+    def _bert_pieces(self, row: Mapping[str, Any]) -> Iterator[BertPiece]:
+        first_phone = 0
+        for span in row["bert_spans"]:
+            end_phone = first_phone + span["n_phones"]
+            if span["n_tokens"]:
+                features = self._bert.read_array(span["shard"], span["offset_bytes"], (span["n_tokens"], span["n_channels"]), "float16")
+                yield bert_piece(span["language"], first_phone, row["phone_tokens"][first_phone:end_phone], features, self.add_blank)
+            first_phone = end_phone

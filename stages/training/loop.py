@@ -162,7 +162,7 @@ class TrainingRun:
         metadata = {
             "model": self.model_config.to_dict(), "spectrogram": vars(self.facts.spectrogram), "posterior_input": params.posterior_input,
             "symbols": self.symbols.to_dict(), "add_blank": params.add_blank, "speakers": list(self.facts.speakers),
-            "encoders": self.facts.encoders, "step": self.trainer.step_count, "source_note": self.facts.source_note,
+            "encoders": self.facts.encoders, "lexicon": self.facts.lexicon, "step": self.trainer.step_count, "source_note": self.facts.source_note,
             "lineage": self.lineage,
         }  # fmt: skip
         save_checkpoint(self.paths.voice, tensors={"synthesizer": self.trainer.voice_state(),

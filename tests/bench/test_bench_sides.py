@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from transformers import AutoModel
 
-from bench import alignment_search, bert_batches, corpora, loading, padding, resampling, stft
+from bench import alignment_search, bert_batches, bert_large, corpora, loading, padding, resampling, stft
 from bench.speech import Clip
 from model.alignment import search_durations
 from model.dataset import BatchDataset
@@ -133,3 +134,27 @@ def test_batches_of_equal_length_give_the_features_of_one_text_at_a_time():
     found, expected = bert_batches.ours(token_ids), bert_batches.reference(bert_batches.load_reference(), token_ids)
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a.astype(np.float32), b.astype(np.float32), atol=2e-3)
+
+
+def test_the_large_encoders_sides_agree_on_every_phone(tmp_path, monkeypatch):
+    for name, value in (("N_LAYERS", 4), ("N_HIDDEN", 32), ("N_INNER", 64), ("N_HEADS", 2)):
+        monkeypatch.setattr(bert_large, name, value)
+    source = bert_large.write_encoder(tmp_path)
+    lines = bert_large.read_lines(bert_large.LINES[:4])
+    found = bert_batches.ours([line.token_ids for line in lines], source)
+    expected = bert_large.reference(AutoModel.from_pretrained(tmp_path).eval(), lines)
+    for line, ours, theirs in zip(lines, found, expected, strict=True):
+        assert theirs.shape == (32, len(line.phone_tokens))
+        np.testing.assert_allclose(ours[list(line.phone_tokens)].T.astype(np.float32), theirs, atol=2e-3)
+
+
+def test_full_batches_hold_different_texts_of_two_lengths():
+    texts = bert_large.full_batches(bert_large.read_lines(bert_large.LINES))
+    lengths = sorted({len(text) for text in texts})
+    assert len(lengths) == 2 and len(set(texts)) == len(texts)
+    assert all(1024 - length < sum(len(text) for text in texts if len(text) == length) <= 1024 for length in lengths)
+
+
+def test_stored_features_are_smaller_per_token(tmp_path):
+    result = bert_large.bert_bytes(make_clips(), tmp_path)
+    assert result.ratio == pytest.approx(result.reference / result.ours) and result.ratio > 7.5

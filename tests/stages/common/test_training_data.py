@@ -41,9 +41,10 @@ def test_phones_features_and_frames_fit_each_other(small_corpus: SmallCorpus, ad
         row, loaded = utterances.row(index), utterances.load(index)
         n_padded = len(row["phones"]) + 2
         assert len(loaded.phone_ids) == (2 * n_padded + 1 if add_blank else n_padded)
-        assert len(loaded.tone_ids) == len(loaded.language_ids) == len(loaded.bert_index) == len(loaded.phone_ids)
-        assert loaded.bert_features is not None and loaded.bert_features.shape == (row["n_tokens"], 384)
-        assert loaded.bert_index.min() >= 0 and loaded.bert_index.max() == row["n_tokens"] - 1
+        (piece,), (span,) = loaded.bert, row["bert_spans"]
+        assert len(loaded.tone_ids) == len(loaded.language_ids) == len(piece.index) == len(loaded.phone_ids)
+        assert (piece.language, piece.first_phone) == ("EN", 0) and piece.features.shape == (span["n_tokens"], 384)
+        assert piece.index.min() >= 0 and piece.index.max() == span["n_tokens"] - 1
         assert loaded.linear.shape == (row["n_frames"], 513) and loaded.pcm.shape == (row["n_samples"],)
         assert utterances.n_frames[index] == row["n_frames"]
 
@@ -57,7 +58,16 @@ def test_a_source_can_be_sent_to_a_worker(small_corpus: SmallCorpus) -> None:
 def test_one_language_cannot_have_features_of_two_sizes(small_corpus: SmallCorpus, tmp_path: Path) -> None:
     table = pq.read_table(small_corpus.split / "split.parquet")
     rows = table.to_pylist()
-    rows[5]["n_bert_channels"] = 768
+    rows[5]["bert_spans"][0]["n_channels"] = 768
     manifests.write_manifest(tmp_path / "split.parquet", manifests.table_from_rows(rows, manifests.SPLIT, manifests.metadata_of(table)))
     with pytest.raises(StageError, match="EN has BERT features of 384 and 768 channels"):
         read_split(tmp_path)
+
+
+def test_the_users_lexicon_travels_to_training(small_corpus: SmallCorpus, tmp_path: Path) -> None:
+    table, facts = read_split(small_corpus.split)
+    assert facts.lexicon == {}
+    lexicon = {"ZH": {"重庆": "chong2 qing4"}}
+    metadata = manifests.metadata_of(table) | {"clean_text": {"lexicon": lexicon}}
+    manifests.write_manifest(tmp_path / "split.parquet", manifests.table_from_rows(table.to_pylist(), manifests.SPLIT, metadata))
+    assert read_split(tmp_path)[1].lexicon == lexicon

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.common.errors import StageError
-from stages.common.transcripts import TranscriptLine, read_transcripts
+from stages.common.transcripts import TranscriptLine, read_transcripts, undecodable_bytes
 
 TWO = [TranscriptLine("anna/1.wav", "Hello, world.", "anna", "EN"), TranscriptLine("anna/2.wav", "Größe 10 €", "anna", "DE")]
 
@@ -45,6 +45,23 @@ def test_tabs_are_recognised_under_any_suffix(tmp_path: Path) -> None:
 @pytest.mark.parametrize("column", ["audio", "path", "file", "wav"])
 def test_the_audio_column_has_several_names(tmp_path: Path, column: str) -> None:
     assert read_transcripts(written(tmp_path / "t.csv", f"{column},text\na.wav,Hi\n"), "table") == [TranscriptLine("a.wav", "Hi")]
+
+
+@pytest.mark.parametrize(("cell", "synthetic"), [("true", True), ("False", False), ("", False), ("1", True), ("no", False)])
+def test_synthetic_recordings_are_marked(tmp_path: Path, cell: str, synthetic: bool) -> None:
+    path = written(tmp_path / "t.csv", f"audio,text,synthetic\na.wav,Hi,{cell}\n")
+    assert read_transcripts(path, "auto") == [TranscriptLine("a.wav", "Hi", synthetic=synthetic)]
+
+
+def test_a_mark_that_is_neither_true_nor_false_is_refused(tmp_path: Path) -> None:
+    message = problem(written(tmp_path / "t.csv", "audio,text,synthetic\na.wav,Hi,maybe\n"))
+    assert "synthetic is 'maybe' for 'a.wav'; expected true or false" in message
+
+
+def test_truth_values_of_parquet(tmp_path: Path) -> None:
+    table = pa.table({"audio": ["a.wav", "b.wav", "c.wav"], "text": ["a", "b", "c"], "synthetic": [True, False, None]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    assert [line.synthetic for line in read_transcripts(tmp_path / "t.parquet", "auto")] == [True, False, False]
 
 
 def test_parquet_with_empty_cells(tmp_path: Path) -> None:
@@ -110,6 +127,17 @@ def test_a_quote_that_never_closes_does_not_swallow_the_rest(tmp_path: Path) -> 
 def test_what_is_not_utf_8_is_refused_with_the_place_and_a_remedy(tmp_path: Path) -> None:
     message = problem(written(tmp_path / "t.csv", "audio,text\na.wav,Größe\n".encode("latin1")))
     assert "not UTF-8 at byte 19" in message and "iconv" in message
+
+
+@pytest.mark.parametrize(("name", "header"), [("t.csv", "audio,text\n"), ("t.tsv", "audio\ttext\n"), ("t.list", "")])
+def test_a_few_lines_that_are_not_utf_8_leave_the_others_whole(tmp_path: Path, name: str, header: str) -> None:
+    between = {"t.csv": ",", "t.tsv": "\t", "t.list": "|anna|EN|"}[name]
+    lines = [f"{index}.wav{between}Hello.\n".encode() for index in range(4)]
+    content = header.encode() + b"".join([*lines, f"b.wav{between}".encode(), b"Gr\xf6\xdfe\n", b"\xf6.wav", f"{between}Hi.\n".encode()])
+    found = read_transcripts(written(tmp_path / name, content), "auto")
+    assert [line.text for line in found[:4]] == ["Hello."] * 4 and [undecodable_bytes(line.text) for line in found[:4]] == [[]] * 4
+    assert undecodable_bytes(found[4].text) == [0xF6, 0xDF]
+    assert found[5].audio == "\\xf6.wav" and found[5].text == "Hi."
 
 
 @pytest.mark.parametrize("content", ["", "\n  \n", "\ufeff"])

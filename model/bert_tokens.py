@@ -1,0 +1,104 @@
+"""Word pieces with their places in the text, from any tokenizer of the transformers library."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+
+class EncoderError(ValueError):
+    """An encoder that cannot be had or used; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A text's word pieces: ids with the opening and closing special tokens, and their character spans in the text."""
+
+    ids: tuple[int, ...]
+    offsets: tuple[tuple[int, int], ...]
+
+
+class Tokenizer(Protocol):
+    """What turns texts into word pieces, untruncated; a text's pieces depend on no other text."""
+
+    def __call__(self, texts: Sequence[str]) -> list[Tokens]: ...
+
+
+class TokenizerWithOffsets:
+    """The tokenizer of a model folder. Fast ones know their offsets; those of the others are found again in the text."""
+
+    def __init__(self, folder: Path) -> None:
+        from transformers import AutoTokenizer
+
+        try:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, local_files_only=True)
+        except ImportError as error:
+            raise EncoderError(f"{folder}: its tokenizer needs a package that is not installed ({' '.join(str(error).split())})") from None
+        except (OSError, ValueError) as error:
+            raise EncoderError(f"{folder}: no usable tokenizer there ({str(error).splitlines()[0]})") from None
+        if len(self._tokenizer) <= len(set(self._tokenizer.all_special_tokens)):  # what the library makes of a folder without one
+            raise EncoderError(f"{folder}: no usable tokenizer there (it has no vocabulary)")
+
+    def __call__(self, texts: Sequence[str]) -> list[Tokens]:
+        """Tokenise texts, untruncated."""
+        if not self._tokenizer.is_fast:
+            return [self._one_by_pieces(text) for text in texts]
+        encoded = self._tokenizer(list(texts), return_offsets_mapping=True, verbose=False)
+        return [Tokens(tuple(ids), tuple((start, end) for start, end in offsets))
+                for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)]  # fmt: skip
+
+    def _one_by_pieces(self, text: str) -> Tokens:
+        pieces: list[str] = self._tokenizer.tokenize(text)
+        piece_ids = [int(self._tokenizer.convert_tokens_to_ids(piece)) for piece in pieces]  # type: ignore[arg-type]  # one piece, one id
+        ids = self._tokenizer.build_inputs_with_special_tokens(piece_ids)
+        if len(ids) != len(pieces) + 2:
+            raise EncoderError(f"a tokenizer with {len(ids) - len(pieces)} special tokens around a text; expected one before and one after")
+        return Tokens(tuple(ids), ((0, 0), *find_pieces(text, pieces, self._tokenizer.unk_token), (0, 0)))
+
+
+def find_pieces(text: str, pieces: Sequence[str], unknown: str) -> list[tuple[int, int]]:
+    """Return the character span [start, end) of each of a text's word pieces, in order ("##" marks a piece inside a word).
+
+    Pieces are looked for as they are spelled, in the text after compatibility normalisation and in lower case as well. One that
+    is `unknown`, or is not found, covers the characters up to the next one that is.
+    """
+    folded, sources = _fold(text)
+    spans: list[tuple[int, int] | None] = []
+    position = 0
+    for piece in pieces:
+        spelling = _fold(piece.removeprefix("##") if piece != "##" else piece)[0]
+        found = folded.find(spelling, position) if piece != unknown and spelling else -1
+        if found < 0:
+            spans.append(None)
+            continue
+        spans.append((sources[found], sources[found + len(spelling) - 1] + 1))
+        position = found + len(spelling)
+    return _fill_gaps(spans, len(text))
+
+
+def _fold(text: str) -> tuple[str, list[int]]:
+    """Return the text normalised (NFKC per character, lower case) without white space, and each character's source index."""
+    folded: list[str] = []
+    sources: list[int] = []
+    for index, character in enumerate(text):
+        for part in unicodedata.normalize("NFKC", character).lower():
+            if not part.isspace():
+                folded.append(part)
+                sources.append(index)
+    return "".join(folded), sources
+
+
+def _fill_gaps(spans: Sequence[tuple[int, int] | None], n_characters: int) -> list[tuple[int, int]]:
+    """Give each run of missing spans the characters between its neighbours: the first one all of them, the others none."""
+    filled: list[tuple[int, int]] = []
+    for index, span in enumerate(spans):
+        if span is not None:
+            filled.append(span)
+            continue
+        start = filled[-1][1] if filled else 0
+        following = next((later[0] for later in spans[index:] if later is not None), n_characters)
+        filled.append((start, max(start, following)))
+    return filled
