@@ -10,6 +10,9 @@ export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export PATH := $(abspath $(BIN)):$(PATH)
 
+# A preset may ask for other recordings.
+SWITCH = $(if $(PRESET),$(BIN)/python -m pipeline.presets $(PRESET) && $(BIN)/python -m pipeline.prepare &&)
+
 .PHONY: help setup recordings run flow say test test-all check bench preset summary deps gc clean
 
 help:  ## show the targets
@@ -20,8 +23,8 @@ $(VENV)/.ready: requirements.lock
 	  "$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
 	  { echo "error: Python 3.11 is needed (found: $${python:-none}); set PYTHON=/path/to/python3.11" >&2; exit 1; }; \
 	  "$$python" -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile "$$(grep '^torch==' requirements.lock)"
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile "$$(grep '^torch==' requirements.lock)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements.lock
 	@$(BIN)/python -m dvc status -q >/dev/null 2>&1 || true  # leaves DVC compiled for callers that may not write bytecode
 	@touch $@
 
@@ -32,14 +35,14 @@ setup: $(VENV)/.ready  ## virtual environment, locked packages, recordings, git 
 recordings: $(VENV)/.ready  ## the default recordings, fetched with apt into data/recordings
 	@$(BIN)/python -m stages.corpora.asterisk
 
-preset: $(VENV)/.ready  ## write a preset into params.yaml: make preset PRESET=smoke|laptop|reference
+preset: $(VENV)/.ready  ## write a preset into params.yaml: make preset PRESET=smoke|laptop|trilingual|reference
 	@$(BIN)/python -m pipeline.presets $(PRESET)
 
 run: setup  ## the main job: every stage that changed, then the summary (PRESET=… switches first)
-	@$(if $(PRESET),$(BIN)/python -m pipeline.presets $(PRESET) &&) $(BIN)/python -m dvc repro && $(BIN)/python -m pipeline.summary
+	@$(SWITCH) $(BIN)/python -m dvc repro && $(BIN)/python -m pipeline.summary
 
 flow: setup  ## the same DAG as a Prefect flow, independent stages side by side
-	@$(if $(PRESET),$(BIN)/python -m pipeline.presets $(PRESET) &&) $(BIN)/python -m pipeline.flows && $(BIN)/python -m pipeline.summary
+	@$(SWITCH) $(BIN)/python -m pipeline.flows && $(BIN)/python -m pipeline.summary
 
 say: $(VENV)/.ready  ## speak with the trained voice: make say TEXT="Hello." [OUT=say.wav] [SPEAKER=…] [LANGUAGE=EN]
 	@$(BIN)/python -m model.say --text "$$TEXT" --out "$(or $(OUT),say.wav)" --language $(or $(LANGUAGE),EN) $(if $(SPEAKER),--speaker "$(SPEAKER)")

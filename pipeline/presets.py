@@ -12,6 +12,8 @@ from ruamel.yaml import YAML
 
 PRESETS = Path("presets")
 PARAMS = Path("params.yaml")
+CORPORA = "corpora"  # folder of the ready-made corpora below the presets
+DEFAULT_CORPUS = "asterisk-en"
 
 
 def available(folder: Path = PRESETS) -> list[str]:
@@ -36,6 +38,24 @@ def overlay(params: MutableMapping[str, Any], changes: Mapping[str, Any], where:
             params[key] = value
 
 
+def corpus_changes(params: Mapping[str, Any], preset: Mapping[str, Any], folder: Path) -> Mapping[str, Any]:
+    """Return the values that bring `params` to a preset's corpus: the one it names, else the default recordings.
+
+    Recordings of one's own are left alone by a preset that names none.
+    """
+    corpora = {path.stem: YAML().load(path) for path in sorted((folder / CORPORA).glob("*.yaml"))}
+    wanted = preset.get("recordings")
+    if wanted is None:
+        ready_made = {changes["corpus"]["recordings"] for changes in corpora.values()}
+        if params["corpus"]["recordings"] not in ready_made:
+            return {}
+        wanted = DEFAULT_CORPUS
+    if wanted not in corpora:
+        raise ValueError(f"unknown ready-made corpus {wanted!r}; there are {', '.join(corpora)}")
+    changes: Mapping[str, Any] = corpora[wanted]
+    return changes
+
+
 def switch(name: str, *, folder: Path = PRESETS, params_path: Path = PARAMS) -> None:
     """Write a preset's values into params.yaml, keeping its comments; raises ValueError for an unknown preset."""
     if name not in available(folder):
@@ -45,7 +65,9 @@ def switch(name: str, *, folder: Path = PRESETS, params_path: Path = PARAMS) -> 
     yaml.preserve_quotes = True
     yaml.representer.add_representer(type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null"))
     params = yaml.load(params_path)
-    overlay(params, yaml.load(folder / f"{name}.yaml"))
+    preset = yaml.load(folder / f"{name}.yaml")
+    overlay(params, corpus_changes(params, preset, folder))
+    overlay(params, {key: value for key, value in preset.items() if key != "recordings"})
     params["preset"] = name
     with params_path.open("w", encoding="utf-8") as stream:
         yaml.dump(params, stream)

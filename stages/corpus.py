@@ -17,7 +17,7 @@ from stages.common.executors import map_unordered
 from stages.common.files import output_folder
 from stages.common.progress import progress_bar
 from stages.common.stage import run_stage
-from stages.common.transcripts import TranscriptLine, read_transcripts
+from stages.common.transcripts import TranscriptLine, read_transcripts, undecodable_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +122,8 @@ def inspect_row(candidate: Candidate, recordings: str, params: CorpusParams) -> 
     line = candidate.line
     if not line.text:
         raise RowRejected("empty_text", "the transcript is empty")
+    if unreadable := undecodable_bytes(line.text):
+        raise RowRejected("undecodable_text", f"byte 0x{unreadable[0]:02X} is not UTF-8; save the transcripts as UTF-8")
     if re.search(params.non_speech_pattern, line.text):
         raise RowRejected("non_speech", f"{line.text!r} matches corpus.non_speech_pattern")
     language = (line.language or params.default_language).upper()
@@ -143,7 +145,7 @@ def inspect_row(candidate: Candidate, recordings: str, params: CorpusParams) -> 
         "utterance_id": candidate.utterance_id, "speaker": line.speaker or (parent[0] if len(parent) > 1 else "speaker"),
         "language": language, "text": line.text, "audio_path": candidate.audio_path, "audio_sha256": sha256,
         "container": recording.container, "sample_rate_hz": recording.sample_rate_hz, "n_channels": n_channels,
-        "n_samples": n_samples,
+        "n_samples": n_samples, "synthetic": line.synthetic,
     }  # fmt: skip
 
 

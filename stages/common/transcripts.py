@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,41 +14,69 @@ import pyarrow.parquet as pq
 from stages.common.errors import StageError
 
 AUDIO_COLUMNS = ("audio", "path", "file", "wav")
-OPTIONAL_COLUMNS = ("speaker", "language")
+OPTIONAL_COLUMNS = ("speaker", "language", "synthetic")
+TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
 FORMATS = ("auto", "table", "bert_vits2", "ljspeech")
 
 
 @dataclass(frozen=True)
 class TranscriptLine:
-    """One utterance as its transcript file tells it; speaker and language are empty where it does not say."""
+    """One utterance as its transcript file tells it; speaker and language are empty where it does not say.
+
+    `synthetic` says that the recording was spoken by a machine.
+    """
 
     audio: str
     text: str
     speaker: str = ""
     language: str = ""
+    synthetic: bool = False
 
 
 def read_transcripts(path: Path, kind: str) -> list[TranscriptLine]:
     """Read a transcript file.
 
-    `table`: CSV, TSV or Parquet with a header: audio, text and optionally speaker, language.
+    `table`: CSV, TSV or Parquet with a header: audio, text and optionally speaker, language, synthetic (true or false).
     `bert_vits2`: lines ``wav|speaker|language|text``. `ljspeech`: lines ``id|text`` or ``id|text|normalised text``.
-    `auto`: by suffix and by the first line. Raises StageError naming the file, the line and the remedy.
+    `auto`: by suffix and by the first line. Bytes that are not UTF-8 stay in a line's text for `undecodable_bytes` to find,
+    unless half of the lines have such: then the file is in another encoding. Raises StageError naming the file, the line and the remedy.
     """
     if not path.is_file():
         raise StageError(None, path, "no such transcript file; set corpus.transcripts in params.yaml")
     if path.suffix == ".parquet":
         return _from_parquet(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise StageError(None, path, f"not UTF-8 at byte {error.start}; convert it, e.g. `iconv -f latin1 -t utf-8`") from None
+    text = _decoded(path)
     if not text.strip():
         raise StageError(None, path, "the transcript file is empty")
     kind = _guess(path, text) if kind == "auto" else kind
     if kind == "table":
         return _from_table(path, text)
     return _from_piped(path, text, kind)
+
+
+def undecodable_bytes(text: str) -> list[int]:
+    """Return the bytes of a transcript that were not UTF-8, in order."""
+    return [ord(character) - 0xDC00 for character in text if "\udc80" <= character <= "\udcff"]
+
+
+def _decoded(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        text = data.decode("utf-8-sig", errors="surrogateescape")
+        damaged = [bool(undecodable_bytes(line)) for line in text.splitlines() if line.strip()]
+        if damaged[0] or 2 * sum(damaged) >= len(damaged):
+            raise StageError(None, path, f"not UTF-8 at byte {error.start}; convert it, e.g. `iconv -f latin1 -t utf-8`") from None
+        return text
+
+
+def _line(audio: str, text: str, speaker: str = "", language: str = "", synthetic: bool = False) -> TranscriptLine:
+    """Return a line whose names can be written down: bytes that are not UTF-8 become \\xNN in them."""
+    audio, speaker, language = (
+        name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name in (audio, speaker, language)
+    )
+    return TranscriptLine(audio, text, speaker, language, synthetic)
 
 
 def _guess(path: Path, text: str) -> str:
@@ -88,12 +116,19 @@ def _from_records(path: Path, columns: list[str], records: Iterable[dict[str, ob
         raise StageError(None, path, f"column {missing} is missing; columns found: {', '.join(columns) or 'none'}; "
                          f"expected audio, text and optionally {', '.join(OPTIONAL_COLUMNS)}")  # fmt: skip
     audio_column = audio_columns[0]
-    return [
-        TranscriptLine(
-            *(str(record.get(name) or "").strip() for name in (audio_column, "text", "speaker", "language"))
-        )
-        for record in records
-    ]
+    lines = []
+    for record in records:
+        audio, text, speaker, language = (str(record.get(name) or "").strip() for name in (audio_column, "text", "speaker", "language"))
+        lines.append(_line(audio, text, speaker, language, _truth(path, record, audio_column)))
+    return lines
+
+
+def _truth(path: Path, record: Mapping[str, object], audio_column: str) -> bool:
+    cell = record.get("synthetic")
+    told = "" if cell is None else str(cell).strip().lower()
+    if told not in TRUTHS:
+        raise StageError(None, path, f"synthetic is {told!r} for {record.get(audio_column)!r}; expected true or false")
+    return TRUTHS[told]
 
 
 def _from_piped(path: Path, text: str, kind: str) -> list[TranscriptLine]:
@@ -103,9 +138,9 @@ def _from_piped(path: Path, text: str, kind: str) -> list[TranscriptLine]:
             continue
         parts = [part.strip() for part in line.split("|")]
         if kind == "bert_vits2" and len(parts) >= 4:
-            lines.append(TranscriptLine(parts[0], "|".join(parts[3:]), parts[1], parts[2]))
+            lines.append(_line(parts[0], "|".join(parts[3:]), parts[1], parts[2]))
         elif kind == "ljspeech" and len(parts) in (2, 3):
-            lines.append(TranscriptLine(parts[0], parts[-1] or parts[1]))
+            lines.append(_line(parts[0], parts[-1] or parts[1]))
         else:
             expected = "wav|speaker|language|text" if kind == "bert_vits2" else "id|text or id|text|normalised text"
             raise StageError(None, f"{path}:{number}", f"expected {expected}, found {len(parts)} fields: {line[:80]!r}")

@@ -10,13 +10,12 @@ import csv
 import gzip
 import logging
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
-from stages.common.errors import PipelineError
 from stages.common.files import output_folder
 from stages.common.stage import configure_logging, run_command
+from stages.corpora.debian import download, unpack
 
 logger = logging.getLogger(__name__)
 
@@ -26,27 +25,6 @@ SOUNDS = Path("usr/share/asterisk/sounds/en_US_f_Allison")
 TRANSCRIPTS = Path("usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
 COPYRIGHT = Path("usr/share/doc") / AUDIO_PACKAGE / "copyright"
 SPEAKER = "allison"
-OWN_RECORDINGS = (
-    "to use your own recordings, set corpus.recordings (a folder speaker/*.wav) and corpus.transcripts in params.yaml "
-    "and run `make run` again"
-)
-
-
-def download(packages: list[str], folder: Path) -> list[Path]:
-    """Download Debian packages into `folder` and return their files; raises PipelineError with the way out."""
-    for tool in ("apt-get", "dpkg-deb"):
-        if shutil.which(tool) is None:
-            raise PipelineError(f"{tool} is not on this machine, so the default recordings cannot be fetched; {OWN_RECORDINGS}")
-    command = ["apt-get", "download", "-q", *packages]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if result.returncode != 0:
-        logger.info("apt does not know the packages yet; updating its lists")
-        subprocess.run(["apt-get", "update", "-q"], capture_output=True, text=True)
-        result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    if result.returncode != 0:
-        reason = (result.stderr.strip() or result.stdout.strip() or "no message").splitlines()[-1]
-        raise PipelineError(f"`{' '.join(command)}` failed ({reason}); run `apt-get update` as root and try again, or {OWN_RECORDINGS}")
-    return sorted(folder.glob("*.deb"))
 
 
 def read_prompts(path: Path) -> dict[str, str]:
@@ -63,9 +41,7 @@ def read_prompts(path: Path) -> dict[str, str]:
 def fetch(out: Path) -> int:
     """Put recordings as ``allison/NAME.g722`` and transcripts.csv into `out`; returns the number of recordings."""
     with tempfile.TemporaryDirectory(prefix="asterisk-") as scratch, output_folder(out) as temporary:
-        for package in download([AUDIO_PACKAGE, TRANSCRIPT_PACKAGE], Path(scratch)):
-            subprocess.run(["dpkg-deb", "-x", str(package), str(Path(scratch) / "root")], check=True)
-        root = Path(scratch) / "root"
+        root = unpack(download([AUDIO_PACKAGE, TRANSCRIPT_PACKAGE], Path(scratch)), Path(scratch))
         shutil.copytree(root / SOUNDS, temporary / SPEAKER)
         shutil.copyfile(root / COPYRIGHT, temporary / "COPYRIGHT")
         with (temporary / "transcripts.csv").open("w", encoding="utf-8", newline="") as stream:

@@ -17,6 +17,7 @@ UTTERANCE_COLUMNS = (
     "utterance_id",
     "speaker",
     "language",
+    "synthetic",
     "words",
     "recording_seconds",
     "synthesis_seconds",

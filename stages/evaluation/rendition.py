@@ -21,7 +21,7 @@ class Rendition:
     Legend: S samples of each waveform, at `sample_rate_hz`, full scale ±1; P phones, one frame being
     `hop_samples`. The resynthesis passed through the decoder from the recording's own spectrogram, so the
     two are aligned in time; the synthesis came from the text. `recording_durations_frames` is None where
-    the recording is unaligned.
+    the recording is unaligned. A synthetic recording was spoken by a machine.
     """
 
     utterance_id: str
@@ -38,6 +38,7 @@ class Rendition:
     hop_samples: int
     synthesis_cpu_seconds: float
     synthesis_wall_seconds: float
+    recording_is_synthetic: bool = False
 
     def __post_init__(self) -> None:
         for version in VERSIONS:

@@ -16,9 +16,13 @@ import soundfile
 from stages.evaluation.pictures import write_alignment_picture, write_spectrogram_picture
 from stages.evaluation.rendition import RECORDING, RESYNTHESIS, SYNTHESIS, VERSIONS, FloatArray, Rendition
 from stages.evaluation.scoring import MIN_WORDS, PREFIXES
-from stages.evaluation.speech_recognition import WordDifference, align_words, words_of
+from stages.evaluation.speech_recognition import WordDifference, align_words
+from stages.evaluation.spoken_units import UNIT_NAMES, UNIT_RATES, separator_of, words_of
 
 TEMPLATE = "report.html.j2"
+VERSION_NAMES = {RECORDING: "Recording", RESYNTHESIS: "Resynthesis", SYNTHESIS: "Synthesis"}
+RECORDED, BY_MACHINE, MIXED = "person", "synthetic", "partly synthetic"
+HTML_LANGUAGES = {"EN": "en", "ZH": "zh", "JP": "ja"}  # which glyphs a browser takes for Han characters
 NOT_KNOWN = "–"
 NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"
 
@@ -31,7 +35,6 @@ class ReportContext:
     voice_name: str
     facts: Mapping[str, str] = field(default_factory=dict)
     attribution: str = ""
-    recordings_are_synthetic: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,13 @@ METRICS = (
         "cer",
         "Character error rate",
         "percent",
-        "Edits per character between the text and what a speech recogniser heard. Lower is better.",
+        "Edits per character (letter, pinyin letter or tone, kana) between the text and what a speech recogniser heard. Lower is better.",
     ),
     _Metric(
         "wer",
         "Word error rate",
         "percent",
-        "The same by words; one misheard letter costs the whole word. Lower is better.",
+        "The same by words (toned syllables in Chinese, kana in Japanese); one misheard letter costs the whole word. Lower is better.",
     ),
     _Metric(
         "mos",
@@ -135,12 +138,14 @@ def write_report(
         context=context,
         utterances=utterances,
         cards=[_card(metric, summary) for metric in METRICS],
-        groups=_groups(summary),
+        languages=_languages(summary),
+        speakers=_speakers(rows, summary),
         n_unscored=int(summary.get("n_unscored", 0)),
         longer=_longer(summary),
         columns=[metric for metric in METRICS if metric.key in _TABLE_METRICS],
-        languages=sorted({rendition.language for rendition in renditions}),
-        version_labels=_version_labels(context),
+        codes=sorted({rendition.language for rendition in renditions}),
+        version_names=VERSION_NAMES,
+        synthetic_recordings=_origin_of(rows) if any(row["synthetic"] for row in rows) else "",
     )
     (folder / "index.html").write_text(page, encoding="utf-8")
 
@@ -154,15 +159,6 @@ def format_figure(value: float | None, unit: str) -> str:
     if unit == "cents":
         return f"{value:.0f}{NARROW_SPACE}cents"
     return f"{value:.2f}" if unit == "score" else f"{value:.2f}{NARROW_SPACE}{unit}"
-
-
-def _version_labels(context: ReportContext) -> dict[str, tuple[str, str]]:
-    original = "synthetic source" if context.recordings_are_synthetic else "original"
-    return {
-        RECORDING: ("Recording", original),
-        RESYNTHESIS: ("Resynthesis", "synthetic, from spectrogram"),
-        SYNTHESIS: ("Synthesis", "synthetic, from text"),
-    }
 
 
 def _write_utterance(
@@ -179,6 +175,8 @@ def _write_utterance(
     versions = {
         version: {
             "audio": f"audio/{stem}-{version}.wav",
+            "origin": _origin(version, rendition),
+            "transcript": row[f"{PREFIXES[version]}transcript"] if rendition.language in UNIT_RATES else "",
             "seconds": f"{rendition.seconds(version):.1f} s",
             "differences": _readable(
                 align_words(said, words_of(row[f"{PREFIXES[version]}transcript"], rendition.language)),
@@ -191,6 +189,7 @@ def _write_utterance(
     }
     return {
         "anchor": f"utterance-{number}",
+        "lang": HTML_LANGUAGES.get(rendition.language, ""),
         "number": number,
         "row": row,
         "versions": versions,
@@ -214,8 +213,19 @@ def write_wav(path: Path, waveform: FloatArray, sample_rate_hz: int) -> None:
     soundfile.write(path, samples, sample_rate_hz, subtype="PCM_16", format="WAV")
 
 
+def _origin(version: str, rendition: Rendition) -> str:
+    if version == RECORDING:
+        return "synthetic source" if rendition.recording_is_synthetic else "original"
+    return "synthetic, from spectrogram" if version == RESYNTHESIS else "synthetic, from text"
+
+
+def _origin_of(rows: Sequence[Mapping[str, Any]]) -> str:
+    kinds = {bool(row["synthetic"]) for row in rows}
+    return MIXED if len(kinds) > 1 else BY_MACHINE if kinds == {True} else RECORDED
+
+
 def _readable(differences: list[WordDifference], rendition: Rendition) -> list[dict[str, str]]:
-    space = "" if rendition.language in ("ZH", "JP") else " "
+    space = separator_of(rendition.language)
     return [
         {"kind": part.kind, "said": space.join(part.said), "heard": space.join(part.heard)}
         for part in differences
@@ -254,28 +264,39 @@ def _longer(summary: Mapping[str, float]) -> str:
     )
 
 
-def _groups(summary: Mapping[str, float]) -> list[dict[str, Any]]:
-    found: dict[tuple[str, str], dict[str, float]] = {}
-    for key, value in summary.items():
-        kind, _, rest = key.partition(".")
-        name, _, figure = rest.rpartition(".")  # a speaker's name may hold dots, a figure's does not
-        if name:
-            found.setdefault((kind, name), {})[figure] = value
-    keys = (
-        ("cer", "percent"),
-        ("recording_cer", "percent"),
-        ("wer", "percent"),
-        ("mos", "score"),
-        ("recording_mos", "score"),
-        ("mcd_db", "dB"),
-        ("f0_rmse_cents", "cents"),
-    )
+def _languages(summary: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return the table of languages: what is counted in each, and its figures; empty for English alone."""
+    keys = (("wer", "percent"), ("resynthesis_wer", "percent"), ("recording_wer", "percent"), ("cer", "percent"), ("recording_cer", "percent"),
+            ("mos", "score"), ("recording_mos", "score"))  # fmt: skip
     return [
-        {
-            "kind": kind,
-            "name": name,
-            "count": int(figures["n_utterances"]),
-            "cells": [format_figure(figures.get(key), unit) for key, unit in keys],
-        }
-        for (kind, name), figures in found.items()
+        {"name": name, "unit": UNIT_NAMES.get(name, "word"), "count": int(figures["n_utterances"]), "cells": _cells(figures, keys)}
+        for name, figures in _groups("language", summary).items()
     ]
+
+
+def _speakers(rows: Sequence[Mapping[str, Any]], summary: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Return the table of speakers: their languages, whose voice the recordings are, and their figures."""
+    keys = (("cer", "percent"), ("recording_cer", "percent"), ("wer", "percent"), ("mos", "score"), ("recording_mos", "score"), ("mcd_db", "dB"),
+            ("f0_rmse_cents", "cents"))  # fmt: skip
+    groups = _groups("speaker", summary)
+    table = []
+    for name in sorted({row["speaker"] for row in rows}):
+        own = [row for row in rows if row["speaker"] == name]
+        table.append({"name": name, "codes": ", ".join(sorted({row["language"] for row in own})), "origin": _origin_of(own), "count": len(own),
+                      "cells": _cells(groups.get(name, summary), keys)})  # fmt: skip
+    return table
+
+
+def _groups(kind: str, summary: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Return the figures of a kind of group by the group's name, from keys such as `speaker.NAME.wer`."""
+    found: dict[str, dict[str, float]] = {}
+    for key, value in summary.items():
+        prefix, _, rest = key.partition(".")
+        name, _, figure = rest.rpartition(".")  # a speaker's name may hold dots, a figure's does not
+        if name and prefix == kind:
+            found.setdefault(name, {})[figure] = value
+    return found
+
+
+def _cells(figures: Mapping[str, float], keys: Sequence[tuple[str, str]]) -> list[str]:
+    return [format_figure(figures.get(key), unit) for key, unit in keys]

@@ -3,6 +3,10 @@
 Columns without a prefix are about the synthesis; `recording_…` and `resynthesis_…` are about the other two
 versions. The recording's own error rates and scores are what the instruments say about real speech: the
 figure to aim for.
+
+`wer` counts edits by the language's unit (English words, toned pinyin syllables, kana), `cer` by the characters of those units
+(letters, pinyin letters and tone digits, kana); figures over several languages add edits and units up. Chinese and Japanese
+have their unit's rate under its own name too: `language.ZH.pinyin_error_rate`, `language.JP.kana_error_rate`.
 """
 
 from __future__ import annotations
@@ -28,7 +32,8 @@ from stages.evaluation.signal_metrics import (
     phone_duration_error_ms,
     relative_length_error,
 )
-from stages.evaluation.speech_recognition import ErrorCount, SpeechRecogniser, count_errors, words_of
+from stages.evaluation.speech_recognition import ErrorCount, SpeechRecogniser, count_errors
+from stages.evaluation.spoken_units import UNIT_RATES, separator_of, words_of
 from stages.evaluation.whisper_model import assemble_whisper
 
 Row = dict[str, Any]
@@ -49,6 +54,7 @@ ROW_SCHEMA = schema(
     utterance_id=pa.string(),
     speaker=pa.string(),
     language=pa.string(),
+    synthetic=pa.bool_(),
     text=pa.string(),
     words=pa.int32(),
     characters=pa.int32(),
@@ -85,6 +91,8 @@ _GROUP_KEYS = (
     "cer",
     "recording_wer",
     "recording_cer",
+    "resynthesis_wer",
+    "resynthesis_cer",
     "mcd_db",
     "f0_rmse_cents",
     "voicing_error",
@@ -138,16 +146,20 @@ def score(renditions: Sequence[Rendition], settings: ScoringSettings) -> tuple[l
 def summarise(rows: Sequence[Row]) -> dict[str, float]:
     """Return the figures of all rows by name, and of each language and speaker where there are several.
 
-    Error rates are total edits over total length. `…_3_words` are those of the utterances of three words or
-    more. A figure that no utterance has is left out; `n_unscored` counts the utterances whose note says
-    what is missing. Groups are named `language.EN.wer`, `speaker.NAME.mos`.
+    A single language that is not English has its figures too. Error rates are total edits over total length. `…_3_words`
+    are those of the utterances of three units or more. A figure that no utterance has is left out; `n_unscored` counts
+    the utterances whose note says what is missing. Groups are named `language.EN.wer`, `speaker.NAME.mos`.
     """
     summary = _figures(rows)
     for kind in ("language", "speaker"):
         names = sorted({row[kind] for row in rows})
-        for name in names if len(names) > 1 else ():
+        shown = names if len(names) > 1 or (kind == "language" and names != ["EN"]) else []
+        for name in shown:
             figures = _figures([row for row in rows if row[kind] == name])
             summary |= {f"{kind}.{name}.{key}": figures[key] for key in _GROUP_KEYS if key in figures}
+            if kind == "language" and name in UNIT_RATES:
+                summary |= {f"language.{name}.{prefix}{UNIT_RATES[name]}": figures[f"{prefix}wer"]
+                            for prefix in PREFIXES.values() if f"{prefix}wer" in figures}  # fmt: skip
     return summary
 
 
@@ -170,14 +182,16 @@ def _measure(
 
 def _row(rendition: Rendition, measurement: _Measurement) -> Row:
     said = words_of(rendition.text, rendition.language)
+    separator = separator_of(rendition.language)
     synthesis_seconds = rendition.seconds(SYNTHESIS)
     row: Row = {
         "utterance_id": rendition.utterance_id,
         "speaker": rendition.speaker,
         "language": rendition.language,
+        "synthetic": rendition.recording_is_synthetic,
         "text": rendition.text,
         "words": len(said),
-        "characters": len(" ".join(said)),
+        "characters": len(separator.join(said)),
         "phones": len(rendition.phones),
         "duration_error": relative_length_error(rendition.seconds(RECORDING), synthesis_seconds),
         "phone_duration_error_ms": phone_duration_error_ms(
@@ -192,7 +206,7 @@ def _row(rendition: Rendition, measurement: _Measurement) -> Row:
         else float("nan"),
     }
     for version in VERSIONS:
-        errors = count_errors(said, words_of(measurement.transcripts[version], rendition.language))
+        errors = count_errors(said, words_of(measurement.transcripts[version], rendition.language), separator)
         row[f"{version}_seconds"] = rendition.seconds(version)
         row |= {
             f"{PREFIXES[version]}{name}": value

@@ -1,4 +1,6 @@
-"""Intelligibility: what a speech recogniser understands, as word and character error rates.
+"""Intelligibility: what a speech recogniser understands, as error rates by units and by their characters.
+
+A unit is an English word, a toned pinyin syllable or a kana (see spoken_units).
 
 The recogniser is Whisper base (Radford et al. 2022) in int8 by faster-whisper and CTranslate2. Each clip is
 decoded alone, without VAD, previous text, timestamps or temperature fallback, so that a transcript depends
@@ -9,8 +11,7 @@ out three times over, which made the recordings' word error rate 13.7 % instead 
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +29,6 @@ TOKENS_PER_SECOND = (
 )
 MIN_TOKENS = 16
 WHISPER_LANGUAGES = {"EN": "en", "ZH": "zh", "JP": "ja"}
-
-WordSplitter = Callable[[str], list[str]]
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,12 @@ class ErrorCount:
 
     @property
     def word_error_rate(self) -> float:
-        """Edits per word said; NaN without words."""
+        """Edits per unit said; NaN without units."""
         return self.word_edits / self.words if self.words else float("nan")
 
     @property
     def character_error_rate(self) -> float:
-        """Edits per character said, spaces between words included; NaN without characters."""
+        """Edits per character of the units said, spaces between words included; NaN without characters."""
         return self.character_edits / self.characters if self.characters else float("nan")
 
 
@@ -114,17 +113,21 @@ class SpeechRecogniser:
         return tokenizer.decode(result[0].sequences_ids[0]).strip()
 
 
-def count_errors(said: Sequence[str], heard: Sequence[str]) -> ErrorCount:
-    """Count the edits from the words that were said to the words that were heard."""
+def count_errors(said: Sequence[str], heard: Sequence[str], separator: str = " ") -> ErrorCount:
+    """Count the edits from the units that were said to the units that were heard, and by their characters.
+
+    Characters are counted with `separator` between units: a space between words is a character like any other.
+    """
+    said_text, heard_text = separator.join(said), separator.join(heard)
     if not said:
-        return ErrorCount(len(heard), 0, len(" ".join(heard)), 0)
+        return ErrorCount(len(heard), 0, len(heard_text), 0)
     words = jiwer.process_words(" ".join(said), " ".join(heard))
-    characters = jiwer.process_characters(" ".join(said), " ".join(heard))
+    characters = jiwer.process_characters(said_text, heard_text)
     return ErrorCount(
         words.substitutions + words.deletions + words.insertions,
         len(said),
         characters.substitutions + characters.deletions + characters.insertions,
-        len(" ".join(said)),
+        len(said_text),
     )
 
 
@@ -141,20 +144,3 @@ def align_words(said: Sequence[str], heard: Sequence[str]) -> list[WordDifferenc
         )
         for chunk in chunks
     ]
-
-
-def words_of(text: str, language: str) -> list[str]:
-    """Return the words of a text for comparison: letters and digits only, without case.
-
-    English goes through its front end, so that "100" equals "one hundred". Chinese and Japanese have no
-    spaces: each character is a word, and their word error rate is a character error rate.
-    """
-    if language == "EN":
-        from model.text.english import spoken_words
-
-        return [word for word in spoken_words(text) if word]
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    if language in ("ZH", "JP"):
-        return [character for character in folded if character.isalnum()]
-    spaced = [character if character.isalnum() or character == "'" else " " for character in folded]
-    return "".join(spaced).split()

@@ -13,7 +13,7 @@ import yaml
 
 from model.spectrogram import SpectrogramSettings
 from model.text.symbols import SymbolTable
-from pipeline.presets import available, overlay, switch
+from pipeline.presets import available, corpus_changes, overlay, switch
 from stages.bert import BertParams
 from stages.clean_text import CleanTextParams
 from stages.common.params import load_section
@@ -27,7 +27,7 @@ from stages.training.settings import TrainParams
 from tests.small_corpus import ROOT
 
 PRESETS = ROOT / "presets"
-NAMES = ("laptop", "reference", "smoke")
+NAMES = ("laptop", "reference", "smoke", "trilingual")
 SECTIONS: dict[str, type[Any]] = {
     "corpus": CorpusParams, "resample": ResampleParams, "clean_text": CleanTextParams, "spectrogram": SpectrogramParams, "bert": BertParams,
     "split": SplitParams, "train": TrainParams, "evaluate": EvaluateParams,
@@ -53,17 +53,23 @@ def read(path: Path) -> dict[str, Any]:
     return loaded
 
 
-def test_the_three_presets_are_there() -> None:
+def test_the_presets_are_there() -> None:
     assert tuple(available(PRESETS)) == NAMES
 
 
 def test_every_preset_sets_the_same_values() -> None:
     """Otherwise switching would leave a value of the preset before it behind."""
-    assert keys(read(PRESETS / "smoke.yaml")) == keys(read(PRESETS / "laptop.yaml")) == keys(read(PRESETS / "reference.yaml"))
+    found = {name: keys(read(PRESETS / f"{name}.yaml")) - {"recordings"} for name in NAMES}
+    assert all(found[name] == found["smoke"] for name in NAMES)
 
 
 def test_every_value_of_a_preset_exists_in_params() -> None:
     assert keys(read(PRESETS / "smoke.yaml")) <= keys(read(ROOT / "params.yaml"))
+
+
+def test_every_ready_made_corpus_sets_the_same_values_of_params() -> None:
+    found = [keys(read(path)) for path in (PRESETS / "corpora").glob("*.yaml")]
+    assert len(found) == 2 and found[0] == found[1] <= keys(read(ROOT / "params.yaml"))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -73,8 +79,9 @@ def test_every_preset_passes_every_stage(params: Path, name: str) -> None:
     assert set(read(params)) == {"preset", *SECTIONS} and read(params)["preset"] == name
     settings: SpectrogramSettings = sections["spectrogram"].settings(sections["resample"].sample_rate_hz)
     with_bert = any(source.kind != "none" for source in sections["bert"].encoders.values())
-    facts = CorpusFacts(settings, True, {"EN": 384} if with_bert else {}, {}, ("allison",), "a note")
-    model, discriminator = sections["train"].networks(facts, SymbolTable())
+    speakers = ("allison", "gcin-3") if sections["corpus"].languages != ("EN",) else ("allison",)
+    facts = CorpusFacts(settings, True, dict.fromkeys(sections["bert"].encoders, 384) if with_bert else {}, {}, speakers, "a note")
+    model, discriminator = sections["train"].networks(facts, SymbolTable.reference())
     assert model.hop_samples == settings.hop_samples and discriminator.channels >= 1
 
 
@@ -106,8 +113,33 @@ def test_switching_keeps_comments_and_ones_own_values(params: Path) -> None:
     assert read(params)["split"]["salt"] == "mine"
 
 
+def test_the_trilingual_preset_brings_its_corpus_and_the_others_the_default_one(params: Path) -> None:
+    default = read(params)["corpus"]
+    switch("trilingual", folder=PRESETS, params_path=params)
+    values = read(params)
+    assert values["corpus"]["recordings"] == "data/recordings/trilingual"
+    assert set(values["corpus"]["languages"]) == set(values["bert"]["encoders"]) == {"ZH", "JP", "EN"}
+    switch("smoke", folder=PRESETS, params_path=params)
+    assert {**read(params)["corpus"], "max_utterances": None} == {**default, "max_utterances": None}
+
+
+def test_recordings_of_ones_own_stay_under_a_preset_that_names_none(params: Path) -> None:
+    mine = params.read_text(encoding="utf-8").replace("data/recordings/asterisk-en", "/data/anna")
+    params.write_text(mine, encoding="utf-8")
+    for name in ("smoke", "reference", "laptop"):
+        switch(name, folder=PRESETS, params_path=params)
+        assert read(params)["corpus"]["recordings"] == "/data/anna"
+    switch("trilingual", folder=PRESETS, params_path=params)
+    assert read(params)["corpus"]["recordings"] == "data/recordings/trilingual"
+
+
+def test_a_preset_that_names_an_unknown_corpus_is_refused(params: Path) -> None:
+    with pytest.raises(ValueError, match="unknown ready-made corpus 'martian'; there are asterisk-en, trilingual"):
+        corpus_changes(read(params), {"recordings": "martian"}, PRESETS)
+
+
 def test_an_unknown_preset_lists_the_known_ones(params: Path) -> None:
-    with pytest.raises(ValueError, match="unknown preset 'gpu'; there are laptop, reference, smoke"):
+    with pytest.raises(ValueError, match="unknown preset 'gpu'; there are laptop, reference, smoke, trilingual"):
         switch("gpu", folder=PRESETS, params_path=params)
     done = subprocess.run([sys.executable, "-m", "pipeline.presets", "gpu"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "choose from" in done.stderr and "laptop" in done.stderr

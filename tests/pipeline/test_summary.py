@@ -27,9 +27,10 @@ def run(tmp_path: Path) -> Path:
     resampled = [{"utterance_id": f"a/{index}", "shard": 0, "offset_bytes": 0, "n_samples": 960_000, "pcm_sha256": "", "peak": 0.5, "rms": 0.1}
                  for index in range(4)]  # fmt: skip
     write_stage(tmp_path, "resample", resampled, manifests.RESAMPLE, ["damaged_audio", "silent_audio", "damaged_audio"])
-    split = [{"utterance_id": f"a/{index}", "subset": subset, "speaker": "a", "language": "EN", "text": "", "phones": [], "tones": [],
-              "pcm_shard": 0, "pcm_offset_bytes": 0, "n_samples": 960_000, "spectrogram_shard": 0, "spectrogram_offset_bytes": 0, "n_frames": 1,
-              "bert_shard": 0, "bert_offset_bytes": 0, "n_tokens": 0, "n_bert_channels": 0, "phone_tokens": []}
+    split = [{"utterance_id": f"a/{index}", "subset": subset, "speaker": "a", "language": "EN", "synthetic": False, "text": "",
+              "phones": [], "tones": [], "pcm_shard": 0,
+              "pcm_offset_bytes": 0, "n_samples": 960_000, "spectrogram_shard": 0, "spectrogram_offset_bytes": 0, "n_frames": 1,
+              "bert_spans": [], "phone_tokens": []}
              for index, subset in enumerate(("train", "train", "validation", "test"))]  # fmt: skip
     write_stage(tmp_path, "split", split, manifests.SPLIT, [], {"resample": {"sample_rate_hz": 16000}})
     (tmp_path / "voice").mkdir()

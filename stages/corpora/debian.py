@@ -1,0 +1,41 @@
+"""Debian packages as sources of recordings: fetched with apt's own client, unpacked, never installed."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+from pathlib import Path
+
+from stages.common.errors import PipelineError
+
+logger = logging.getLogger(__name__)
+
+OWN_RECORDINGS = (
+    "to use your own recordings, set corpus.recordings (a folder speaker/*.wav) and corpus.transcripts in params.yaml "
+    "and run `make run` again"
+)
+
+
+def download(packages: list[str], folder: Path) -> list[Path]:
+    """Download Debian packages into `folder` and return their files; raises PipelineError with the way out."""
+    for tool in ("apt-get", "dpkg-deb"):
+        if shutil.which(tool) is None:
+            raise PipelineError(f"{tool} is not on this machine, so the recordings of {', '.join(packages)} cannot be fetched; {OWN_RECORDINGS}")
+    command = ["apt-get", "download", "-q", *packages]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if result.returncode != 0:
+        logger.info("apt does not know the packages yet; updating its lists")
+        subprocess.run(["apt-get", "update", "-q"], capture_output=True, text=True)
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    if result.returncode != 0:
+        reason = (result.stderr.strip() or result.stdout.strip() or "no message").splitlines()[-1]
+        raise PipelineError(f"`{' '.join(command)}` failed ({reason}); run `apt-get update` as root and try again, or {OWN_RECORDINGS}")
+    return sorted(folder.glob("*.deb"))
+
+
+def unpack(packages: list[Path], folder: Path) -> Path:
+    """Unpack package files below `folder` and return the root of what they hold."""
+    for package in packages:
+        subprocess.run(["dpkg-deb", "-x", str(package), str(folder / "root")], check=True)
+    return folder / "root"
