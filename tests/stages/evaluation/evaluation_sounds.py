@@ -63,12 +63,15 @@ def make_rendition(utterance_id: str = "ada/one", text: str = "Good morning", **
 
 def make_row(**changes: object) -> dict[str, Any]:
     """A row of ROW_SCHEMA, zero and empty but for four words of twenty characters, and what is given."""
-    row: dict[str, Any] = {
-        field.name: "" if pa.types.is_string(field.type) else 0 if pa.types.is_integer(field.type) else 0.0
-        for field in ROW_SCHEMA
-    }
+    row: dict[str, Any] = {field.name: _empty(field.type) for field in ROW_SCHEMA}
     return (
         row
         | {"speaker": "ada", "language": "EN", "words": 4, "characters": 20, "synthesis_seconds": 2.0}
         | changes
     )
+
+
+def _empty(kind: pa.DataType) -> object:
+    if pa.types.is_string(kind):
+        return ""
+    return False if pa.types.is_boolean(kind) else 0 if pa.types.is_integer(kind) else 0.0

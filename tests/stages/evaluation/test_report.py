@@ -99,9 +99,48 @@ def test_what_was_heard_differently_is_marked(tmp_path):
 
 
 def test_synthetic_sources_are_labelled(tmp_path):
-    page = make_report(tmp_path / "real")
+    page = make_report(tmp_path)
     assert page.count("synthetic, from") == 4 and "synthetic source" not in page
-    assert "synthetic source" in make_report(tmp_path / "made", recordings_are_synthetic=True)
+    assert "<td>person</td>" in page and "<td>synthetic</td>" not in page
+    machine = make_rendition("two", recording_is_synthetic=True)
+    rows = [make_row(utterance_id="one"), make_row(utterance_id="two", synthetic=True)]
+    page = make_report(tmp_path / "mixed", renditions=[make_rendition("one"), machine], rows=rows)
+    assert page.count('<span class="badge">synthetic source</span>') == page.count('<span class="badge">original</span>') == 1
+    assert "<td>partly synthetic</td>" in page and "so are the recordings marked as synthetic source" in page
+    page = make_report(tmp_path / "made", renditions=[machine], rows=rows[1:])
+    assert "<td>synthetic</td>" in page and "so are the recordings shown here" in page
+
+
+def three_languages():
+    texts = {"EN": "Good morning", "ZH": "你好世界", "JP": "東京タワー"}
+    heard = {"EN": "good evening", "ZH": "你号世界", "JP": "東京タワ"}
+    renditions, rows = [], []
+    for code, text in texts.items():
+        common = {"language": code, "speaker": f"speaker-{code}"}
+        renditions.append(make_rendition(code, text, recording_is_synthetic=code == "JP", **common))
+        rows.append(make_row(utterance_id=code, text=text, synthetic=code == "JP", transcript=heard[code], word_edits=1, **common))
+    return renditions, rows
+
+
+def test_every_language_has_its_unit_and_figures_and_every_speaker_its_languages(tmp_path):
+    renditions, rows = three_languages()
+    page = make_report(tmp_path, renditions=renditions, rows=rows)
+    for code, unit in {"EN": "word", "ZH": "toned pinyin syllable", "JP": "kana"}.items():
+        assert re.search(rf'<th scope="row">{code}</th><td>{unit}</td><td class="number">1</td><td class="number">25.0', page)
+        origin = "synthetic" if code == "JP" else "person"
+        assert f'<th scope="row">speaker-{code}</th><td>{code}</td><td>{origin}</td><td class="number">1</td>' in page
+
+
+def test_differences_are_shown_by_sound_beside_what_was_written(tmp_path):
+    renditions, rows = three_languages()
+    page = make_report(tmp_path, renditions=renditions, rows=rows)
+    assert re.search(r"<del>.*hao3</del>\s*<ins>.*hao4</ins>", page)
+    assert re.search(r"<del>.*ー</del>", page)
+    assert re.search(r'written: </span><span lang="zh">你号世界', page) and "good evening</span>" not in page
+
+
+def test_one_language_needs_no_table_of_languages(tmp_path):
+    assert "By language" not in make_report(tmp_path) and "By speaker" in make_report(tmp_path)
 
 
 def test_headline_figures_stand_beside_the_recordings_own(tmp_path):

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -101,3 +102,29 @@ def test_speakers_are_told_apart_where_there_are_several():
     summary = summarise(rows)
     assert (summary["speaker.ada.wer"], summary["speaker.b.o.b.wer"]) == (0.25, 0.75)
     assert not [key for key in summary if key.startswith("language.")]
+
+
+def test_languages_have_their_own_units_rates_beside_the_overall_ones():
+    rows = [
+        make_row(language="EN", words=4, word_edits=1, characters=20, character_edits=2),
+        make_row(language="ZH", words=10, word_edits=4, characters=39, character_edits=8, recording_word_edits=1),
+        make_row(language="JP", words=10, word_edits=2, characters=10, character_edits=2, resynthesis_word_edits=1),
+    ]
+    summary = summarise(rows)
+    assert summary["language.ZH.pinyin_error_rate"] == summary["language.ZH.wer"] == pytest.approx(0.4)
+    assert summary["language.ZH.recording_pinyin_error_rate"] == pytest.approx(0.1)
+    assert summary["language.JP.kana_error_rate"] == summary["language.JP.cer"] == pytest.approx(0.2)
+    assert summary["language.JP.resynthesis_kana_error_rate"] == pytest.approx(0.1)
+    assert (summary["language.EN.wer"], summary["language.EN.cer"]) == pytest.approx((0.25, 0.1))
+    assert summary["wer"] == pytest.approx(7 / 24) and summary["cer"] == pytest.approx(12 / 69)
+    assert not [key for key in summary if key.startswith("language.EN.") and ("pinyin" in key or "kana" in key)]
+
+
+def test_a_corpus_in_one_language_that_is_not_english_has_its_rate():
+    assert summarise([make_row(language="JP", words=10, word_edits=2)])["language.JP.kana_error_rate"] == pytest.approx(0.2)
+    assert not [key for key in summarise([make_row()]) if "." in key]
+
+
+def test_recordings_of_machines_stay_labelled(spoken, whisper_cache):
+    rows, _ = score([dataclasses.replace(spoken[1], recording_is_synthetic=True), spoken[1]], settings(whisper_cache, mos=False))
+    assert [row["synthetic"] for row in rows] == [True, False]

@@ -6,7 +6,8 @@ import pytest
 
 from stages.common.errors import PipelineError
 from stages.evaluation import whisper_model
-from stages.evaluation.speech_recognition import align_words, count_errors, words_of
+from stages.evaluation.speech_recognition import align_words, count_errors
+from stages.evaluation.spoken_units import words_of
 from stages.evaluation.whisper_model import assemble_whisper
 
 
@@ -42,16 +43,10 @@ def test_differences_name_what_was_said_and_what_was_heard():
     ]
 
 
-def test_numbers_and_case_and_marks_do_not_count():
-    assert words_of("Press 100, please!", "EN") == words_of("press one hundred please", "EN")
-
-
-@pytest.mark.parametrize(
-    ("language", "text", "words"), [("ZH", "你好，A！", ["你", "好", "a"]), ("JP", "ｶﾅ。", ["カ", "ナ"])]
-)
-def test_languages_without_spaces_compare_by_character(language, text, words):
-    assert words_of(text, language) == words
-
+def test_characters_are_counted_with_the_languages_separator():
+    assert count_errors(["a", "b"], ["a", "c"]).characters == 3
+    errors = count_errors(["カ", "ー", "ナ"], ["カ", "ナ"], separator="")
+    assert (errors.word_edits, errors.words, errors.character_edits, errors.characters) == (1, 3, 1, 3)
 
 
 def test_real_speech_is_understood_and_twice_the_same(recognise, real_clip):
