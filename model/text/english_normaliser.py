@@ -9,9 +9,7 @@ from typing import Final
 
 from model.text.english_abbreviations import expand_abbreviations
 from model.text.english_numbers import expand_numbers
-from model.text.errors import ReasonCode, TextError, character_name
-
-MAX_CHARACTERS: Final = 5000
+from model.text.errors import ReasonCode, TextError, character_name, check_length
 
 # Before compatibility folding, which would turn "m²" into "m2", "½" after a digit into one number and "…"
 # into dots.
@@ -53,8 +51,7 @@ _CLIPPED_WORDS: Final = r"(?i:em|til|cause|bout|tis|twas|n|round)\b"
 
 def normalise_english(text: str) -> str:
     """Text as it is spoken; see EnglishFrontEnd.normalise."""
-    if len(text) > MAX_CHARACTERS:
-        raise TextError(ReasonCode.TOO_LONG, f"{len(text)} characters; at most {MAX_CHARACTERS}")
+    check_length(text)
     unreadable = "".join(dict.fromkeys(character for character in unicodedata.normalize("NFC", text) if _is_foreign(character)))
     if unreadable:
         raise TextError(ReasonCode.UNREADABLE_CHARACTER, f"{character_name(unreadable[0])} cannot be read in English", unreadable)

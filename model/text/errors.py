@@ -2,6 +2,9 @@
 
 import unicodedata
 from enum import StrEnum
+from typing import Final
+
+MAX_CHARACTERS: Final = 5000
 
 
 class ReasonCode(StrEnum):
@@ -37,3 +40,9 @@ class TextError(ValueError):
 def character_name(character: str) -> str:
     """A character as messages name it: '☃' (U+2603 SNOWMAN)."""
     return f"{character!r} (U+{ord(character):04X} {unicodedata.name(character, 'unnamed')})"
+
+
+def check_length(text: str, limit: int = MAX_CHARACTERS) -> None:
+    """Refuse a text of more characters than a front end takes: TextError too_long."""
+    if len(text) > limit:
+        raise TextError(ReasonCode.TOO_LONG, f"{len(text)} characters; at most {limit}")

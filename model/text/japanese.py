@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from model.text.errors import ReasonCode, TextError, character_name
+from model.text.errors import MAX_CHARACTERS, ReasonCode, TextError, character_name, check_length
 from model.text.japanese_analysis import Morpheme, analyse, read_katakana
-from model.text.japanese_normaliser import MAX_CHARACTERS, READABLE, normalise_japanese, written_as
+from model.text.japanese_normaliser import READABLE, normalise_japanese, written_as
 from model.text.phone_sequence import PhoneSequence
 
 PAUSE_MARKS: Final = "!?…,.'-"
@@ -105,8 +105,7 @@ class JapaneseFrontEnd:
         return normalise_japanese(text, _normalise_english)
 
     def _make_sequence(self, normalised: str) -> PhoneSequence:
-        if len(normalised) > 4 * MAX_CHARACTERS:
-            raise TextError(ReasonCode.TOO_LONG, f"{len(normalised)} characters; at most {4 * MAX_CHARACTERS}")
+        check_length(normalised, 4 * MAX_CHARACTERS)
         insertions = list(self._insertions(normalised))
         _refuse_unreadable(_characters_outside(normalised, insertions, READABLE))
         words = _read_with_insertions(normalised, insertions)

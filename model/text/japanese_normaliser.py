@@ -7,10 +7,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
-from model.text.errors import ReasonCode, TextError
+from model.text.errors import ReasonCode, TextError, check_length
 from model.text.japanese_numbers import expand_numbers, expand_units
-
-MAX_CHARACTERS: Final = 5000
 
 KANA: Final = r"\u3041-\u3096\u309d\u309e\u30a1-\u30fa\u30fc-\u30fe"
 KANJI: Final = r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff々〆〇仝"
@@ -59,8 +57,7 @@ def normalise_japanese(text: str, normalise_english: Callable[[str], str]) -> st
 
     normalise_english: what each run of Latin words goes through. Raises TextError too_long.
     """
-    if len(text) > MAX_CHARACTERS:
-        raise TextError(ReasonCode.TOO_LONG, f"{len(text)} characters; at most {MAX_CHARACTERS}")
+    check_length(text)
     # Composition joins a kana with its voicing mark, half-width ones too; marks without a letter of their own go.
     text = unicodedata.normalize("NFC", "".join(map(_fold_character, text)))
     text = "".join(character for character in text if unicodedata.category(character) != "Mn")

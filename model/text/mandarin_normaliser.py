@@ -7,10 +7,9 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
-from model.text.errors import ReasonCode, TextError, character_name
+from model.text.errors import ReasonCode, TextError, character_name, check_length
 from model.text.mandarin_numbers import expand_numbers
 
-MAX_CHARACTERS: Final = 5000
 KANA: Final = "\u3041-\u3096\u309d\u309e\u30a1-\u30fa\u30fc-\u30fe"
 HAN: Final = "\u3007\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U000323af"
 
@@ -61,8 +60,7 @@ def normalise_mandarin(text: str, normalise_english: Callable[[str], str], has_r
 
     Latin words go through `normalise_english`; `has_reading` says which Han characters the dictionary knows.
     """
-    if len(text) > MAX_CHARACTERS:
-        raise TextError(ReasonCode.TOO_LONG, f"{len(text)} characters; at most {MAX_CHARACTERS}")
+    check_length(text)
     is_plain = _PLAIN.fullmatch(text) is not None
     _check_readable(text, has_reading)
     if is_plain:
