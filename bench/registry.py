@@ -32,6 +32,7 @@ BENCHMARKS = {
     "load_batch": Benchmark("loading", "load_batch", "24 utterances from shards with cached spectrograms / per-file caches"),
     "load_batch_on_the_fly": Benchmark("loading", "load_batch_on_the_fly", "24 utterances, spectrograms computed / per-file caches"),
     "alignment_search": Benchmark("alignment_search", "alignment_search", "24 × 990 × 206: two rolling rows / a full table of values"),
+    "train_step": Benchmark("train_step", "train_step", "one step of the full-size networks: the trainer's / the reference's order of work"),
     "padding": Benchmark("padding", "padding", "padded share of frames: sorted pools / length buckets with repeats"),
     "padding_large": Benchmark("padding", "padding_large", "the same for 12,000 lengths drawn from the corpus's distribution"),
     "nothing_to_do": Benchmark("nothing_to_do", "nothing_to_do", "dvc repro with nothing changed / the data stages again on stored rows"),

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from model.dropout import Dropout
+
 MASKED_SCORE = -1e4  # finite, so that a row without any key still has a defined softmax
 
 
@@ -63,7 +65,7 @@ class MultiHeadAttention(nn.Module):
         self.key = nn.Conv1d(channels, channels, 1)
         self.value = nn.Conv1d(channels, channels, 1)
         self.output = nn.Conv1d(channels, out_channels, 1)
-        self.dropout = nn.Dropout(options.dropout)
+        self.dropout = Dropout(options.dropout)
         for projection in (self.query, self.key, self.value):
             nn.init.xavier_uniform_(projection.weight)
         if options.window is not None:
@@ -143,7 +145,7 @@ class FeedForward(nn.Module):
         symmetric = self.padding[0] if self.padding[0] == self.padding[1] else 0
         self.expand = nn.Conv1d(channels, filter_channels, kernel_size, padding=symmetric)
         self.contract = nn.Conv1d(filter_channels, out_channels, kernel_size, padding=symmetric)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Apply to (B, C, L) with mask (B, 1, L); padding neither leaks in nor comes out."""

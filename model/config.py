@@ -6,13 +6,17 @@ The defaults are the full-size configuration; smaller models of the same family 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
+from model.spectrogram import SpectrogramSettings
+
 FLOWS = ("transformer", "residual")
 DECODERS = ("hifigan", "istft")
 RESBLOCKS = ("1", "2")
+MAX_DILATION_FRAMES = 4096  # a layer that looks further sees nothing but padding, and padding costs memory
 
 Config = TypeVar("Config", "ModelConfig", "DiscriminatorConfig")
 
@@ -88,34 +92,15 @@ class ModelConfig:
     def validate(self) -> ModelConfig:
         """Return the configuration itself; raise ConfigError listing every problem it has."""
         problems = [
-            *_positive(
-                self,
-                (
-                    "n_symbols",
-                    "n_tones",
-                    "n_languages",
-                    "spectrogram_channels",
-                    "inter_channels",
-                    "hidden_channels",
-                    "filter_channels",
-                    "n_heads",
-                    "n_layers",
-                    "kernel_size",
-                    "n_flows",
-                    "flow_layers",
-                    "flow_kernel_size",
-                    "posterior_layers",
-                    "posterior_kernel_size",
-                    "posterior_dilation_rate",
-                    "duration_channels",
-                    "hop_samples",
-                    "segment_frames",
-                ),
-            ),
+            *_positive(self, (
+                "n_symbols", "n_tones", "n_languages", "spectrogram_channels", "inter_channels", "hidden_channels", "filter_channels",
+                "n_heads", "n_layers", "kernel_size", "n_flows", "flow_layers", "flow_kernel_size", "posterior_layers",
+                "posterior_kernel_size", "posterior_dilation_rate", "duration_channels", "hop_samples", "segment_frames",
+            )),
             *self._speaker_problems(),
             *self._network_problems(),
             *self._decoder_problems(),
-        ]
+        ]  # fmt: skip
         if problems:
             raise ConfigError("model config: " + "; ".join(problems))
         return self
@@ -154,14 +139,20 @@ class ModelConfig:
             for language, size in self.bert_channels.items()
             if size < 1
         ]
+        problems += [
+            f"bert_channels has a language {language!r}; use a code of capital letters and digits, such as EN"
+            for language in self.bert_channels
+            if not re.fullmatch(r"[A-Z][A-Z0-9_-]*", language)
+        ]
         return problems
 
     def _network_problems(self) -> list[str]:
         problems = []
-        if self.n_heads > 0 and self.hidden_channels % self.n_heads:
-            problems.append(f"n_heads {self.n_heads} does not divide hidden_channels {self.hidden_channels}")
+        if self.n_heads > 0 and self.hidden_channels > 0 and self.hidden_channels % self.n_heads:
+            fitting = max(heads for heads in range(1, min(self.n_heads, self.hidden_channels) + 1) if self.hidden_channels % heads == 0)
+            problems.append(f"n_heads {self.n_heads} does not divide hidden_channels {self.hidden_channels}; use {fitting}, say")
         if self.inter_channels % 2:
-            problems.append(f"inter_channels {self.inter_channels} is odd; the flow splits it in halves")
+            problems.append(f"inter_channels {self.inter_channels} is odd; the flow splits it in halves, use an even number")
         if self.frame_prior_layers < 0 or self.frame_prior_channels < 1:
             problems.append(f"frame_prior_layers {self.frame_prior_layers} and frame_prior_channels "
                             f"{self.frame_prior_channels}: use 0 layers for none, and positive channels")
@@ -169,9 +160,13 @@ class ModelConfig:
             problems.append(
                 f"attention_window {self.attention_window} is negative; use 0 for the own position alone"
             )
-        for name in ("flow_kernel_size", "posterior_kernel_size"):
+        wavenet_kernels = ("posterior_kernel_size", *(["flow_kernel_size"] if self.flow == "residual" else []))
+        for name in wavenet_kernels:  # transformers pad an even kernel unevenly
             if getattr(self, name) % 2 == 0:
-                problems.append(f"{name} {getattr(self, name)} is even; lengths are kept by odd kernels only")
+                problems.append(f"{name} {getattr(self, name)} is even; use an odd one, which keeps lengths")
+        if self.posterior_dilation_rate > 1 and (self.posterior_layers - 1) * math.log(self.posterior_dilation_rate) > math.log(MAX_DILATION_FRAMES):
+            problems.append(f"posterior_dilation_rate {self.posterior_dilation_rate} over posterior_layers {self.posterior_layers} spreads the "
+                            f"last kernel over more than {MAX_DILATION_FRAMES} frames; use a rate of 1 or fewer layers")
         for name in ("dropout", "duration_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 problems.append(f"{name} {getattr(self, name)} is outside [0, 1)")
@@ -189,15 +184,19 @@ class ModelConfig:
             problems = _positive(
                 self, ("istft_channels", "istft_layers", "istft_filter_channels", "istft_n_fft")
             )
-            if self.istft_n_fft < self.hop_samples:
+            # Below twofold overlap, or with a window of two samples, the window's ends could not be divided out.
+            smallest = max(4, 2 * self.hop_samples)
+            if 0 < self.istft_n_fft < smallest or self.istft_n_fft % 2:
                 problems.append(
-                    f"istft_n_fft {self.istft_n_fft} is below hop_samples {self.hop_samples}: "
-                    "frames would leave gaps"
+                    f"istft_n_fft {self.istft_n_fft} does not fit hop_samples {self.hop_samples}; use an even number of at "
+                    f"least {smallest}"
                 )
             return problems
         if self.decoder != "hifigan":
             return [f"decoder {self.decoder!r} is not one of {', '.join(DECODERS)}"]
-        problems = []
+        problems = [*_positive(self, ("upsample_initial_channels",)), *self._resblock_problems()]
+        if any(rate < 1 for rate in self.upsample_rates):
+            problems.append(f"upsample_rates {self.upsample_rates} must all be positive")
         if self.resblock not in RESBLOCKS:
             problems.append(f"resblock {self.resblock!r} is not one of {', '.join(RESBLOCKS)}")
         if (product := math.prod(self.upsample_rates)) != self.hop_samples:
@@ -216,16 +215,30 @@ class ModelConfig:
                     f"upsample kernel {kernel_size} does not fit rate {rate}; use the rate plus an "
                     "even number"
                 )
-        if len(self.resblock_kernel_sizes) != len(self.resblock_dilation_sizes):
-            problems.append(
-                f"{len(self.resblock_kernel_sizes)} resblock_kernel_sizes but "
-                f"{len(self.resblock_dilation_sizes)} resblock_dilation_sizes; give one list per kernel"
-            )
         if self.upsample_initial_channels % (2 ** len(self.upsample_rates)):
             problems.append(
                 f"upsample_initial_channels {self.upsample_initial_channels} cannot be halved "
-                f"{len(self.upsample_rates)} times"
+                f"{len(self.upsample_rates)} times; use a multiple of {2 ** len(self.upsample_rates)}"
             )
+        return problems
+
+    def _resblock_problems(self) -> list[str]:
+        kernels, dilations = self.resblock_kernel_sizes, self.resblock_dilation_sizes
+        problems = []
+        if not kernels:
+            problems.append("resblock_kernel_sizes is empty; give at least one kernel")
+        if len(kernels) != len(dilations):
+            problems.append(f"{len(kernels)} resblock_kernel_sizes but {len(dilations)} resblock_dilation_sizes; give one list per kernel")
+        problems += [
+            f"resblock kernel {size} must be odd and positive, to keep lengths"
+            for size in kernels
+            if size < 1 or size % 2 == 0
+        ]
+        problems += [
+            f"resblock dilations {each} must be positive, and at least one"
+            for each in dilations
+            if not each or min(each) < 1
+        ]
         return problems
 
 
@@ -250,7 +263,7 @@ class DiscriminatorConfig:
         if any(period < 1 for period in self.periods):
             problems.append(f"periods {self.periods} must be positive")
         if self.max_channels < self.channels:
-            problems.append(f"max_channels {self.max_channels} is below channels {self.channels}")
+            problems.append(f"max_channels {self.max_channels} is below channels {self.channels}; raise it")
         if problems:
             raise ConfigError("discriminator config: " + "; ".join(problems))
         return self
@@ -263,6 +276,34 @@ class DiscriminatorConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> DiscriminatorConfig:
         """Build and validate; raise ConfigError on unknown keys, wrong types or impossible shapes."""
         return _from_dict(cls, values).validate()
+
+
+def check_training_fit(model: ModelConfig, discriminator: DiscriminatorConfig, spectrogram: SpectrogramSettings) -> None:
+    """Raise ConfigError listing every way in which networks that are valid alone cannot be trained together on such spectrograms."""
+    problems = []
+    segment_samples = model.segment_frames * model.hop_samples
+    if model.hop_samples != spectrogram.hop_samples:
+        problems.append(f"hop_samples {model.hop_samples} is not the spectrogram's {spectrogram.hop_samples}; make them equal")
+    if segment_samples < spectrogram.min_samples:
+        problems.append(_short_segment(model, f"the spectrogram of n_fft {spectrogram.n_fft}", spectrogram.min_samples))
+    problems += [
+        _short_segment(model, f"the discriminator of period {period}", period // 2 + 1)
+        for period in discriminator.periods
+        if segment_samples <= period // 2  # what fills up the last period is mirrored, and must be shorter than the segment
+    ]
+    if spectrogram.n_mels == spectrogram.n_frequencies:
+        problems.append(f"n_mels {spectrogram.n_mels} equals the {spectrogram.n_frequencies} frequencies of n_fft {spectrogram.n_fft}, so that "
+                        "mel and linear posterior inputs cannot be told apart; lower n_mels")
+    elif model.spectrogram_channels not in (spectrogram.n_mels, spectrogram.n_frequencies):
+        problems.append(f"spectrogram_channels {model.spectrogram_channels} is neither n_mels {spectrogram.n_mels} nor the "
+                        f"{spectrogram.n_frequencies} frequencies of n_fft {spectrogram.n_fft}")
+    if problems:
+        raise ConfigError("networks and spectrogram: " + "; ".join(problems))
+
+
+def _short_segment(model: ModelConfig, reader: str, needed_samples: int) -> str:
+    return (f"segment_frames {model.segment_frames} of hop_samples {model.hop_samples} are {model.segment_frames * model.hop_samples} samples, "
+            f"too few for {reader}; use at least {-(-needed_samples // model.hop_samples)} frames")
 
 
 def _positive(config: object, names: tuple[str, ...]) -> list[str]:
@@ -284,14 +325,20 @@ def _to_dict(config: Any) -> dict[str, Any]:
 
 def _from_dict(cls: type[Config], values: Mapping[str, Any]) -> Config:
     valid = {entry.name: str(entry.type) for entry in fields(cls)}
+    problems, typed = [], {}
     if unknown := sorted(set(values) - set(valid)):
-        raise ConfigError(
-            f"{cls.__name__}: unknown keys {', '.join(unknown)}; valid ones: {', '.join(valid)}"
-        )
-    return cls(**{name: _coerce(cls.__name__, name, valid[name], value) for name, value in values.items()})
+        problems.append(f"unknown keys {', '.join(unknown)}; valid ones: {', '.join(valid)}")
+    for name in (name for name in values if name in valid):
+        try:
+            typed[name] = _coerce(name, valid[name], values[name])
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError(f"{cls.__name__}: {'; '.join(problems)}")
+    return cls(**typed)
 
 
-def _coerce(owner: str, name: str, annotation: str, value: Any) -> Any:
+def _coerce(name: str, annotation: str, value: Any) -> Any:
     """JSON and YAML have no tuples and no strict line between 1 and 1.0: the declared type settles both."""
     integer = isinstance(value, int) and not isinstance(value, bool)
     if (
@@ -304,8 +351,8 @@ def _coerce(owner: str, name: str, annotation: str, value: Any) -> Any:
     if annotation == "float" and (integer or isinstance(value, float)):
         return float(value)
     if annotation.startswith("Mapping") and isinstance(value, Mapping):
-        return {str(key): _coerce(owner, f"{name}[{key!r}]", "int", item) for key, item in value.items()}
+        return {str(key): _coerce(f"{name}[{key!r}]", "int", item) for key, item in value.items()}
     if annotation.startswith("tuple[") and isinstance(value, (list, tuple)):
         inner = annotation.removeprefix("tuple[").removesuffix(", ...]")
-        return tuple(_coerce(owner, f"{name}[{index}]", inner, item) for index, item in enumerate(value))
-    raise ConfigError(f"{owner}: {name} must be {annotation}, found {value!r}")
+        return tuple(_coerce(f"{name}[{index}]", inner, item) for index, item in enumerate(value))
+    raise ConfigError(f"{name} must be {annotation}, found {value!r}")

@@ -75,8 +75,10 @@ class HifiGanDecoder(nn.Module):
             for block in blocks[1:]:
                 total = total + block(hidden)
             hidden = total / self.n_kernels
-        # The last activation has torch's default slope, 0.01: published weights were trained with it.
-        return torch.tanh(self.conv_post(functional.leaky_relu(hidden)))
+        # The last activation has torch's default slope, 0.01: published weights were trained with it. Under autocast the
+        # samples would be rounded to half precision, which is audible.
+        with torch.autocast(hidden.device.type, enabled=False):
+            return torch.tanh(self.conv_post(functional.leaky_relu(hidden.float())))
 
     def remove_weight_norm(self) -> None:
         """Fold the weight normalisation for inference; training cannot go on afterwards."""
@@ -185,7 +187,8 @@ class IstftHead(nn.Module):
         self.window: Tensor
 
     def forward(self, hidden: Tensor) -> Tensor:
-        log_magnitude, phase = self.projection(hidden).float().chunk(2, dim=-1)
+        with torch.autocast(hidden.device.type, enabled=False):  # a phase of half precision is noise
+            log_magnitude, phase = self.projection(hidden.float()).chunk(2, dim=-1)
         magnitude = torch.exp(torch.clamp(log_magnitude, max=math.log(MAX_MAGNITUDE)))
         frames = torch.fft.irfft(torch.polar(magnitude, phase), n=self.n_fft) * self.window
         envelope = self._overlap_add(self.window.square().expand(1, hidden.shape[1], -1))

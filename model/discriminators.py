@@ -16,6 +16,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from model.attention import ChannelNorm
 from model.config import DiscriminatorConfig
+from model.wide_conv import wide_conv1d
 
 LEAKY_SLOPE = 0.1
 
@@ -118,9 +119,16 @@ class PhaseConv(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        return functional.conv1d(
-            input, self.weight.squeeze(-1), self.bias, self.stride[0], int(self.padding[0])
-        )
+        return wide_conv1d(input, self.weight.squeeze(-1), self.bias, self.stride[0], int(self.padding[0]))
+
+
+class WideConv1d(nn.Conv1d):
+    """A convolution by whichever way is faster."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.groups > 1:
+            return super().forward(input)
+        return wide_conv1d(input, self.weight, self.bias, self.stride[0], int(self.padding[0]))
 
 
 class ScaleDiscriminator(nn.Module):
@@ -137,7 +145,7 @@ class ScaleDiscriminator(nn.Module):
             size = SCALE_KERNEL_SIZES[index]
             # A group count has to divide both widths, whatever the base width and the cap are.
             groups = 1 if index == last else math.gcd(max(1, n_in // CHANNELS_PER_GROUP), n_in, n_out)
-            conv = nn.Conv1d(n_in, n_out, size, SCALE_STRIDES[index], padding=size // 2, groups=groups)
+            conv = WideConv1d(n_in, n_out, size, SCALE_STRIDES[index], padding=size // 2, groups=groups)
             self.convs.append(weight_norm(conv))
         self.conv_post = weight_norm(nn.Conv1d(widths[-1], 1, 3, padding=1))
 

@@ -192,19 +192,18 @@ class StochasticDurationPredictor(nn.Module):
             self.speaker_conv = nn.Conv1d(speaker_channels, hidden_channels, 1)
 
     def forward(
-        self, hidden: Tensor, mask: Tensor, durations: Tensor, speaker_embedding: Tensor | None = None
+        self, hidden: Tensor, mask: Tensor, durations: Tensor, speaker_embedding: Tensor | None = None, *, noise: Tensor | None = None
     ) -> Tensor:
         """Negative log-likelihood bound (B,) in nats of durations (B, 1, P), summed over phones.
 
-        Draws one normal tensor (B, 2, P).
+        `noise` (B, 2, P) is standard normal; without it, it is drawn here.
         """
         condition = self._condition(hidden, mask, speaker_embedding)
         observed = self.posterior_convs(self.posterior_pre(durations), mask)
         observed = self.posterior_projection(observed) * mask
-        noise = (
-            torch.randn(durations.shape[0], 2, durations.shape[2], device=hidden.device, dtype=hidden.dtype)
-            * mask
-        )
+        if noise is None:
+            noise = torch.randn(durations.shape[0], 2, durations.shape[2], device=hidden.device, dtype=hidden.dtype)
+        noise = noise * mask
         posterior, log_determinant = self.posterior_flow(noise, mask, condition + observed)
         offset_logit, auxiliary = posterior.chunk(2, dim=1)
         log_determinant = log_determinant + (

@@ -22,6 +22,7 @@ from model.encoders import TextEncoder, TextEncoding
 from model.flows import CouplingFlow
 from model.frame_prior import FramePrior
 from model.masks import durations_to_path, random_segment_starts, sequence_mask, slice_segments
+from model.random_draws import RandomDraws
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 DURATION_KERNEL_SIZE = 3
@@ -133,37 +134,41 @@ class Synthesizer(nn.Module):
             self.reference_encoder = ReferenceEncoder(config.spectrogram_channels, config.speaker_channels)
 
     def forward(
-        self, batch: SynthesizerInputs, *, alignment_noise: float = 0.0, decode: bool = True
+        self, batch: SynthesizerInputs, *, alignment_noise: float = 0.0, decode: bool = True, draws: RandomDraws | None = None
     ) -> SynthesizerOutput:
         """Encode both sides, align them and decode one random segment per utterance.
 
         alignment_noise scales the noise of the search, in standard deviations of its scores; given
-        `batch.durations` there is no search. Random draws come in this order: posterior, alignment,
-        stochastic durations, segment starts.
+        `batch.durations` there is no search. `draws` (torch's own generator if None) are asked in this order: posterior,
+        alignment, stochastic durations, segment starts; dropout always takes torch's own.
         """
+        draws = draws or RandomDraws()
         speaker = self.speaker_vector(batch.speaker_ids, batch.spectrogram)
         text = self.text_encoder(
             batch.phone_ids, batch.phone_lengths, batch.tone_ids, batch.language_ids, batch.bert, speaker
         )
-        posterior = self.posterior_encoder(batch.spectrogram, batch.spectrogram_lengths, speaker)
-        latent_prior = self.flow(posterior.latent, posterior.frame_mask, speaker)
+        posterior = self.posterior_encoder(batch.spectrogram, batch.spectrogram_lengths, speaker, sample=False)
+        noise = draws.normal(posterior.mean, batch.spectrogram_lengths)
+        latent = (posterior.mean + noise * posterior.log_std.exp()) * posterior.frame_mask
+        latent_prior = self.flow(latent, posterior.frame_mask, speaker)
         durations = batch.durations
         if durations is None:
-            durations = self._align(latent_prior, text, batch, alignment_noise)
+            durations = self._align(latent_prior, text, batch, alignment_noise, draws)
         path = durations_to_path(durations, batch.spectrogram.shape[2])
         prior_mean, prior_log_std = self._expand_prior(text, durations, path, posterior.frame_mask)
-        log_durations, target, error, nll = self._duration_terms(text, durations, speaker)
-        starts = random_segment_starts(batch.spectrogram_lengths, self.config.segment_frames)
+        log_durations, target, error, nll = self._duration_terms(text, durations, speaker, batch.phone_lengths, draws)
+        lengths = batch.spectrogram_lengths
+        starts = random_segment_starts(lengths, self.config.segment_frames, draws.uniform(lengths))
         segment = None
         if decode:
             segment = self.decoder(
-                slice_segments(posterior.latent, starts, self.config.segment_frames), speaker
+                slice_segments(latent, starts, self.config.segment_frames), speaker
             )
         return SynthesizerOutput(
             waveform_segment=segment,
             segment_starts=starts,
             durations=durations,
-            latent=posterior.latent,
+            latent=latent,
             latent_prior=latent_prior,
             prior_mean=prior_mean,
             prior_log_std=prior_log_std,
@@ -232,12 +237,13 @@ class Synthesizer(nn.Module):
         return self.decoder(posterior.mean * posterior.frame_mask, speaker)
 
     def _expand_prior(self, text: TextEncoding, durations: Tensor, path: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Prior mean and log standard deviation at each frame, (B, Z, T) both."""
-        mean, log_std = _expand(text.prior_mean, path), _expand(text.prior_log_std, path)
-        if not self.config.frame_prior_layers:
-            return mean, log_std
-        mean_change, log_std_change = self.frame_prior(text.hidden, durations, path, frame_mask)
-        return mean + mean_change, log_std + log_std_change
+        """Prior mean and log standard deviation at each frame, (B, Z, T) both; in full precision, as frames are counted."""
+        with torch.autocast(path.device.type, enabled=False):
+            mean, log_std = _expand(text.prior_mean, path), _expand(text.prior_log_std, path)
+            if not self.config.frame_prior_layers:
+                return mean, log_std
+            mean_change, log_std_change = self.frame_prior(text.hidden, durations, path, frame_mask)
+            return mean + mean_change, log_std + log_std_change
 
     def speaker_vector(self, speaker_ids: Tensor | None, spectrogram: Tensor | None = None) -> Tensor | None:
         """Speaker embedding (B, G, 1), or None for a model without; ValueError when its source is missing."""
@@ -253,15 +259,16 @@ class Synthesizer(nn.Module):
 
     @torch.no_grad()
     def _align(
-        self, latent_prior: Tensor, text: TextEncoding, batch: SynthesizerInputs, noise: float
+        self, latent_prior: Tensor, text: TextEncoding, batch: SynthesizerInputs, noise: float, draws: RandomDraws
     ) -> Tensor:
-        scores = alignment_scores(latent_prior, text.prior_mean, text.prior_log_std)
+        with torch.autocast(latent_prior.device.type, enabled=False):
+            scores = alignment_scores(latent_prior, text.prior_mean, text.prior_log_std)
         if self.config.noise_scaled and noise > 0:
-            scores = scores + torch.randn_like(scores) * (scores.std() * noise)
+            scores = scores + draws.alignment_noise(scores, batch.spectrogram_lengths, batch.phone_lengths, noise)
         return search_durations(scores, batch.spectrogram_lengths, batch.phone_lengths)
 
     def _duration_terms(
-        self, text: TextEncoding, durations: Tensor, speaker: Tensor | None
+        self, text: TextEncoding, durations: Tensor, speaker: Tensor | None, phone_lengths: Tensor, draws: RandomDraws
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """Predicted and target log durations (B, 1, P), squared error and negative log-likelihood (B,)."""
         mask = text.phone_mask
@@ -269,7 +276,8 @@ class Synthesizer(nn.Module):
         n_phones = mask.sum()
         nll = None
         if self.config.use_sdp:
-            nll = self.stochastic_duration_predictor(text.hidden, mask, observed, speaker) / n_phones
+            noise = draws.normal(observed.expand(-1, 2, -1), phone_lengths)
+            nll = self.stochastic_duration_predictor(text.hidden, mask, observed, speaker, noise=noise) / n_phones
         target = (observed + 1e-6).log() * mask
         predicted = self.duration_predictor(text.hidden, mask, speaker)
         error = (predicted - target).square().sum((1, 2)) / n_phones

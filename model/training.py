@@ -7,109 +7,54 @@ Legend: B batch, P phones, T frames, S samples, C channels.
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.utils import parametrize
 
-from model.config import DiscriminatorConfig, ModelConfig
+from model.config import ConfigError, DiscriminatorConfig, ModelConfig
 from model.dataset import Batch
 from model.discriminators import DurationDiscriminator, MultiPeriodDiscriminator
+from model.distributed import rank, total
+from model.judging import GlobalShares, choose_judged, frozen, judge_durations
 from model.losses import discriminator_loss, feature_matching_loss, generator_loss, kl_loss, mel_loss
 from model.masks import slice_segments
+from model.random_draws import UtteranceDraws
 from model.spectrogram import SpectrogramSettings, mel_filterbank
 from model.spectrogram_torch import log_mel, log_mel_spectrogram
 from model.synthesizer import Synthesizer, SynthesizerOutput
-
-SCHEDULES = ("cosine", "epoch_decay")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    """How the networks are trained; every value can change the result.
-
-    Losses: mel_weight · L1 of log-mels + kl_weight · KL + duration + adversarial terms. The adversarial terms join at
-    `adversarial_start_step`, in every `adversarial_every`-th step, on `adversarial_share` of the batch.
-    `cosine` falls from the learning rate to `final_learning_rate_share` of it over `steps`; `epoch_decay` multiplies
-    by `learning_rate_decay` each epoch, as the reference does. `gradient_clip` 0 and `ema_decay` 0 switch both off.
-    """
-
-    steps: int
-    batch_size: int
-    max_batch_frames: int
-    seed: int
-    learning_rate: float
-    discriminator_learning_rate: float
-    betas: tuple[float, ...]
-    eps: float
-    weight_decay: float
-    schedule: str
-    learning_rate_decay: float
-    final_learning_rate_share: float
-    warmup_steps: int
-    gradient_clip: float
-    ema_decay: float
-    mel_weight: float
-    kl_weight: float
-    duration_weight: float
-    adversarial_start_step: int
-    adversarial_every: int
-    adversarial_share: float
-    adversarial_weight: float
-    feature_weight: float
-    alignment_noise: float
-    alignment_noise_decay: float
-
-    def __post_init__(self) -> None:
-        problems = []
-        if self.schedule not in SCHEDULES:
-            problems.append(f"schedule {self.schedule!r} is not one of {', '.join(SCHEDULES)}")
-        if len(self.betas) != 2:
-            problems.append(f"betas needs two values, found {self.betas}")
-        problems += [f"{name} is {getattr(self, name)}; it must be positive"
-                     for name in ("steps", "batch_size", "max_batch_frames", "learning_rate", "adversarial_every")
-                     if getattr(self, name) <= 0]  # fmt: skip
-        if not 0 < self.adversarial_share <= 1:
-            problems.append(f"adversarial_share {self.adversarial_share} is outside (0, 1]")
-        if not 0 <= self.ema_decay < 1:
-            problems.append(f"ema_decay {self.ema_decay} is outside [0, 1)")
-        if problems:
-            raise ValueError("; ".join(problems))
-
-    def loss_weights(self) -> dict[str, float]:
-        """Return the weight of each of the generator's losses in their sum."""
-        return {"mel": self.mel_weight, "kl": self.kl_weight, "duration": self.duration_weight,
-                "adversarial": self.adversarial_weight, "feature": self.feature_weight, "duration_adversarial": 1.0}  # fmt: skip
-
-    def learning_rate_factor(self, step: int, epoch: int) -> float:
-        """Return the factor on both learning rates at a step and epoch, counted from zero."""
-        warmup = min(1.0, (step + 1) / self.warmup_steps) if self.warmup_steps else 1.0
-        if self.schedule == "epoch_decay":
-            return warmup * self.learning_rate_decay**epoch
-        progress = min(1.0, step / self.steps)
-        low = self.final_learning_rate_share
-        return warmup * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress)))
+from model.training_config import TrainingConfig
+from model.updates import Updater
 
 
 class Trainer:
     """Generator, discriminators, their optimisers and the averaged generator weights.
 
-    With torch.distributed initialised, gradients are averaged over the ranks; every rank holds the same weights.
+    With torch.distributed initialised, ranks with batches of their own train as one process would with all of them
+    together: every random draw but dropout's belongs to an utterance of an epoch, losses are normalised by the counts of
+    all ranks, and gradients are summed. Dropout draws from each process's own generator.
     """
 
     def __init__(
         self, model: ModelConfig, discriminator: DiscriminatorConfig, training: TrainingConfig,
-        spectrogram: SpectrogramSettings, device: torch.device,
+        spectrogram: SpectrogramSettings, device: torch.device, *, reference_quirks: bool = False, freeze: Sequence[str] = (),
     ) -> None:  # fmt: skip
+        """Build and initialise all networks.
+
+        `freeze` names parts of the synthesizer (dotted) whose weights stay as they are. `reference_quirks` brings back
+        two properties of the reference: a duration discriminator that takes predicted durations for real ones and
+        teaches the generator nothing, and an `epoch_decay` that starts afresh at every resume (which therefore changes
+        the result). Raises ConfigError for settings that cannot train.
+        """
+        if training.precision == "fp16" and device.type == "cpu":
+            raise ConfigError("precision fp16 needs a GPU; on the CPU set fp32, or bf16")
         torch.manual_seed(training.seed)
         self.config = training
         self.device = device
         self.spectrogram = spectrogram
+        self.reference_quirks = reference_quirks
         self.filterbank = torch.from_numpy(mel_filterbank(spectrogram)).to(device)
         self.synthesizer = Synthesizer(model).to(device)
         self.discriminator = MultiPeriodDiscriminator(discriminator).to(device)
@@ -119,21 +64,32 @@ class Trainer:
                 in_channels=model.hidden_channels, filter_channels=discriminator.duration_channels,
                 speaker_channels=model.effective_speaker_channels,
             ).to(device)  # fmt: skip
-        self.generator_optimizer = self._optimizer(self.synthesizer.parameters(), training.learning_rate)
+        freeze_parts(self.synthesizer, freeze)
+        trained = [each for each in self.synthesizer.parameters() if each.requires_grad]
         judges = [*self.discriminator.parameters(), *(self.duration_discriminator.parameters() if self.duration_discriminator else [])]
-        self.discriminator_optimizer = self._optimizer(judges, training.discriminator_learning_rate)
-        # Every floating-point tensor of the networks is a parameter: the average needs no buffers.
-        self.average = {name: value.detach().clone() for name, value in self.synthesizer.named_parameters()} if training.ema_decay else {}
+        self.generator_updater = Updater(trained, training.learning_rate, training, device)
+        self.discriminator_updater = Updater(judges, training.discriminator_learning_rate, training, device)
+        self.average: dict[str, Tensor] = {}
+        self.reset_average()
         self.step_count = 0
+        self._n_pending = 0  # batches whose gradients wait for the update
+        self._decay_from_epoch: int | None = 0  # None: the next step's
         self._evaluated: Synthesizer | None = None
         self._evaluated_step = -1
-        # Ranks hold the same weights but draw their own noise.
-        torch.manual_seed(training.seed * 1000 + 1 + _rank())
+        # Ranks hold the same weights but draw their own dropout.
+        torch.manual_seed(training.seed * 1000 + 1 + rank())
 
-    def _optimizer(self, parameters: Iterable[nn.Parameter], learning_rate: float) -> torch.optim.AdamW:
-        first, second = self.config.betas
-        return torch.optim.AdamW(parameters, lr=learning_rate, betas=(first, second), eps=self.config.eps,
-                                 weight_decay=self.config.weight_decay, fused=True)  # fmt: skip
+    @property
+    def between_updates(self) -> bool:
+        """Whether gradients of some batches wait for those of others: no state may be saved now."""
+        return self._n_pending > 0
+
+    def reset_average(self) -> None:
+        """Start the average anew from the current weights; for weights that came from elsewhere."""
+        # Every floating-point tensor of the networks is a parameter: the average needs no buffers.
+        self.average = {name: value.detach().clone() for name, value in self.synthesizer.named_parameters()
+                        if value.requires_grad} if self.config.ema_decay else {}  # fmt: skip
+        self._evaluated_step = -1
 
     def posterior_input(self, linear: Tensor) -> Tensor:
         """Return what the posterior encoder reads, from linear magnitudes (B, F, T): log-mels or the magnitudes."""
@@ -142,20 +98,46 @@ class Trainer:
         return linear
 
     def step(self, batch: Batch, epoch: int, durations: Tensor | None) -> dict[str, float]:
-        """Update all networks by one batch and return its losses, before weighting; `durations` (B, P) replace the alignment search."""
-        self._set_learning_rates(epoch)
+        """Learn from one batch and return its losses before weighting, means over all ranks' batches.
+
+        `durations` (B, P) replace the alignment search. Networks are updated by every `accumulation_steps`-th call; until
+        then `between_updates` holds, `step_count` stays, there is no gradient_norm, and judges are those before the update.
+        """
+        draws = UtteranceDraws(self.config.seed, epoch, batch.indices.tolist(), self.device)
+        if not self.between_updates:
+            self._begin_update(epoch)
         noise = max(0.0, self.config.alignment_noise - self.config.alignment_noise_decay * self.step_count)
         inputs = batch.inputs(self.posterior_input(batch.linear), with_speakers=self.synthesizer.config.n_speakers > 0, durations=durations)
-        output = self.synthesizer(inputs, alignment_noise=noise)
+        with self._autocast():
+            output = self.synthesizer(inputs, alignment_noise=noise, draws=draws)
         real = self._real_segment(batch, output)
-        adversarial = self._is_adversarial()
+        judged = choose_judged(draws.order, self.config.adversarial_share, self.device) if self._is_adversarial() else None
+        shares = GlobalShares.of(batch, judged.count if judged else 0, self.device)
+        self._n_pending = (self._n_pending + 1) % self.config.accumulation_steps
         losses: dict[str, Tensor] = {}
-        if adversarial:
-            losses.update(self._update_discriminators(real, output))
-        losses.update(self._update_generator(real, output, adversarial))
-        self._update_average()
-        self.step_count += 1
-        return {name: float(value.detach()) for name, value in losses.items()}
+        norm = None
+        if judged:
+            losses.update(self._discriminator_losses(judged.pick(real), judged.pick(_decoded(output)).detach(), output, shares))
+            if not self.between_updates:
+                self.discriminator_updater.update()
+        losses.update(self._generator_losses(real, output, judged.rows if judged else None, shares))
+        if not self.between_updates:
+            norm = self.generator_updater.update()
+            self._update_average()
+            self.step_count += 1
+        return self._report(losses, shares, norm)
+
+    def _begin_update(self, epoch: int) -> None:
+        if self._decay_from_epoch is None:
+            self._decay_from_epoch = epoch
+        factor = self.config.learning_rate_factor(self.step_count, epoch - self._decay_from_epoch)
+        for updater in (self.generator_updater, self.discriminator_updater):
+            updater.set_factor(factor)
+            updater.clear()
+
+    def _autocast(self) -> torch.autocast:
+        precision = self.config.precision
+        return torch.autocast(self.device.type, dtype=torch.float16 if precision == "fp16" else torch.bfloat16, enabled=precision != "fp32")
 
     def _is_adversarial(self) -> bool:
         since_start = self.step_count - self.config.adversarial_start_step
@@ -165,24 +147,19 @@ class Trainer:
         hop = self.spectrogram.hop_samples
         return slice_segments(batch.waveform.unsqueeze(1), output.segment_starts * hop, self.synthesizer.config.segment_frames * hop)
 
-    def _judged(self, segments: Tensor) -> Tensor:
-        """Return the part of the batch that the waveform discriminators see."""
-        return segments[: max(1, round(len(segments) * self.config.adversarial_share))]
-
-    def _update_discriminators(self, real: Tensor, output: SynthesizerOutput) -> dict[str, Tensor]:
-        pair = self.discriminator(self._judged(real), self._judged(_decoded(output)).detach())
-        waveform = discriminator_loss([each.logits for each in pair.real], [each.logits for each in pair.generated]).total
-        losses = {"discriminator": waveform}
-        total = waveform
-        if self.duration_discriminator is not None:
-            judged = self.duration_discriminator(output.text_hidden, output.phone_mask, output.log_durations_target.detach(),
-                                                 output.log_durations.detach(), output.speaker_embedding)  # fmt: skip
-            losses["duration_discriminator"] = discriminator_loss([judged[0]], [judged[1]]).total
-            total = total + losses["duration_discriminator"]
-        self._apply(total, self.discriminator_optimizer)
+    def _discriminator_losses(self, real: Tensor, generated: Tensor, output: SynthesizerOutput, shares: GlobalShares) -> dict[str, Tensor]:
+        """Send gradients into the discriminators; clips (B, 1, S)."""
+        with self._autocast():
+            pair = self.discriminator(real, generated)
+            verdicts = judge_durations(self.duration_discriminator, output, self.reference_quirks, learn=True)
+        losses = {"discriminator": discriminator_loss([each.logits for each in pair.real], [each.logits for each in pair.generated]).total}
+        if verdicts:
+            losses["duration_discriminator"] = discriminator_loss([verdicts[0]], [verdicts[1]]).total
+        self.discriminator_updater.backward(self._sum(losses, shares, {}) / self.config.accumulation_steps)
         return losses
 
-    def _update_generator(self, real: Tensor, output: SynthesizerOutput, adversarial: bool) -> dict[str, Tensor]:
+    def _generator_losses(self, real: Tensor, output: SynthesizerOutput, judged: Tensor | None, shares: GlobalShares) -> dict[str, Tensor]:
+        """Send gradients into the generator; clips (B, 1, S), `judged` rows of them if the discriminators take part."""
         generated = _decoded(output)
         real_mel = log_mel_spectrogram(real.squeeze(1), self.spectrogram, self.filterbank)
         generated_mel = log_mel_spectrogram(generated.squeeze(1), self.spectrogram, self.filterbank)
@@ -191,46 +168,38 @@ class Trainer:
             "kl": kl_loss(output.latent_prior, output.posterior_log_std, output.prior_mean, output.prior_log_std, output.frame_mask),
             "duration": output.duration_loss.sum(),
         }
-        if adversarial:
-            losses.update(self._adversarial_losses(real, generated, output))
-        weights = self.config.loss_weights()
-        total = torch.stack([loss * weights[name] for name, loss in losses.items()]).sum()
-        losses["gradient_norm"] = self._apply(total, self.generator_optimizer)
-        return {"generator": total, **losses}
+        if judged is not None:
+            losses.update(self._adversarial_losses(real[judged], generated[judged], output))
+        objective = self._sum(losses, shares, self.config.loss_weights())
+        self.generator_updater.backward(objective / self.config.accumulation_steps)
+        return {"generator": objective, **losses}
 
     def _adversarial_losses(self, real: Tensor, generated: Tensor, output: SynthesizerOutput) -> dict[str, Tensor]:
-        with torch.no_grad():
-            real_outputs = self.discriminator.judge(self._judged(real))
-        with _frozen(self.discriminator):
-            outputs = self.discriminator.judge(self._judged(generated))
+        # Both passes share weights that need no gradients: their normalisation is computed once.
+        with self._autocast(), frozen(self.discriminator), parametrize.cached():
+            with torch.no_grad():
+                real_outputs = self.discriminator.judge(real)
+            outputs = self.discriminator.judge(generated)
         losses = {
             "adversarial": generator_loss([each.logits for each in outputs])[0],
             "feature": feature_matching_loss([each.feature_maps for each in real_outputs], [each.feature_maps for each in outputs]),
         }
-        if self.duration_discriminator is not None:
-            with _frozen(self.duration_discriminator):
-                _, judged = self.duration_discriminator(output.text_hidden, output.phone_mask, output.log_durations_target,
-                                                        output.log_durations, output.speaker_embedding)  # fmt: skip
-            losses["duration_adversarial"] = generator_loss([judged])[0]
+        with self._autocast():
+            verdicts = judge_durations(self.duration_discriminator, output, self.reference_quirks, learn=False)
+        if verdicts:
+            losses["duration_adversarial"] = generator_loss([verdicts[1]])[0]
         return losses
 
-    def _apply(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> Tensor:
-        """Step an optimiser down a loss and return the gradients' norm, averaged over ranks and before clipping."""
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"] if parameter.grad is not None]
-        average_gradients(parameters)
-        limit = self.config.gradient_clip or math.inf
-        norm = nn.utils.clip_grad_norm_(parameters, limit)
-        optimizer.step()
-        return norm
+    @staticmethod
+    def _sum(losses: Mapping[str, Tensor], shares: GlobalShares, weights: Mapping[str, float]) -> Tensor:
+        """Return this rank's part of the weighted sum of all ranks' losses."""
+        return torch.stack([loss * (weights.get(name, 1.0) * shares.of_loss(name)) for name, loss in losses.items()]).sum()
 
-    def _set_learning_rates(self, epoch: int) -> None:
-        factor = self.config.learning_rate_factor(self.step_count, epoch)
-        for optimizer, base in ((self.generator_optimizer, self.config.learning_rate),
-                                (self.discriminator_optimizer, self.config.discriminator_learning_rate)):  # fmt: skip
-            for group in optimizer.param_groups:
-                group["lr"] = base * factor
+    @staticmethod
+    def _report(losses: Mapping[str, Tensor], shares: GlobalShares, norm: Tensor | None) -> dict[str, float]:
+        parts = torch.stack([loss.detach().float() * shares.of_loss(name) for name, loss in losses.items()])
+        report = dict(zip(losses, total(parts).tolist(), strict=True))
+        return report if norm is None else {**report, "gradient_norm": float(norm)}
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -238,14 +207,15 @@ class Trainer:
             return
         # A short memory at first, or the average would be made of untrained weights.
         decay = min(self.config.ema_decay, (1 + self.step_count) / (10 + self.step_count))
-        torch._foreach_lerp_(list(self.average.values()), [value.detach() for value in self.synthesizer.parameters()], 1 - decay)
+        weights = dict(self.synthesizer.named_parameters())
+        torch._foreach_lerp_(list(self.average.values()), [weights[name].detach() for name in self.average], 1 - decay)
 
     @torch.no_grad()
     def evaluate(self, batch: Batch, durations: Tensor | None) -> dict[str, float]:
         """Return losses of the weights to keep, with noise that is the same at every call and disturbs no other.
 
         `mel` is the L1 of log-mels of whole utterances resynthesised from their posterior means; `kl` and `duration`
-        follow `durations` (B, P), or the model's own alignment.
+        follow `durations` (B, P), or the model's own alignment. Always in fp32.
         """
         network = self._voice_network()
         with_speakers = network.config.n_speakers > 0
@@ -276,13 +246,17 @@ class Trainer:
         return {**self.synthesizer.state_dict(), **self.average}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that the next step depends on, but for this rank's random state."""
+        """Return everything that the next step depends on, but for this rank's random state.
+
+        Raises RuntimeError between updates: gradients are no part of it.
+        """
+        if self.between_updates:
+            raise RuntimeError(f"{self._n_pending} of {self.config.accumulation_steps} batches wait for an update; save the state after it")
         return {
             "step_count": self.step_count, "synthesizer": self.synthesizer.state_dict(), "average": self.average,
             "discriminator": self.discriminator.state_dict(),
             "duration_discriminator": self.duration_discriminator.state_dict() if self.duration_discriminator else {},
-            "generator_optimizer": self.generator_optimizer.state_dict(),
-            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+            "generator_updater": self.generator_updater.state_dict(), "discriminator_updater": self.discriminator_updater.state_dict(),
         }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -293,37 +267,27 @@ class Trainer:
         self.discriminator.load_state_dict(state["discriminator"])
         if self.duration_discriminator is not None:
             self.duration_discriminator.load_state_dict(state["duration_discriminator"])
-        self.generator_optimizer.load_state_dict(state["generator_optimizer"])
-        self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
+        self.generator_updater.load_state_dict(state["generator_updater"])
+        self.discriminator_updater.load_state_dict(state["discriminator_updater"])
+        self._n_pending = 0
+        self._evaluated_step = -1
+        if self.reference_quirks:
+            self._decay_from_epoch = None
 
 
-@contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
-    """Let gradients pass through a network without computing those of its own weights."""
-    network.requires_grad_(False)
-    try:
-        yield
-    finally:
-        network.requires_grad_(True)
+def freeze_parts(synthesizer: Synthesizer, names: Sequence[str]) -> None:
+    """Keep the weights of some parts as they are; ConfigError for unknown names, or when nothing is left to train."""
+    parts = dict(synthesizer.named_modules())
+    if unknown := sorted(name for name in names if not name or name not in parts):
+        raise ConfigError(f"freeze: no part {', '.join(map(repr, unknown))}; there are {', '.join(dict(synthesizer.named_children()))} "
+                          "and the parts within them")  # fmt: skip
+    for name in names:
+        parts[name].requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in synthesizer.parameters()):
+        raise ConfigError("freeze: every part is frozen; leave one to train")
 
 
 def _decoded(output: SynthesizerOutput) -> Tensor:
     if output.waveform_segment is None:
         raise ValueError("the synthesizer was run without its decoder; training needs the waveform segment")
     return output.waveform_segment
-
-
-def _rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Average gradients over all ranks, in one flat message; nothing without torch.distributed."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for gradient, part in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
+import errno
 import hashlib
 import logging
 import os
@@ -22,8 +24,12 @@ from stages.common.stage import configure_logging, run_stage
 from stages.common.training_data import DataFolders
 from stages.training.loop import TrainingRun
 from stages.training.settings import TrainParams, TrainPaths
+from stages.training.state import from_first_rank
 
 logger = logging.getLogger(__name__)
+
+PATIENCE = datetime.timedelta(hours=6)  # ranks wait while the first one trains the aligner; when one dies, its launcher ends the others
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def training_device(local_rank: int) -> torch.device:
@@ -52,12 +58,19 @@ def _train_rank(local_rank: int, params: TrainParams, paths: TrainPaths, lineage
     if n_ranks > 1:
         backend = "nccl" if device.type == "cuda" else "gloo"
         if meeting is None:
-            dist.init_process_group(backend)
+            dist.init_process_group(backend, timeout=PATIENCE)
             rank = dist.get_rank()
         else:
-            dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=n_ranks)
+            dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=n_ranks, timeout=PATIENCE)
+    # Nodes with other CPUs would name it otherwise.
+    paths = dataclasses.replace(paths, work=paths.work.parent / from_first_rank(paths.work.name))
     try:
         TrainingRun(params, paths, lineage, rank=rank, n_ranks=n_ranks, device=device).run()
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        raise PipelineError(f"{error.filename or paths.work}: {error.strerror}; free some space and run again: "
+                            "it goes on from the last saved state") from None  # fmt: skip
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -66,8 +79,9 @@ def _train_rank(local_rank: int, params: TrainParams, paths: TrainPaths, lineage
 def main(split: Path, resample: Path, spectrogram: Path, bert: Path, voice: Path, report: Path, params: TrainParams) -> None:
     """Train a voice.
 
-    Reads the split manifest and the shards of resample, spectrogram and bert; writes the voice (safetensors and JSON) and
-    DVCLive metrics and plots. A run that was killed goes on from its last saved state, never from another run's.
+    Reads the split manifest and the shards of resample, spectrogram and bert; writes the voice (safetensors and JSON, kept
+    checkpoints below it) and a report (DVCLive metrics and plots, samples, the table of checkpoints).
+    A run that was killed goes on from its last saved state, never from another run's.
     Under `torchrun --nproc-per-node N -m stages.train …` every process is a rank.
     """
     under_torchrun = "RANK" in os.environ
@@ -75,15 +89,15 @@ def main(split: Path, resample: Path, spectrogram: Path, bert: Path, voice: Path
     data = DataFolders(split, resample, spectrogram, bert)
     lineage = fingerprint(params, data, n_ranks)
     work = (work_root() / "train" / content_key(lineage)[:24]).absolute()
-    work.mkdir(parents=True, exist_ok=True)
-    logger.info("train: resumable state in %s", work)
-    if under_torchrun:
+    if under_torchrun and os.environ["RANK"] != "0":  # rank 0 alone writes outputs
         _train_rank(int(os.environ["LOCAL_RANK"]), params, TrainPaths(data, voice, report, work), lineage, n_ranks, None)
         return
+    work.mkdir(parents=True, exist_ok=True)
+    logger.info("train: resumable state in %s", work)
     with output_folder(voice) as new_voice, output_folder(report) as new_report:
         paths = TrainPaths(data, new_voice, new_report, work)
-        if n_ranks == 1:
-            _train_rank(0, params, paths, lineage, 1, None)
+        if under_torchrun or n_ranks == 1:
+            _train_rank(int(os.environ["LOCAL_RANK"]) if under_torchrun else 0, params, paths, lineage, n_ranks, None)
         else:
             _spawn_ranks(params, paths, lineage, n_ranks)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from tqdm import tqdm
 
 from model.aligner import Aligner, AlignerInputs, fit_aligner, refine_durations
@@ -22,6 +24,7 @@ from stages.common.files import atomic_path
 from stages.common.progress import progress_bar
 from stages.common.training_data import CorpusFacts, ManifestSource
 from stages.training.settings import TrainParams
+from stages.training.state import random_state_undisturbed
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +39,36 @@ def learn_durations(
     The aligner learns from the first source alone. Rank 0 trains it and keeps the result in `path`, whose folder
     belongs to this very run; the other ranks read it there.
     """
-    if rank == 0 and not path.is_file():
-        _save(path, _compute(sources, params, facts, device))
+    if rank == 0 and not _is_readable(path):
+        with random_state_undisturbed(device):  # or a run resumed after this would draw other numbers
+            _save(path, _compute(sources, params, facts, device))
     if dist.is_initialized():
         dist.barrier()
     with np.load(path) as stored:
         every = np.split(stored["frames"], stored["ends"][:-1])
     borders = np.cumsum([0, *(len(source) for source in sources)])
     return [every[start:end] for start, end in itertools.pairwise(borders)]
+
+
+def padded_durations(durations: Durations | None, batch: Batch) -> Tensor | None:
+    """Return the known durations of a batch's utterances, padded to (B, P)."""
+    if durations is None:
+        return None
+    padded = np.zeros(batch.phone_ids.shape, dtype=np.int64)
+    for row, index in enumerate(batch.indices.tolist()):
+        padded[row, : len(durations[index])] = durations[index]
+    return torch.from_numpy(padded).to(batch.phone_ids.device)
+
+
+def _is_readable(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        with np.load(path) as stored:  # each member has a checksum
+            return all(name in stored and stored[name].ndim == 1 for name in ("frames", "ends"))
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        logger.warning("%s: truncated or altered; the durations are learnt again", path)
+        return False
 
 
 def _save(path: Path, durations: list[Durations]) -> None:

@@ -1,169 +1,226 @@
-"""One rank's training run: durations, steps, validation, resumable state, and the voice at the end."""
+"""One rank's training run: durations, steps, validation, samples, checkpoints and the resumable state."""
 
 from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from dvclive import Live
-from torch import Tensor
+import torch.distributed as dist
 from torch.utils.data import DataLoader
+from tqdm import tqdm
 
-from model.checkpoint import save_checkpoint
+from model.config import ConfigError
 from model.dataset import Batch, BatchDataset
 from model.sampler import BatchSampler
 from model.text.symbols import SymbolTable
 from model.training import Trainer
-from stages.common.errors import PipelineError
+from stages.common.errors import ParamsError, PipelineError
 from stages.common.progress import progress_bar
 from stages.common.training_data import ManifestSource, read_split
-from stages.training.curves import write_curves
-from stages.training.durations import Durations, learn_durations
+from stages.training.base_voice import begin_from
+from stages.training.checkpoints import voice_tensors, worth_storing, write_checkpoint
+from stages.training.durations import Durations, learn_durations, padded_durations
+from stages.training.outputs import RunFacts, write_outputs
+from stages.training.preflight import check_data, describe_batches
+from stages.training.samples import write_samples
 from stages.training.settings import TrainParams, TrainPaths
-from stages.training.state import Position, RunningMeans, load_state, save_state
+from stages.training.state import DamagedStateError, Position, RunState, from_first_rank, read_state, restore_random_state, save_state, state_files
+from stages.training.validation import Validator
+from stages.training.work_folder import CHECKPOINTS, SAMPLES, Artefacts, exclusive
 
 logger = logging.getLogger(__name__)
 
-STATE_NAME = "state.pt"
-
 
 class TrainingRun:
-    """All that one rank does. Rank 0 also logs, saves and writes the voice."""
+    """All that one rank does. Rank 0 also logs, saves and writes the outputs."""
 
     def __init__(self, params: TrainParams, paths: TrainPaths, lineage: dict[str, Any], *, rank: int, n_ranks: int, device: torch.device) -> None:
         self.params = params
         self.paths = paths
         self.lineage = lineage
         self.rank = rank
+        self.n_ranks = n_ranks
         self.device = device
         self.symbols = SymbolTable()
         table, self.facts = read_split(paths.data.split)
-        self.train_source = self._source(table, "train")
-        self.validation_source = self._source(table, "validation")
+        self.train_source, self.validation_source = (
+            ManifestSource(paths.data, table, self.facts, subset, self.symbols, params.add_blank) for subset in ("train", "validation")
+        )
         self.model_config, discriminator_config = params.networks(self.facts, self.symbols)
-        self._check_lengths()
-        self.trainer = Trainer(self.model_config, discriminator_config, params.optimisation, self.facts.spectrogram, device)
+        check_data(params, self.model_config, self.train_source, self.validation_source, n_ranks)
+        try:
+            self.trainer = Trainer(self.model_config, discriminator_config, params.optimisation, self.facts.spectrogram, device,
+                                   reference_quirks=params.reference_quirks, freeze=params.freeze)  # fmt: skip
+        except ConfigError as error:
+            raise ParamsError(f"params.yaml: train: {error}") from None
         self.sampler = BatchSampler(self.train_source.n_frames, params.optimisation.batch_size, params.optimisation.max_batch_frames,
                                     params.optimisation.seed, rank, n_ranks)  # fmt: skip
-        self.position = Position()
-        self.log: list[dict[str, float]] = []
-        self.means = RunningMeans()
-        self.durations: list[Durations] = []
-
-    def _source(self, table: Any, subset: str) -> ManifestSource:
-        return ManifestSource(self.paths.data, table, self.facts, subset, self.symbols, self.params.add_blank)
-
-    def _check_lengths(self) -> None:
-        for source, subset in ((self.train_source, "train"), (self.validation_source, "validation")):
-            if len(source) == 0:
-                raise PipelineError(f"train: the {subset} set is empty; see the split stage's rejects.parquet")
-        longest = int(self.train_source.n_frames.max())
-        if longest < self.model_config.segment_frames:
-            raise PipelineError(f"train: train.model.segment_frames {self.model_config.segment_frames} is longer than every "
-                                f"utterance (longest: {longest} frames); lower it")  # fmt: skip
+        self.run_state = RunState()
+        self.artefacts = Artefacts(paths.work)
+        self.artefacts_before: dict[str, str] = {}  # of the state before the newest one
+        self.steps_in_epoch = 0
+        self.durations: Durations | None = None
 
     def run(self) -> None:
-        """Train to the last step, from the saved state if there is one, and write voice and report."""
-        if self.params.aligner.steps:
-            self.durations = learn_durations([self.train_source, self.validation_source], self.params, self.facts,
-                                             self.paths.work / "durations.npz", self.device, self.rank)  # fmt: skip
-        state = load_state(self.paths.work / STATE_NAME, self.rank)
-        if state:
-            self.trainer.load_state_dict(state["trainer"])
-            self.position = Position(state["epoch"], state["batch"])
-            self.log = state["log"]
-            self.means = RunningMeans(**state["means"])
-            logger.info("train: goes on from step %d of this very run", self.trainer.step_count)
-        live = self._open_log() if self.rank == 0 else None
-        self._steps(live)
-        if live is not None:
-            live.end()
-            write_curves(self.paths.report / "curves.png", self.log)
-            self._write_voice()
+        """Train to the end, from the newest sound state if there is one, and write voice and report."""
+        with ExitStack() as stack:
+            if self.rank == 0:
+                stack.enter_context(exclusive(self.paths.work))
+            batches = describe_batches(self.sampler, self.train_source) if self.rank == 0 else {}
+            self._begin()
+            validation_durations = None
+            if self.params.aligner.steps:
+                self.durations, validation_durations = learn_durations([self.train_source, self.validation_source], self.params, self.facts,
+                                                                       self.paths.work / "durations.npz", self.device, self.rank)  # fmt: skip
+            self.validator = Validator(self.trainer, self.validation_source, self.facts, validation_durations)
+            if not self.run_state.ended:
+                self._steps()
+            if self.rank == 0:
+                facts = RunFacts(self.params, self.facts, self.model_config, self.symbols, self.lineage, batches)
+                write_outputs(self.paths, facts, self.run_state, self.trainer, self.artefacts)
 
-    def _open_log(self) -> Live:
-        live = Live(str(self.paths.report), report=None, dvcyaml=None, save_dvc_exp=False, monitor_system=False)
-        for row in self.log:
-            self._log_row(live, row)
-        return live
+    def _begin(self) -> None:
+        """Restore the newest sound state, which rank 0 chooses; without one begin from the base voice, if there is one."""
+        step, state = self._newest_sound_state() if self.rank == 0 else (None, None)
+        step = from_first_rank(step)
+        if step is None:
+            self.run_state.transfer = begin_from(self.params.base_voice, self.trainer, self.symbols, self.facts.speakers)
+            return
+        path = self.paths.work / f"state-{step:08d}.pt"
+        try:
+            state = state or read_state(path)
+        except DamagedStateError as error:
+            raise PipelineError(f"{path}: {error}; every rank must see the same folder: set VOICE_WORK_DIR to a shared one") from None
+        self.trainer.load_state_dict(state["trainer"])
+        self.run_state = RunState.from_dict(state["run"])
+        self.artefacts_before = dict(self.run_state.artefacts)
+        restore_random_state(state, self.rank)
+        if self.rank == 0:
+            logger.info("train: goes on from step %d of this very run", step)
 
-    @staticmethod
-    def _log_row(live: Live, row: dict[str, float]) -> None:
-        live.step = int(row["step"])
-        for name, value in row.items():
-            if name != "step":
-                live.log_metric(name, value)
-        live.sync()
+    def _newest_sound_state(self) -> tuple[int | None, dict[str, Any] | None]:
+        for step, path in state_files(self.paths.work).items():
+            try:
+                state = read_state(path)
+            except DamagedStateError as error:
+                logger.warning("%s: %s; the run goes on from the state before it, or from the start", path, error)
+                continue
+            damaged = self.artefacts.damaged(state["run"]["artefacts"])
+            if not damaged:
+                return step, state
+            logger.warning("%s: cannot be used, %s is missing or altered; the run goes on from the state before it, or from the start",
+                           path, ", ".join(damaged))  # fmt: skip
+        return None, None
 
     def _batches(self) -> Iterator[Batch]:
         """Yield batches for ever, keeping `position` at the batch after the one yielded."""
+        state = self.run_state
         while True:
-            plan = self.sampler.epoch(self.position.epoch)
-            remaining = plan[self.position.batch :]
-            dataset = BatchDataset(self.train_source, remaining, self.facts.bert_channels, self.facts.spectrogram.hop_samples)
+            plan = self.sampler.epoch(state.position.epoch)
+            self.steps_in_epoch = len(plan)
+            dataset = BatchDataset(self.train_source, plan[state.position.batch :], self.facts.bert_channels, self.facts.spectrogram.hop_samples)
             on_gpu = self.device.type == "cuda"
             # A generator of its own: a loader draws a seed when it starts, and a resumed run starts one loader more.
             loader = DataLoader(dataset, batch_size=None, num_workers=2 if on_gpu else 0, pin_memory=on_gpu, generator=torch.Generator())
             for batch in loader:
-                self.position.batch += 1
+                state.position.batch += 1
                 yield batch.to(self.device)
-            self.position = Position(self.position.epoch + 1, 0)
+            state.position = Position(state.position.epoch + 1, 0)
 
-    def _steps(self, live: Live | None) -> None:
-        trainer, total = self.trainer, self.params.optimisation.steps
+    def _steps(self) -> None:
+        trainer, state, total = self.trainer, self.run_state, self.params.optimisation.steps
         batches = self._batches()
+        logger.debug("step %d: the loop begins", trainer.step_count)
+        clock = time.monotonic()
         with progress_bar("train", total, "step", initial=trainer.step_count, disable=self.rank != 0) as bar:
-            while trainer.step_count < total:
+            while not state.ended:
                 batch = next(batches)
-                self.means.add(trainer.step(batch, self.position.epoch, self._padded_durations(0, batch)))
+                state.means.add(trainer.step(batch, state.position.epoch, padded_durations(self.durations, batch)))
+                now = time.monotonic()
+                state.seconds += now - clock
+                clock = now
+                if trainer.between_updates:
+                    continue
                 bar.update(1)
-                if row := self._log_values(trainer.step_count, last=trainer.step_count == total):
-                    self.log.append(row)
-                    bar.set_postfix_str(f"mel {row.get('train/mel', math.nan):.3f} kl {row.get('train/kl', math.nan):.2f}", refresh=False)
-                    if live is not None:
-                        self._log_row(live, row)
-                if trainer.step_count % self.params.checkpoint_every == 0 and trainer.step_count < total:
-                    save_state(self.paths.work / STATE_NAME, trainer.state_dict(), self.position, self.log, self.means)
+                state.ended = self._end()
+                self._after_update(trainer.step_count, bar)
+        if self.rank == 0:
+            logger.info("train: ended at step %d: %s", trainer.step_count, state.ended)
+
+    def _end(self) -> str:
+        """Return why the run ends here, empty where it goes on; the same on all ranks."""
+        budget, state = self.params.budget, self.run_state
+        epochs_done = state.position.epoch + (state.position.batch >= self.steps_in_epoch)
+        if self.trainer.step_count >= self.params.optimisation.steps:
+            return "optimisation.steps"
+        if budget.epochs is not None and epochs_done >= budget.epochs:
+            return "budget.epochs"
+        if budget.minutes is not None and self._first_ranks(state.seconds >= 60 * budget.minutes):
+            return "budget.minutes"
+        return ""
+
+    def _first_ranks(self, value: bool) -> bool:
+        """Return rank 0's answer: clocks differ."""
+        if not dist.is_initialized():
+            return value
+        answer = torch.tensor([int(value)], device=self.device)
+        dist.broadcast(answer, src=0)
+        return bool(answer.item())
+
+    def _after_update(self, step: int, bar: tqdm) -> None:
+        """Log, validate, speak, keep and save what is due after an update."""
+        params, state = self.params, self.run_state
+        last = bool(state.ended)
+        row = self._log_values(step, last=last)
+        if row:
+            state.log.append(row)
+            bar.set_postfix_str(f"mel {row.get('train/mel', math.nan):.3f} kl {row.get('train/kl', math.nan):.2f}", refresh=False)
+        if params.samples.every and self.rank == 0 and (step % params.samples.every == 0 or last):
+            with self._stored(SAMPLES, step) as folder:
+                write_samples(folder, self.validator, params.samples.utterances)
+        if row and self.rank == 0 and step in worth_storing(state.log, params.keep):
+            with self._stored(CHECKPOINTS, step) as folder:
+                write_checkpoint(folder, voice_tensors(self.trainer), {"step": step})
+        if step % params.checkpoint_every == 0 or last:
+            self._save(step)
 
     def _log_values(self, step: int, *, last: bool) -> dict[str, float]:
         """Return what is logged at a step: means of the training losses, validation losses, each at its own pace."""
         values: dict[str, float] = {}
         if step % self.params.log_every == 0 or last:
-            values.update({f"train/{name}": value for name, value in self.means.take().items()})
+            values.update({f"train/{name}": value for name, value in self.run_state.means.take().items()})
         if step % self.params.validate_every == 0 or last:
-            values.update(self._validate())
+            logger.debug("step %d: validates", step)
+            values.update({f"validation/{name}": value for name, value in self.validator.values(self.rank, self.n_ranks).items()})
+            logger.debug("step %d: validated", step)
+            if self.rank == 0:
+                shown = ", ".join(f"{name.partition('/')[2]} {value:.4g}" for name, value in values.items() if name.startswith("validation/"))
+                logger.info("train: step %d: validation %s", step, shown)
         return {"step": float(step), **values} if values else {}
 
-    @torch.no_grad()
-    def _validate(self) -> dict[str, float]:
-        """Return losses of the voice's weights on the validation set, one utterance at a time, without random draws."""
-        means = RunningMeans()
-        for index in range(len(self.validation_source)):
-            dataset = BatchDataset(self.validation_source, [[index]], self.facts.bert_channels, self.facts.spectrogram.hop_samples)
-            batch = dataset[0].to(self.device)
-            means.add(self.trainer.evaluate(batch, self._padded_durations(1, batch)))
-        return {f"validation/{name}": value for name, value in means.take().items()}
+    @contextmanager
+    def _stored(self, kind: str, step: int) -> Iterator[Path]:
+        """Yield a folder of the outputs to come, which the next state will vouch for."""
+        name = self.artefacts.name(kind, step)
+        logger.debug("%s: writes", name)
+        with self.artefacts.writing(name) as folder:
+            yield folder
+        self.run_state.artefacts[name] = self.artefacts.digest(name)
+        logger.debug("%s: written", name)
 
-    def _padded_durations(self, source: int, batch: Batch) -> Tensor | None:
-        """Return known durations of a batch of source 0 (train) or 1 (validation), padded to (B, P)."""
-        if not self.durations:
-            return None
-        padded = np.zeros(batch.phone_ids.shape, dtype=np.int64)
-        for row, index in enumerate(batch.indices.tolist()):
-            padded[row, : len(self.durations[source][index])] = self.durations[source][index]
-        return torch.from_numpy(padded).to(batch.phone_ids.device)
-
-    def _write_voice(self) -> None:
-        params = self.params
-        metadata = {
-            "model": self.model_config.to_dict(), "spectrogram": vars(self.facts.spectrogram), "posterior_input": params.posterior_input,
-            "symbols": self.symbols.to_dict(), "add_blank": params.add_blank, "speakers": list(self.facts.speakers),
-            "encoders": self.facts.encoders, "lexicon": self.facts.lexicon, "step": self.trainer.step_count, "source_note": self.facts.source_note,
-            "lineage": self.lineage,
-        }  # fmt: skip
-        save_checkpoint(self.paths.voice, tensors={"synthesizer": self.trainer.voice_state(),
-                                                   "discriminator": self.trainer.discriminator.state_dict()}, metadata=metadata)  # fmt: skip
+    def _save(self, step: int) -> None:
+        state = self.run_state
+        wanted = {self.artefacts.name(CHECKPOINTS, each) for each in worth_storing(state.log, self.params.keep)}
+        state.artefacts = {name: digest for name, digest in state.artefacts.items() if name in wanted or not name.startswith(CHECKPOINTS)}
+        logger.debug("step %d: saves", step)
+        save_state(self.paths.work, step, self.trainer.state_dict(), state)
+        logger.debug("step %d: saved", step)
+        if self.rank == 0:
+            self.artefacts.remove_checkpoints({*state.artefacts, *self.artefacts_before})
+            self.artefacts_before = dict(state.artefacts)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model.config import ConfigError, DiscriminatorConfig, ModelConfig
+from model.config import ConfigError, DiscriminatorConfig, ModelConfig, check_training_fit
 from model.text.symbols import SymbolTable
 from model.training import TrainingConfig
 from stages.common.errors import ParamsError
 from stages.common.training_data import CorpusFacts, DataFolders
+from stages.training.base_voice import BaseVoiceParams
+
+VALIDATION_VALUES = ("mel", "kl", "duration", "mcd")
+VOICES = ("last", "best")
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,63 @@ class AlignerParams:
 
 
 @dataclass(frozen=True)
+class BudgetParams:
+    """When a run ends before its last step, null for never: after so many `epochs`, or `minutes` in the training loop.
+
+    Minutes add up over interruptions. They are the one thing that makes a run's end depend on the machine: the same
+    run does not give the same bits again.
+    """
+
+    epochs: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "minutes"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} is {value}; use more than 0, or null for no such limit")
+
+
+@dataclass(frozen=True)
+class KeepParams:
+    """Which validated weights are kept beside the voice: the `last` ones, and the `best` ones by a validation value.
+
+    The voice itself counts: `last: 1` keeps nothing beside it. The extra ones hold the synthesizer alone.
+    """
+
+    last: int = 1
+    best: int = 1
+    by: str = "mel"
+
+    def __post_init__(self) -> None:
+        lowest = {"last": 1, "best": 0}
+        problems = [f"{name} is {getattr(self, name)}; it must be at least {low}" for name, low in lowest.items() if getattr(self, name) < low]
+        if self.by not in VALIDATION_VALUES:
+            problems.append(f"by {self.by!r} is not one of {', '.join(VALIDATION_VALUES)}")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+
+@dataclass(frozen=True)
+class SamplesParams:
+    """How often the first `utterances` of the validation set are spoken and drawn for the report: `every` 0 is never."""
+
+    every: int = 0
+    utterances: int = 2
+
+    def __post_init__(self) -> None:
+        for name, low in (("every", 0), ("utterances", 1)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {low}")
+
+
+@dataclass(frozen=True)
 class TrainParams:
     """Everything that can change the trained weights. `posterior_input` is what the posterior encoder reads.
 
     `ranks` processes share each step (ignored under torchrun, whose world size counts), with `threads_per_rank`
-    threads each: both change the order of summation, so both are parameters.
+    threads each: both change the order of summation, so both are parameters. `voice` is which weights become the
+    voice; `freeze` names parts of the synthesizer that stay as they are.
     """
 
     ranks: int
@@ -43,12 +99,24 @@ class TrainParams:
     optimisation: TrainingConfig
     model: dict[str, Any]
     discriminator: dict[str, Any]
+    voice: str = "last"
+    reference_quirks: bool = False
+    freeze: tuple[str, ...] = ()
+    budget: BudgetParams = field(default_factory=BudgetParams)
+    keep: KeepParams = field(default_factory=KeepParams)
+    samples: SamplesParams = field(default_factory=SamplesParams)
+    base_voice: BaseVoiceParams = field(default_factory=BaseVoiceParams)
 
     def __post_init__(self) -> None:
+        problems = []
         if self.posterior_input not in ("mel", "linear"):
-            raise ValueError(f"posterior_input {self.posterior_input!r} is neither mel nor linear")
+            problems.append(f"posterior_input {self.posterior_input!r} is neither mel nor linear")
+        if self.voice not in VOICES:
+            problems.append(f"voice {self.voice!r} is not one of {', '.join(VOICES)}")
+        if self.voice == "best" and self.keep.best < 1:
+            problems.append("voice is best, but keep.best is 0; set keep.best to 1")
         counts = ("ranks", "threads_per_rank", "log_every", "validate_every", "checkpoint_every")
-        problems = [f"{name} is {getattr(self, name)}; it must be at least 1" for name in counts if getattr(self, name) < 1]
+        problems += [f"{name} is {getattr(self, name)}; it must be at least 1" for name in counts if getattr(self, name) < 1]
         if problems:
             raise ValueError("; ".join(problems))
 
@@ -72,7 +140,9 @@ class TrainParams:
             raise ParamsError("params.yaml: train.model.frame_prior_layers needs durations: set train.aligner.steps to 600, say, "
                               "or the layers to 0")  # fmt: skip
         try:
-            return ModelConfig.from_dict({**self.model, **derived}), DiscriminatorConfig.from_dict(self.discriminator)
+            model, discriminator = ModelConfig.from_dict({**self.model, **derived}), DiscriminatorConfig.from_dict(self.discriminator)
+            check_training_fit(model, discriminator, settings)
+            return model, discriminator
         except ConfigError as error:
             raise ParamsError(f"params.yaml: train: {error}") from None
 

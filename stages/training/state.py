@@ -1,16 +1,31 @@
-"""The resumable state of a training run: written atomically, read only by the very same run."""
+"""The resumable state of a training run: checksummed, written atomically, read only by the very same run.
+
+A state file is 64 hexadecimal digits, the sha256 of the rest, a line end, and what torch.save wrote.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 import torch.distributed as dist
 
 from stages.common.errors import PipelineError
 from stages.common.files import atomic_path
+
+logger = logging.getLogger(__name__)
+
+STATES_KEPT = 2
+DIGEST_CHARACTERS = 64
+STATE_NAME = re.compile(r"state-(\d{8})\.pt")
 
 
 @dataclass
@@ -42,37 +57,141 @@ class RunningMeans:
         return means
 
 
-def save_state(path: Path, trainer_state: dict[str, Any], position: Position, log: list[dict[str, float]], means: RunningMeans) -> None:
-    """Write the run's state with every rank's random state; all ranks call it, rank 0 writes."""
-    random_states = [torch.get_rng_state()]
-    if dist.is_initialized():
-        gathered: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(gathered, torch.get_rng_state())
-        random_states = gathered
+@dataclass
+class RunState:
+    """All that a run needs to go on, but for the trainer's own state and the random states.
+
+    `artefacts`: folder below the work folder → digest, of the checkpoints and samples that the outputs will need.
+    `ended`: why the run is over, empty while it is not. `seconds`: time spent in the training loop.
+    """
+
+    position: Position = field(default_factory=Position)
+    log: list[dict[str, float]] = field(default_factory=list)
+    means: RunningMeans = field(default_factory=RunningMeans)
+    artefacts: dict[str, str] = field(default_factory=dict)
+    transfer: dict[str, Any] | None = None
+    seconds: float = 0.0
+    ended: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain containers, for torch.save."""
+        return {"position": vars(self.position), "log": self.log, "means": vars(self.means), "artefacts": self.artefacts,
+                "transfer": self.transfer, "seconds": self.seconds, "ended": self.ended}  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> RunState:
+        """Return what `to_dict` described."""
+        return cls(**{**values, "position": Position(**values["position"]), "means": RunningMeans(**values["means"])})
+
+
+class DamagedStateError(Exception):
+    """A state file that cannot be used; the text says why."""
+
+
+def state_files(work: Path) -> dict[int, Path]:
+    """Return step → state file of a work folder, the newest first; files of other names are nobody's business."""
+    found = {int(match[1]): path for path in work.iterdir() if (match := STATE_NAME.fullmatch(path.name))}
+    return dict(sorted(found.items(), reverse=True))
+
+
+def save_state(work: Path, step: int, trainer_state: dict[str, Any], run: RunState) -> None:
+    """Write the state after a step, with every rank's random state, and delete all but the newest two up to it.
+
+    All ranks call it, rank 0 writes. Raises PipelineError when the disk is full; earlier states are then untouched.
+    """
+    random_states = gather(_random_state())
     if dist.is_initialized() and dist.get_rank() != 0:
         return
+    path = work / f"state-{step:08d}.pt"
     try:
-        with atomic_path(path) as temporary:
-            torch.save({"trainer": trainer_state, "epoch": position.epoch, "batch": position.batch, "log": log,
-                        "means": {"sums": means.sums, "counts": means.counts},
-                        "random_states": random_states, "cuda_random_states": _cuda_states()}, temporary)  # fmt: skip
+        with atomic_path(path) as temporary, temporary.open("w+b") as stream:
+            _write(stream, {"trainer": trainer_state, "run": run.to_dict(), "random_states": random_states})
     except OSError as error:
-        raise PipelineError(f"{path}: cannot save the training state ({error.strerror or error}); free some space and run again") from None
+        raise PipelineError(f"{path}: cannot save the training state ({error.strerror or error}); free some space and run again: "
+                            "it goes on from the state before") from None  # fmt: skip
+    for _, old in [item for item in state_files(work).items() if item[0] <= step][STATES_KEPT:]:
+        old.unlink()
 
 
-def load_state(path: Path, rank: int) -> dict[str, Any] | None:
-    """Return a saved state and restore this rank's random state, or None when there is none; a damaged one is an error."""
-    if not path.is_file():
-        return None
+def gather(value: Any) -> list[Any]:
+    """Return every rank's value, on all ranks."""
+    if not dist.is_initialized():
+        return [value]
+    gathered: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, value)
+    return gathered
+
+
+def from_first_rank(value: Any) -> Any:
+    """Return rank 0's value, on all ranks."""
+    if not dist.is_initialized():
+        return value
+    held = [value]
+    dist.broadcast_object_list(held, src=0)
+    return held[0]
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Return a state file's content. Raises DamagedStateError for a truncated or altered file."""
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch reports damage with half a dozen exception types
-        raise PipelineError(f"{path}: not a readable training state ({type(error).__name__}); delete it to start this run anew") from None
-    torch.set_rng_state(state["random_states"][rank])
-    if torch.cuda.is_available() and state["cuda_random_states"]:
-        torch.cuda.set_rng_state_all(state["cuda_random_states"])
+        with path.open("rb") as stream:
+            expected = stream.read(DIGEST_CHARACTERS + 1)[:-1].decode("ascii", errors="replace")
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+            if found != expected:
+                raise DamagedStateError("truncated or altered: its checksum differs")
+            stream.seek(DIGEST_CHARACTERS + 1)
+            state: dict[str, Any] = torch.load(stream, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise DamagedStateError(error.strerror or str(error)) from None
     return state
 
 
-def _cuda_states() -> list[torch.Tensor]:
-    return list(torch.cuda.get_rng_state_all()) if torch.cuda.is_available() else []
+def restore_random_state(state: dict[str, Any], rank: int) -> None:
+    """Restore the random numbers that this rank would have drawn next."""
+    own = state["random_states"][rank]
+    torch.set_rng_state(own["cpu"])
+    if torch.cuda.is_available() and own["cuda"] is not None:
+        torch.cuda.set_rng_state(own["cuda"])
+
+
+def _random_state() -> dict[str, torch.Tensor | None]:
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None}
+
+
+class _HashingWriter(io.BytesIO):
+    """Hashes what passes through to a stream: a state is too large to be held in memory for that."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__()
+        self.stream = stream
+        self.digest = hashlib.sha256()
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        try:
+            return self.stream.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+
+def _write(stream: BinaryIO, content: dict[str, Any]) -> None:
+    stream.write(b"0" * DIGEST_CHARACTERS + b"\n")
+    writer = _HashingWriter(stream)
+    try:
+        torch.save(content, writer)
+    except RuntimeError:
+        if writer.error is None:
+            raise
+        raise writer.error from None  # torch hides it behind a failure of its own
+    stream.seek(0)
+    stream.write(writer.digest.hexdigest().encode("ascii"))
+
+
+@contextmanager
+def random_state_undisturbed(device: torch.device) -> Iterator[None]:
+    """Let what happens inside draw random numbers from a seed of its own; those outside go on as if it had not been."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        yield

@@ -1,57 +1,12 @@
-"""Golden cases of the networks: numbers of the reference, read from GOLDEN_MODEL or tests/golden/model."""
+"""A model that runs in milliseconds, and a fixed seed for every test."""
 
-import json
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
 
 from model.config import ModelConfig
-
-RELATIVE_TOLERANCE = 1e-5
-
-
-@dataclass(frozen=True)
-class GoldenCase:
-    """Configuration, inputs, expected outputs and weights (published names) of one case."""
-
-    config: dict[str, Any]
-    inputs: dict[str, Tensor]
-    outputs: dict[str, Tensor]
-    state: dict[str, Tensor]
-
-    def check(self, name: str, actual: Tensor, tolerance: float = RELATIVE_TOLERANCE) -> None:
-        """Assert that the largest deviation is within `tolerance` of the largest expected value."""
-        expected = self.outputs[name]
-        assert actual.shape == expected.shape, f"{name}: {tuple(actual.shape)} for {tuple(expected.shape)}"
-        scale = expected.double().abs().max().clamp_min(1e-12)
-        error = (actual.double() - expected.double()).abs().max() / scale
-        assert error <= tolerance, f"{name}: relative error {error:.3g} above {tolerance:g}"
-
-
-@pytest.fixture(scope="session")
-def golden_folder() -> Path:
-    return Path(os.environ.get("GOLDEN_MODEL", Path(__file__).parents[1] / "golden" / "model"))
-
-
-@pytest.fixture(scope="session")
-def golden(golden_folder: Path) -> Callable[[str], GoldenCase]:
-    index = json.loads((golden_folder / "index.json").read_text(encoding="utf-8"))
-
-    def read(name: str) -> GoldenCase:
-        parts: dict[str, dict[str, Tensor]] = {"in": {}, "out": {}, "state": {}}
-        for key, tensor in load_file(golden_folder / f"{name}.safetensors").items():
-            part, _, rest = key.partition(".")
-            parts[part][rest] = tensor
-        return GoldenCase(index[name]["config"], parts["in"], parts["out"], parts["state"])
-
-    return read
 
 
 @pytest.fixture

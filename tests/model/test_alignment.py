@@ -9,13 +9,6 @@ from model.alignment import search_durations
 from model.masks import durations_to_path
 
 
-def test_golden_monotonic_alignment(golden):
-    case = golden("monotonic_alignment")
-    scores, mask = case.inputs["neg_cent"], case.inputs["mask"].long()
-    durations = search_durations(scores, mask[:, :, 0].sum(1), mask[:, 0].sum(1))
-    case.check("path", durations_to_path(durations, scores.shape[1]), tolerance=0.0)
-
-
 def best_by_enumeration(scores: torch.Tensor) -> float:
     n_frames, n_phones = scores.shape
     totals = []

@@ -3,54 +3,11 @@
 import pytest
 import torch
 
-from model.attention import AttentionOptions, ChannelNorm, FeedForward, MultiHeadAttention
-from model.checkpoint import load_reference_state
+from model.attention import AttentionOptions, FeedForward, MultiHeadAttention
 
 
 def build_attention(**options) -> MultiHeadAttention:
     return MultiHeadAttention(32, 32, 2, AttentionOptions(**options))
-
-
-@pytest.mark.parametrize(
-    ("name", "options"),
-    [
-        ("attention_plain", {}),
-        ("attention_window", {"window": 4}),
-        ("attention_window_per_head", {"window": 3, "share_heads": False}),
-        ("attention_proximal", {"proximal_bias": True, "proximal_init": True}),
-        ("attention_block", {"window": 4, "block_length": 3}),
-    ],
-)
-def test_golden_attention(golden, name, options):
-    case = golden(name)
-    attention = build_attention(**options).eval()
-    load_reference_state(attention, case.state)
-    hidden, blocked = case.inputs["x"], case.inputs["mask"] == 0
-    case.check("y", attention(hidden, hidden, blocked))
-    case.check("weights", attention.probabilities(hidden, hidden, blocked))
-
-
-@pytest.mark.parametrize("name", ["ffn_same", "ffn_causal_gelu", "ffn_k1"])
-def test_golden_feed_forward(golden, name):
-    case = golden(name)
-    config = case.config
-    block = FeedForward(
-        channels=config["in_channels"],
-        out_channels=config["out_channels"],
-        filter_channels=config["filter_channels"],
-        kernel_size=config["kernel_size"],
-        causal=config.get("causal", False),
-        activation=config.get("activation", "relu"),
-    )
-    load_reference_state(block, case.state, prefix="enc_p.encoder.ffn_layers.0")
-    case.check("y", block(case.inputs["x"], case.inputs["mask"]))
-
-
-def test_golden_channel_norm(golden):
-    case = golden("layer_norm")
-    norm = ChannelNorm(case.config["channels"], case.config["eps"])
-    load_reference_state(norm, case.state)
-    case.check("y", norm(case.inputs["x"]))
 
 
 def test_relative_window_equals_the_plain_formula():

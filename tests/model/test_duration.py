@@ -2,40 +2,7 @@
 
 import torch
 
-from model.checkpoint import load_reference_state
 from model.duration import DurationPredictor, StochasticDurationPredictor
-
-
-def test_golden_duration_predictor(golden):
-    case = golden("duration_predictor")
-    config, given = case.config, case.inputs
-    predictor = DurationPredictor(
-        channels=config["in_channels"],
-        filter_channels=config["filter_channels"],
-        kernel_size=config["kernel_size"],
-        dropout=0.5,
-        speaker_channels=config["gin_channels"],
-    ).eval()
-    load_reference_state(predictor, case.state, prefix="dp")
-    case.check("logw", predictor(given["x"], given["mask"], given["g"]))
-
-
-def test_golden_stochastic_duration_predictor(golden):
-    case = golden("stochastic_duration_predictor")
-    config, given = case.config, case.inputs
-    # The published width is the one of the text encoder, whatever the configuration says.
-    predictor = StochasticDurationPredictor(
-        channels=config["in_channels"],
-        hidden_channels=config["in_channels"],
-        kernel_size=config["kernel_size"],
-        dropout=config["p_dropout"],
-        n_couplings=config["n_flows"],
-        speaker_channels=config["gin_channels"],
-    ).eval()
-    load_reference_state(predictor, case.state, prefix="sdp")
-    torch.manual_seed(config["noise_seed"])
-    case.check("nll", predictor(given["x"], given["mask"], given["w"], given["g"]))
-    case.check("logw_noise0", predictor.sample(given["x"], given["mask"], given["g"], noise_scale=0.0))
 
 
 def build_stochastic(n_couplings: int = 2) -> StochasticDurationPredictor:

@@ -7,38 +7,6 @@ import torch
 from model import masks
 
 
-def test_golden_commons(golden):
-    case = golden("commons")
-    given = case.inputs
-    hidden = golden("encoder_plain").inputs["x"]
-    case.check("sequence_mask", masks.sequence_mask(given["lengths"]))
-    frame_mask = given["path_mask"][:, 0]
-    case.check("path", (masks.durations_to_path(given["durations"][:, 0], 23) * frame_mask).unsqueeze(1))
-    case.check("slices", masks.slice_segments(given["sig"], given["ids"], case.config["slice_segment_size"]))
-    case.check("timing", masks.timing_signal(11, 32))
-    case.check("added_timing", masks.add_timing_signal(hidden))
-    case.check("cat_timing", masks.append_timing_signal(hidden[:1]))
-    case.check("subsequent_mask", masks.subsequent_mask(11))
-    case.check("shifted", masks.shift_right(given["sig"]))
-    assert masks.intersperse([5, 6, 7], 0) == case.config["intersperse"][0]
-
-
-def test_golden_clip_gradients(golden):
-    case = golden("commons")
-    parameters = [torch.zeros_like(case.inputs[f"grad{index}"]) for index in range(2)]
-    for index, parameter in enumerate(parameters):
-        parameter.grad = case.inputs[f"grad{index}"].clone()
-    norm = masks.clip_gradients_by_value(parameters, case.config["clip_value"])
-    case.check("grad_norm", torch.tensor(norm))
-    for index, parameter in enumerate(parameters):
-        case.check(f"clipped{index}", parameter.grad)
-
-
-def test_golden_fused_gate(golden):
-    case = golden("fused_gate")
-    case.check("y", masks.fused_gate(case.inputs["a"], case.inputs["b"]))
-
-
 def test_gradients_are_only_measured_without_a_limit():
     parameter = torch.zeros(2)
     assert masks.clip_gradients_by_value([parameter], None) == 0.0

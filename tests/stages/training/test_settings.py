@@ -1,0 +1,32 @@
+"""Values of the train section that cannot work are refused, with the valid ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from stages.common.errors import PipelineError
+from tests.stages.training.program import tiny_params
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"posterior_input": "mfcc"}, "posterior_input 'mfcc' is neither mel nor linear"),
+        ({"ranks": 0}, "ranks is 0; it must be at least 1"),
+        ({"optimisation__schedule": "linear"}, "schedule 'linear' is not one of cosine, epoch_decay"),
+        ({"optimisation__betas": [0.9]}, "betas needs two values"),
+        ({"optimisation__learning_rte": 1.0}, "unknown learning_rte; valid: "),
+        ({"voice": "latest"}, "voice 'latest' is not one of last, best"),
+        ({"voice": "best", "keep": {"last": 1, "best": 0, "by": "mel"}}, "voice is best, but keep.best is 0; set keep.best to 1"),
+        ({"keep": {"last": 0, "best": 1, "by": "mel"}}, "last is 0; it must be at least 1"),
+        ({"keep": {"last": 1, "best": 1, "by": "loss"}}, "by 'loss' is not one of mel, kl, duration, mcd"),
+        ({"budget": {"epochs": 0, "minutes": None}}, "epochs is 0; use more than 0, or null for no such limit"),
+        ({"samples": {"every": -1, "utterances": 1}}, "every is -1; it must be at least 0"),
+    ],
+)
+def test_values_that_cannot_work_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(PipelineError) as caught:
+        tiny_params(**changes)
+    assert message in str(caught.value)
