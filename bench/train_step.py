@@ -72,7 +72,7 @@ class PlainStep:
         config, settings = self.trainer.config, self.trainer.spectrogram
         segment_frames = self.synthesizer.config.segment_frames
         draws = UtteranceDraws(config.seed, epoch, batch.indices.tolist(), self.trainer.device)
-        inputs = batch.inputs(self.trainer.posterior_input(batch.linear), with_speakers=True)
+        inputs = batch.inputs(self.trainer.posterior_input(batch), with_speakers=True)
         output = self.synthesizer(inputs, alignment_noise=config.alignment_noise, draws=draws)
         generated = output.waveform_segment
         hop = settings.hop_samples

@@ -15,6 +15,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from model.config import ModelConfig
 from model.masks import fused_gate, sequence_mask
 
+FIRST_LOG_STD = -2.5  # of a latent that follows its input
 REFERENCE_ENCODER_WIDTHS = (32, 32, 64, 64, 128, 128)
 
 
@@ -99,6 +100,12 @@ class PosteriorEncoder(nn.Module):
             speaker_channels=config.effective_speaker_channels,
         )
         self.projection = nn.Conv1d(config.hidden_channels, 2 * config.inter_channels, 1)
+        self.residual = config.latent_follows_mels
+        if self.residual:  # at first the latent is the input itself, with little noise
+            nn.init.zeros_(self.projection.weight)
+            with torch.no_grad():
+                _, log_std = self.projection.bias.zero_().chunk(2)  # type: ignore[union-attr]
+                log_std.fill_(FIRST_LOG_STD)
 
     def forward(
         self,
@@ -112,6 +119,8 @@ class PosteriorEncoder(nn.Module):
         mask = sequence_mask(lengths, spectrogram.shape[2], spectrogram.dtype).unsqueeze(1)
         hidden = self.wavenet(self.pre(spectrogram) * mask, mask, speaker_embedding)
         mean, log_std = (self.projection(hidden) * mask).chunk(2, dim=1)
+        if self.residual:
+            mean = mean + spectrogram * mask
         latent = (mean + torch.randn_like(mean) * log_std.exp()) * mask if sample else mean
         return PosteriorEncoding(latent, mean, log_std, mask)
 

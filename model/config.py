@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from model.spectrogram import SpectrogramSettings
 
 FLOWS = ("transformer", "residual")
-DECODERS = ("hifigan", "istft")
+DECODERS = ("hifigan", "istft", "source_filter")
+PITCH_ROWS = 2  # log-pitch and voicing: the last rows of what the source-filter decoder reads
 RESBLOCKS = ("1", "2")
 MAX_DILATION_FRAMES = 4096  # a layer that looks further sees nothing but padding, and padding costs memory
 
@@ -83,11 +84,19 @@ class ModelConfig:
     istft_n_fft: int = 2048
     hop_samples: int = 512
     segment_frames: int = 32
+    sample_rate_hz: int = 44100  # this and the bands of the mels matter to the source-filter decoder alone
+    mel_fmin_hz: float = 0.0
+    mel_fmax_hz: float = 0.0  # 0: half the sample rate
 
     @property
     def effective_speaker_channels(self) -> int:
         """Width of the speaker vector that the networks are conditioned on; 0 when there is none."""
         return self.speaker_channels if self.n_speakers > 0 or self.use_reference_encoder else 0
+
+    @property
+    def latent_follows_mels(self) -> bool:
+        """Whether the latent starts as log-mels and pitch, which the source-filter decoder knows how to shape."""
+        return self.decoder == "source_filter"
 
     def validate(self) -> ModelConfig:
         """Return the configuration itself; raise ConfigError listing every problem it has."""
@@ -180,10 +189,13 @@ class ModelConfig:
         return problems
 
     def _decoder_problems(self) -> list[str]:
-        if self.decoder == "istft":
+        if self.decoder in ("istft", "source_filter"):
             problems = _positive(
-                self, ("istft_channels", "istft_layers", "istft_filter_channels", "istft_n_fft")
+                self, ("istft_channels", "istft_layers", "istft_filter_channels", "istft_n_fft", "sample_rate_hz")
             )
+            if self.latent_follows_mels and self.inter_channels != self.spectrogram_channels:
+                problems.append(f"inter_channels {self.inter_channels} is not {self.spectrogram_channels}, the mel bands and {PITCH_ROWS} rows "
+                                "of pitch that the source-filter decoder's latent follows; make them equal")
             # Below twofold overlap, or with a window of two samples, the window's ends could not be divided out.
             smallest = max(4, 2 * self.hop_samples)
             if 0 < self.istft_n_fft < smallest or self.istft_n_fft % 2:
@@ -294,6 +306,9 @@ def check_training_fit(model: ModelConfig, discriminator: DiscriminatorConfig, s
     if spectrogram.n_mels == spectrogram.n_frequencies:
         problems.append(f"n_mels {spectrogram.n_mels} equals the {spectrogram.n_frequencies} frequencies of n_fft {spectrogram.n_fft}, so that "
                         "mel and linear posterior inputs cannot be told apart; lower n_mels")
+    elif model.latent_follows_mels:
+        if model.spectrogram_channels != spectrogram.n_mels + PITCH_ROWS:
+            problems.append(f"spectrogram_channels {model.spectrogram_channels} is not n_mels {spectrogram.n_mels} and {PITCH_ROWS} rows of pitch")
     elif model.spectrogram_channels not in (spectrogram.n_mels, spectrogram.n_frequencies):
         problems.append(f"spectrogram_channels {model.spectrogram_channels} is neither n_mels {spectrogram.n_mels} nor the "
                         f"{spectrogram.n_frequencies} frequencies of n_fft {spectrogram.n_fft}")

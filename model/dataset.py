@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from model.bert_pieces import BertPiece, spread
+from model.config import PITCH_ROWS
 from model.synthesizer import SynthesizerInputs
 
 
@@ -24,7 +25,8 @@ class Utterance:
     """One utterance as training reads it.
 
     phone_ids, tone_ids, language_ids (P,); bert: a piece for each
-    span of one language that has features; linear (T, n_fft/2 + 1) fp16 magnitudes; pcm (S,) int16; speaker_id 0 where there is one.
+    span of one language that has features; linear (T, n_fft/2 + 1) fp16 magnitudes; pcm (S,) int16; speaker_id 0 where there is one;
+    pitch (2, T) for models that read it.
     """
 
     phone_ids: npt.NDArray[np.int64]
@@ -34,6 +36,7 @@ class Utterance:
     linear: npt.NDArray[np.float16]
     pcm: npt.NDArray[np.int16]
     speaker_id: int
+    pitch: npt.NDArray[np.float32] | None = None
 
 
 class UtteranceSource(Protocol):
@@ -47,7 +50,8 @@ class UtteranceSource(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Padded tensors of B utterances: `indices` (B,) into the source; `linear` (B, n_fft/2 + 1, T); `waveform` (B, S)."""
+    """Padded tensors of B utterances: `indices` (B,) into the source; `linear` (B, n_fft/2 + 1, T); `waveform` (B, S);
+    `pitch` (B, 2, T) or None."""
 
     indices: Tensor
     phone_ids: Tensor
@@ -59,10 +63,12 @@ class Batch:
     frame_lengths: Tensor
     waveform: Tensor
     speaker_ids: Tensor
+    pitch: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`."""
-        moved = {field.name: getattr(self, field.name).to(device, non_blocking=True) for field in fields(self) if field.name != "bert"}
+        moved = {field.name: value.to(device, non_blocking=True) for field in fields(self)
+                 if isinstance(value := getattr(self, field.name), Tensor)}  # fmt: skip
         return replace(self, **moved, bert={name: value.to(device, non_blocking=True) for name, value in self.bert.items()})
 
     def inputs(self, spectrogram: Tensor, *, with_speakers: bool, durations: Tensor | None = None) -> SynthesizerInputs:
@@ -84,11 +90,14 @@ def collate(indices: Sequence[int], utterances: Sequence[Utterance], bert_channe
     ids = np.zeros((3, n_batch, n_phones), dtype=np.int64)
     linear = np.zeros((n_batch, n_frames, utterances[0].linear.shape[1]), dtype=np.float32)
     waveform = np.zeros((n_batch, n_frames * hop_samples), dtype=np.float32)
+    pitch = np.zeros((n_batch, PITCH_ROWS, n_frames), dtype=np.float32)
     bert = spread([utterance.bert for utterance in utterances], bert_channels, n_phones)
     for row, utterance in enumerate(utterances):
         for plane, values in enumerate((utterance.phone_ids, utterance.tone_ids, utterance.language_ids)):
             ids[plane, row, : len(values)] = values
         linear[row, : len(utterance.linear)] = utterance.linear
+        if utterance.pitch is not None:
+            pitch[row, :, : utterance.pitch.shape[1]] = utterance.pitch
         n_samples = min(len(utterance.pcm), waveform.shape[1])
         waveform[row, :n_samples] = utterance.pcm[:n_samples] / np.float32(32768.0)
     return Batch(
@@ -97,6 +106,7 @@ def collate(indices: Sequence[int], utterances: Sequence[Utterance], bert_channe
         bert={name: torch.from_numpy(value).transpose(1, 2) for name, value in bert.items()},  # (B, P, C) → (B, C, P)
         linear=torch.from_numpy(linear).transpose(1, 2), frame_lengths=torch.tensor([len(u.linear) for u in utterances]),
         waveform=torch.from_numpy(waveform), speaker_ids=torch.tensor([u.speaker_id for u in utterances]),
+        pitch=None if utterances[0].pitch is None else torch.from_numpy(pitch),
     )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model.config import ModelConfig
-from model.decoders import ConvNeXtBlock
+from model.frame_decoders import ConvNeXtBlock
 
 POSITION_FEATURES = 3
 

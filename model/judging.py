@@ -18,7 +18,7 @@ from model.distributed import gather, is_alone, shares
 from model.synthesizer import SynthesizerOutput
 
 COUNTED_BY = {
-    "mel": "items", "kl": "frames", "duration": "phones", "duration_discriminator": "phones", "duration_adversarial": "phones",
+    "mel": "items", "kl": "frames", "pitch": "frames", "duration": "phones", "duration_discriminator": "phones", "duration_adversarial": "phones",
     "discriminator": "judged", "adversarial": "judged", "feature": "judged",
 }  # fmt: skip
 
@@ -99,8 +99,11 @@ def judge_durations(
 @contextmanager
 def frozen(network: nn.Module) -> Iterator[None]:
     """Let gradients pass through a network without computing those of its own weights."""
-    network.requires_grad_(False)
+    parameters = [each for each in network.parameters() if each.requires_grad]
+    for each in parameters:
+        each.requires_grad_(False)
     try:
         yield
     finally:
-        network.requires_grad_(True)
+        for each in parameters:
+            each.requires_grad_(True)

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from model.acoustic_encoders import PosteriorEncoder, ReferenceEncoder
 from model.alignment import search_durations
-from model.config import ModelConfig
+from model.config import PITCH_ROWS, ModelConfig
 from model.decoders import build_decoder
 from model.duration import DurationPredictor, StochasticDurationPredictor
 from model.encoders import TextEncoder, TextEncoding
@@ -23,9 +24,11 @@ from model.flows import CouplingFlow
 from model.frame_prior import FramePrior
 from model.masks import durations_to_path, random_segment_starts, sequence_mask, slice_segments
 from model.random_draws import RandomDraws
+from model.source_filter import SourceFilterDecoder
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 DURATION_KERNEL_SIZE = 3
+UNVOICED_PITCH_WEIGHT = 0.1  # there the pitch is only a line between its neighbours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +59,7 @@ class SynthesizerOutput:
     frames; frame_mask (B, 1, T); phone_mask, log_durations and log_durations_target (B, 1, P); text_hidden
     (B, C, P); duration_nll (B,) of the stochastic predictor or None and duration_error (B,) of the plain one,
     summed over an item's phones and divided by the batch's; duration_loss (B,) their sum; speaker_embedding
-    (B, G, 1) or None.
+    (B, G, 1) or None; pitch_loss of a source-filter decoder's estimate, a scalar, or None.
     """
 
     waveform_segment: Tensor | None
@@ -77,6 +80,7 @@ class SynthesizerOutput:
     duration_error: Tensor
     duration_loss: Tensor
     speaker_embedding: Tensor | None
+    pitch_loss: Tensor | None
 
     @property
     def alignment(self) -> Tensor:
@@ -140,7 +144,7 @@ class Synthesizer(nn.Module):
 
         alignment_noise scales the noise of the search, in standard deviations of its scores; given
         `batch.durations` there is no search. `draws` (torch's own generator if None) are asked in this order: posterior,
-        alignment, stochastic durations, segment starts; dropout always takes torch's own.
+        alignment, stochastic durations, segment starts, noise of a source-filter decoder; dropout always takes torch's own.
         """
         draws = draws or RandomDraws()
         speaker = self.speaker_vector(batch.speaker_ids, batch.spectrogram)
@@ -159,11 +163,7 @@ class Synthesizer(nn.Module):
         log_durations, target, error, nll = self._duration_terms(text, durations, speaker, batch.phone_lengths, draws)
         lengths = batch.spectrogram_lengths
         starts = random_segment_starts(lengths, self.config.segment_frames, draws.uniform(lengths))
-        segment = None
-        if decode:
-            segment = self.decoder(
-                slice_segments(latent, starts, self.config.segment_frames), speaker
-            )
+        segment = self._decode_segment(latent, starts, batch, speaker, draws) if decode else None
         return SynthesizerOutput(
             waveform_segment=segment,
             segment_starts=starts,
@@ -183,6 +183,7 @@ class Synthesizer(nn.Module):
             duration_error=error,
             duration_loss=error if nll is None else nll + error,
             speaker_embedding=speaker,
+            pitch_loss=self._pitch_loss(latent, batch, posterior.frame_mask, speaker),
         )
 
     @torch.no_grad()
@@ -235,6 +236,32 @@ class Synthesizer(nn.Module):
         speaker = self.speaker_vector(speaker_ids, spectrogram)
         posterior = self.posterior_encoder(spectrogram, lengths, speaker, sample=False)
         return self.decoder(posterior.mean * posterior.frame_mask, speaker)
+
+    def _decode_segment(
+        self, latent: Tensor, starts: Tensor, batch: SynthesizerInputs, speaker: Tensor | None, draws: RandomDraws
+    ) -> Tensor:
+        """Decode one segment per utterance, (B, 1, segment · hop); a source-filter decoder is told the true pitch."""
+        n_frames = self.config.segment_frames
+        segments = slice_segments(latent, starts, n_frames)
+        if not isinstance(self.decoder, SourceFilterDecoder):
+            waveform: Tensor = self.decoder(segments, speaker)
+            return waveform
+        n_samples = n_frames * self.config.hop_samples
+        noise = draws.normal(latent.new_empty(len(latent), 1, n_samples), torch.full_like(batch.spectrogram_lengths, n_samples))
+        pitch = slice_segments(batch.spectrogram[:, -PITCH_ROWS:], starts, n_frames)
+        spoken: Tensor = self.decoder(segments, speaker, pitch=pitch, noise=noise)
+        return spoken
+
+    def _pitch_loss(self, latent: Tensor, batch: SynthesizerInputs, frame_mask: Tensor, speaker: Tensor | None) -> Tensor | None:
+        """Absolute error of the pitch estimated from the latent and cross entropy of its voicing, means over frames."""
+        if not isinstance(self.decoder, SourceFilterDecoder):
+            return None
+        estimate = self.decoder.pitch(latent, speaker)
+        mask = frame_mask.squeeze(1)
+        log_pitch, voiced = batch.spectrogram[:, -2], (batch.spectrogram[:, -1] > 0).to(latent.dtype)
+        error = (estimate.log_pitch - log_pitch).abs() * (voiced + UNVOICED_PITCH_WEIGHT)
+        entropy = functional.binary_cross_entropy_with_logits(estimate.voicing_logits, voiced, reduction="none")
+        return ((error + entropy) * mask).sum() / mask.sum()
 
     def _expand_prior(self, text: TextEncoding, durations: Tensor, path: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Prior mean and log standard deviation at each frame, (B, Z, T) both; in full precision, as frames are counted."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -19,9 +20,10 @@ from model.dataset import Batch
 from model.discriminators import DurationDiscriminator, MultiPeriodDiscriminator
 from model.distributed import rank, total
 from model.judging import GlobalShares, choose_judged, frozen, judge_durations
-from model.losses import discriminator_loss, feature_matching_loss, generator_loss, kl_loss, mel_loss
+from model.losses import discriminator_loss, feature_matching_loss, generator_loss, kl_loss, mel_cepstral_distortion, mel_loss
 from model.masks import slice_segments
 from model.random_draws import UtteranceDraws
+from model.source_filter import posterior_frames
 from model.spectrogram import SpectrogramSettings, mel_filterbank
 from model.spectrogram_torch import log_mel, log_mel_spectrogram
 from model.synthesizer import Synthesizer, SynthesizerOutput
@@ -91,11 +93,14 @@ class Trainer:
                         if value.requires_grad} if self.config.ema_decay else {}  # fmt: skip
         self._evaluated_step = -1
 
-    def posterior_input(self, linear: Tensor) -> Tensor:
-        """Return what the posterior encoder reads, from linear magnitudes (B, F, T): log-mels or the magnitudes."""
-        if self.synthesizer.config.spectrogram_channels == self.spectrogram.n_mels:
-            return log_mel(linear, self.filterbank)
-        return linear
+    def posterior_input(self, batch: Batch) -> Tensor:
+        """Return what the posterior encoder reads (B, C, T): log-mels, with pitch for a latent that follows them, or linear magnitudes."""
+        config = self.synthesizer.config
+        if config.latent_follows_mels:
+            if batch.pitch is None:
+                raise ValueError("the batch has no pitch; a source-filter decoder needs it")
+            return posterior_frames(log_mel(batch.linear, self.filterbank), batch.pitch)
+        return log_mel(batch.linear, self.filterbank) if config.spectrogram_channels == self.spectrogram.n_mels else batch.linear
 
     def step(self, batch: Batch, epoch: int, durations: Tensor | None) -> dict[str, float]:
         """Learn from one batch and return its losses before weighting, means over all ranks' batches.
@@ -107,9 +112,10 @@ class Trainer:
         if not self.between_updates:
             self._begin_update(epoch)
         noise = max(0.0, self.config.alignment_noise - self.config.alignment_noise_decay * self.step_count)
-        inputs = batch.inputs(self.posterior_input(batch.linear), with_speakers=self.synthesizer.config.n_speakers > 0, durations=durations)
-        with self._autocast():
-            output = self.synthesizer(inputs, alignment_noise=noise, draws=draws)
+        inputs = batch.inputs(self.posterior_input(batch), with_speakers=self.synthesizer.config.n_speakers > 0, durations=durations)
+        decodes = self.step_count >= self.config.decode_start_step
+        with self._autocast(), nullcontext() if decodes else frozen(self.synthesizer.posterior_encoder):
+            output = self.synthesizer(inputs, alignment_noise=noise, decode=decodes, draws=draws)
         real = self._real_segment(batch, output)
         judged = choose_judged(draws.order, self.config.adversarial_share, self.device) if self._is_adversarial() else None
         shares = GlobalShares.of(batch, judged.count if judged else 0, self.device)
@@ -160,16 +166,17 @@ class Trainer:
 
     def _generator_losses(self, real: Tensor, output: SynthesizerOutput, judged: Tensor | None, shares: GlobalShares) -> dict[str, Tensor]:
         """Send gradients into the generator; clips (B, 1, S), `judged` rows of them if the discriminators take part."""
-        generated = _decoded(output)
-        real_mel = log_mel_spectrogram(real.squeeze(1), self.spectrogram, self.filterbank)
-        generated_mel = log_mel_spectrogram(generated.squeeze(1), self.spectrogram, self.filterbank)
         losses = {
-            "mel": mel_loss(real_mel, generated_mel),
             "kl": kl_loss(output.latent_prior, output.posterior_log_std, output.prior_mean, output.prior_log_std, output.frame_mask),
             "duration": output.duration_loss.sum(),
         }
+        if output.pitch_loss is not None:
+            losses["pitch"] = output.pitch_loss
+        if output.waveform_segment is not None:
+            losses["mel"] = mel_loss(*(log_mel_spectrogram(each.squeeze(1), self.spectrogram, self.filterbank)
+                                       for each in (real, output.waveform_segment)))  # fmt: skip
         if judged is not None:
-            losses.update(self._adversarial_losses(real[judged], generated[judged], output))
+            losses.update(self._adversarial_losses(real[judged], _decoded(output)[judged], output))
         objective = self._sum(losses, shares, self.config.loss_weights())
         self.generator_updater.backward(objective / self.config.accumulation_steps)
         return {"generator": objective, **losses}
@@ -214,25 +221,26 @@ class Trainer:
     def evaluate(self, batch: Batch, durations: Tensor | None) -> dict[str, float]:
         """Return losses of the weights to keep, with noise that is the same at every call and disturbs no other.
 
-        `mel` is the L1 of log-mels of whole utterances resynthesised from their posterior means; `kl` and `duration`
-        follow `durations` (B, P), or the model's own alignment. Always in fp32.
+        `mel` is the L1 of log-mels of whole utterances resynthesised from their posterior means and `mcd` their mel-cepstral
+        distortion in dB; `kl` and `duration` follow `durations` (B, P), or the model's own alignment. Always in fp32.
         """
-        network = self._voice_network()
-        with_speakers = network.config.n_speakers > 0
-        inputs = batch.inputs(self.posterior_input(batch.linear), with_speakers=with_speakers, durations=durations)
+        network = self.voice_network()
+        inputs = batch.inputs(self.posterior_input(batch), with_speakers=network.config.n_speakers > 0, durations=durations)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             torch.manual_seed(0)
             output = network(inputs, decode=False)
-        resynthesis = network.reconstruct(inputs.spectrogram, inputs.spectrogram_lengths, inputs.speaker_ids)
+            resynthesis = network.reconstruct(inputs.spectrogram, inputs.spectrogram_lengths, inputs.speaker_ids)
+        mels = [log_mel_spectrogram(each, self.spectrogram, self.filterbank) for each in (batch.waveform, resynthesis.squeeze(1))]
         losses = {
-            "mel": mel_loss(log_mel_spectrogram(batch.waveform, self.spectrogram, self.filterbank),
-                            log_mel_spectrogram(resynthesis.squeeze(1), self.spectrogram, self.filterbank)),
+            "mel": mel_loss(*mels), "mcd": mel_cepstral_distortion(*mels),
             "kl": kl_loss(output.latent_prior, output.posterior_log_std, output.prior_mean, output.prior_log_std, output.frame_mask),
             "duration": output.duration_loss.sum(),
         }  # fmt: skip
+        if output.pitch_loss is not None:
+            losses["pitch"] = output.pitch_loss
         return {name: float(value) for name, value in losses.items()}
 
-    def _voice_network(self) -> Synthesizer:
+    def voice_network(self) -> Synthesizer:
         """Return a network of its own that holds the current weights to keep, in evaluation mode."""
         if self._evaluated is None:
             self._evaluated = copy.deepcopy(self.synthesizer).eval()

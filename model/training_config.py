@@ -17,6 +17,8 @@ class TrainingConfig:
     `adversarial_start_step`, in every `adversarial_every`-th step, on `adversarial_share` of the batch.
     `cosine` falls from the learning rate to `final_learning_rate_share` of it over `steps`; `epoch_decay` multiplies
     by `learning_rate_decay` each epoch, as the reference does; both rise linearly over `warmup_steps` first.
+    Before `decode_start_step` nothing is decoded and the posterior stays as it is: the path from text to latent learns
+    alone, at half the cost, which makes sense for a latent that follows the mels from the start.
     `gradient_clip` (by norm), `gradient_clip_value` (by value, after the norm) and `ema_decay` are off at 0.
     An update takes the mean of the gradients of `accumulation_steps` batches; `steps` counts updates. `precision` is
     that of the networks' matrix products (autocast): weights, losses, mels and alignment stay in fp32.
@@ -50,6 +52,7 @@ class TrainingConfig:
     gradient_clip_value: float = 0.0
     accumulation_steps: int = 1
     precision: str = "fp32"
+    decode_start_step: int = 0
 
     def __post_init__(self) -> None:
         problems = []
@@ -64,9 +67,12 @@ class TrainingConfig:
                                   "adversarial_every", "accumulation_steps")
                      if getattr(self, name) <= 0]  # fmt: skip
         problems += [f"{name} is {getattr(self, name)}; it must not be negative"
-                     for name in ("seed", "warmup_steps", "gradient_clip", "gradient_clip_value", "weight_decay", "adversarial_start_step",
-                                  "alignment_noise", "alignment_noise_decay")
+                     for name in ("seed", "warmup_steps", "gradient_clip", "gradient_clip_value", "weight_decay", "decode_start_step",
+                                  "adversarial_start_step", "alignment_noise", "alignment_noise_decay")
                      if getattr(self, name) < 0]  # fmt: skip
+        if self.adversarial_start_step < self.decode_start_step:
+            problems.append(f"adversarial_start_step {self.adversarial_start_step} is before decode_start_step {self.decode_start_step}: "
+                            "there is no waveform to judge; raise it")  # fmt: skip
         if not 0 < self.adversarial_share <= 1:
             problems.append(f"adversarial_share {self.adversarial_share} is outside (0, 1]")
         if not 0 <= self.ema_decay < 1:
@@ -77,7 +83,8 @@ class TrainingConfig:
     def loss_weights(self) -> dict[str, float]:
         """Return the weight of each of the generator's losses in their sum."""
         return {"mel": self.mel_weight, "kl": self.kl_weight, "duration": self.duration_weight,
-                "adversarial": self.adversarial_weight, "feature": self.feature_weight, "duration_adversarial": 1.0}  # fmt: skip
+                "adversarial": self.adversarial_weight, "feature": self.feature_weight, "duration_adversarial": 1.0,
+                "pitch": 1.0}  # fmt: skip
 
     def learning_rate_factor(self, step: int, epoch: int) -> float:
         """Return the factor on both learning rates at a step and epoch, counted from zero."""

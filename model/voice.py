@@ -19,6 +19,8 @@ from model.bert_pieces import BertPiece, bert_piece, spread
 from model.bert_tokens import Tokenizer
 from model.checkpoint import CheckpointError, load_checkpoint
 from model.config import ModelConfig
+from model.pitch import pitch_features
+from model.source_filter import posterior_frames
 from model.spectrogram import SpectrogramSettings, linear_spectrogram, log_mel, mel_filterbank
 from model.synthesizer import InferenceOutput, Synthesizer
 from model.text.alignment import language_spans
@@ -115,6 +117,10 @@ class Voice:
         linear = linear_spectrogram(pcm, self.spectrogram)
         if self.metadata["posterior_input"] == "mel":
             linear = log_mel(linear, mel_filterbank(self.spectrogram))
+        if self.config.latent_follows_mels:
+            settings = self.spectrogram
+            pitch = pitch_features(pcm, settings.sample_rate_hz, settings.hop_samples, len(linear))
+            linear = posterior_frames(torch.from_numpy(linear.T)[None], torch.from_numpy(pitch)[None])[0].numpy().T
         frames = torch.from_numpy(np.ascontiguousarray(linear.T)).unsqueeze(0).to(self.device)  # (T, C) → (1, C, T)
         waveform = self.network.reconstruct(frames, torch.tensor([frames.shape[2]], device=self.device), self._speaker_ids(speaker))
         return waveform[0, 0].cpu().numpy()

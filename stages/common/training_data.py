@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,7 @@ class ManifestSource:
         self.facts = facts
         self.symbols = symbols
         self.add_blank = add_blank
+        self.pitch: Sequence[npt.NDArray[np.float32]] | None = None  # of every utterance (2, T), for models that read it
         self._speaker_ids = {name: index for index, name in enumerate(facts.speakers)}
         self._pcm = ShardReader(folders.resample)
         self._spectrogram = ShardReader(folders.spectrogram)
@@ -95,17 +96,25 @@ class ManifestSource:
         """Return the manifest row of an utterance."""
         return {name: self.table.column(name)[index].as_py() for name in self.table.schema.names}
 
+    def pcm(self, index: int) -> npt.NDArray[np.int16]:
+        """Read the samples (S,) of one utterance."""
+        return self._samples(self.row(index))
+
     def load(self, index: int) -> Utterance:
         """Read one utterance from the shards."""
         row = self.row(index)
         # Each phone's language is its span's; the pads at both ends belong to spans but are of the utterance's language.
         languages = [span["language"] for span in row["bert_spans"] for _ in range(span["n_phones"])][1:-1]
         text = encode_phones(row["phones"], row["tones"], languages, row["language"], self.symbols, self.add_blank)
-        pcm = self._pcm.read_array(row["pcm_shard"], row["pcm_offset_bytes"], (row["n_samples"],), "int16")
+        pcm = self._samples(row)
         return Utterance(
             phone_ids=np.array(text.phone_ids), tone_ids=np.array(text.tone_ids), language_ids=np.array(text.language_ids),
             bert=tuple(self._bert_pieces(row)), linear=self._linear(row, pcm), pcm=pcm, speaker_id=self._speaker_ids[row["speaker"]],
+            pitch=None if self.pitch is None else self.pitch[index],
         )  # fmt: skip
+
+    def _samples(self, row: Mapping[str, Any]) -> npt.NDArray[np.int16]:
+        return self._pcm.read_array(row["pcm_shard"], row["pcm_offset_bytes"], (row["n_samples"],), "int16")
 
     def _linear(self, row: Mapping[str, Any], pcm: npt.NDArray[np.int16]) -> npt.NDArray[np.float16]:
         settings = self.facts.spectrogram

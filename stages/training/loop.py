@@ -27,6 +27,7 @@ from stages.training.base_voice import begin_from
 from stages.training.checkpoints import voice_tensors, worth_storing, write_checkpoint
 from stages.training.durations import Durations, learn_durations, padded_durations
 from stages.training.outputs import RunFacts, write_outputs
+from stages.training.pitch_tracks import attach_pitch
 from stages.training.preflight import check_data, describe_batches
 from stages.training.samples import write_samples
 from stages.training.settings import TrainParams, TrainPaths
@@ -74,6 +75,8 @@ class TrainingRun:
                 stack.enter_context(exclusive(self.paths.work))
             batches = describe_batches(self.sampler, self.train_source) if self.rank == 0 else {}
             self._begin()
+            if self.model_config.latent_follows_mels:
+                attach_pitch([self.train_source, self.validation_source], self.paths.work / "pitch.npz", self.rank)
             validation_durations = None
             if self.params.aligner.steps:
                 self.durations, validation_durations = learn_durations([self.train_source, self.validation_source], self.params, self.facts,

@@ -34,9 +34,9 @@ def write_samples(folder: Path, validator: Validator, n_utterances: int) -> None
 
 @torch.no_grad()
 def _write_sample(folder: Path, validator: Validator, index: int) -> None:
-    trainer, network = validator.trainer, validator.network()
+    trainer, network = validator.trainer, validator.trainer.voice_network()
     batch, durations = validator.batch(index)
-    spectrogram = trainer.posterior_input(batch.linear)
+    spectrogram = trainer.posterior_input(batch)
     inputs = batch.inputs(spectrogram, with_speakers=network.config.n_speakers > 0, durations=durations)
     spoken = network.infer(batch.phone_ids, batch.phone_lengths, batch.tone_ids, batch.language_ids, batch.bert, inputs.speaker_ids,
                            noise_scale=NOISE_SCALE, sdp_ratio=0.0, max_frames=MAX_LENGTHENING * spectrogram.shape[2],
@@ -45,7 +45,8 @@ def _write_sample(folder: Path, validator: Validator, index: int) -> None:
         durations = network(inputs, decode=False).durations
     name = re.sub(r"[^\w.-]+", "-", validator.source.row(index)["utterance_id"])
     rate_hz = trainer.spectrogram.sample_rate_hz
-    for suffix, waveform in (("", spoken.waveform[0, 0]), (".resynthesis", validator.resynthesis(batch)[0])):
+    resynthesis = network.reconstruct(spectrogram, batch.frame_lengths, inputs.speaker_ids)
+    for suffix, waveform in (("", spoken.waveform[0, 0]), (".resynthesis", resynthesis[0, 0])):
         encoded = io.BytesIO()  # a full disk is then an OSError like any other
         soundfile.write(encoded, waveform.nan_to_num().clamp(-1, 1).cpu().numpy(), rate_hz, format="WAV", subtype="PCM_16")
         (folder / f"{name}{suffix}.wav").write_bytes(encoded.getvalue())

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model.config import ConfigError, DiscriminatorConfig, ModelConfig, check_training_fit
+from model.config import PITCH_ROWS, ConfigError, DiscriminatorConfig, ModelConfig, check_training_fit
+from model.spectrogram import SpectrogramSettings
 from model.text.symbols import SymbolTable
 from model.training import TrainingConfig
 from stages.common.errors import ParamsError
@@ -120,6 +121,14 @@ class TrainParams:
         if problems:
             raise ValueError("; ".join(problems))
 
+    def _spectrogram_channels(self, settings: SpectrogramSettings) -> int:
+        if self.model.get("decoder") == "source_filter":
+            if self.posterior_input != "mel":
+                raise ParamsError("params.yaml: train.posterior_input is linear, but the source_filter decoder's latent follows the mels; "
+                                  "set it to mel")  # fmt: skip
+            return settings.n_mels + PITCH_ROWS
+        return settings.n_mels if self.posterior_input == "mel" else settings.n_frequencies
+
     def networks(self, facts: CorpusFacts, symbols: SymbolTable) -> tuple[ModelConfig, DiscriminatorConfig]:
         """Return the networks' configurations; what the data decides (symbols, speakers, sizes) is filled in."""
         speaker_channels = self.model.get("speaker_channels", 0)
@@ -130,7 +139,8 @@ class TrainParams:
         derived = {
             "n_symbols": len(symbols.symbols), "n_tones": symbols.tone_count, "n_languages": len(symbols.languages),
             "n_speakers": len(facts.speakers) if speaker_channels else 0, "bert_channels": dict(facts.bert_channels),
-            "spectrogram_channels": settings.n_mels if self.posterior_input == "mel" else settings.n_frequencies,
+            "spectrogram_channels": self._spectrogram_channels(settings), "sample_rate_hz": settings.sample_rate_hz,
+            "mel_fmin_hz": settings.mel_fmin_hz, "mel_fmax_hz": settings.mel_fmax_hz or 0.0,
             "hop_samples": settings.hop_samples,
         }  # fmt: skip
         overridden = sorted(set(derived) & set(self.model))

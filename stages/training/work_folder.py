@@ -18,7 +18,7 @@ from stages.common.files import output_folder
 logger = logging.getLogger(__name__)
 
 LOCK_SECONDS = 30.0  # ranks of a killed run take a moment to notice
-LEFT_OVERS = re.compile(r"\.(state-\d{8}\.pt|durations\.npz|step-\d{8})\..+\.tmp")
+LEFT_OVERS = re.compile(r"\.(state-\d{8}\.pt|durations\.npz|pitch\.npz|step-\d{8})\..+\.tmp")
 CHECKPOINTS, SAMPLES = "checkpoints", "samples"
 
 

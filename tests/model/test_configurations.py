@@ -27,6 +27,7 @@ from model.text.symbols import SymbolTable
 from model.training import Trainer, TrainingConfig
 from stages.common.params import from_mapping
 from stages.common.training_data import DataFolders, ManifestSource, read_split
+from stages.training.pitch_tracks import attach_pitch
 from tests.small_corpus import ROOT, SmallCorpus
 
 SMALL: dict[str, Any] = {
@@ -44,6 +45,7 @@ TRANSFORMER = {"flow": "transformer"}
 SHARED = {"share_flow_parameters": True}
 SDP = {"use_sdp": True}
 HIFIGAN = {"decoder": "hifigan", "resblock_kernel_sizes": (3, 5), "resblock_dilation_sizes": ((1, 3), (1, 2))}
+SOURCE_FILTER = {"decoder": "source_filter", "spectrogram_channels": 82, "inter_channels": 82, "sample_rate_hz": 16000}
 FRAME_PRIOR = {"frame_prior_layers": 2, "frame_prior_channels": 12}
 
 
@@ -75,6 +77,9 @@ CASES = {
     "hifigan 1": Case(HIFIGAN),
     "hifigan 2": Case({**HIFIGAN, "resblock": "2"}),
     "istft": Case({"decoder": "istft"}),
+    "source filter": Case(SOURCE_FILTER),
+    "source filter, speakers, frame prior, shared flow": Case({**SOURCE_FILTER, **MANY_SPEAKERS, **FRAME_PRIOR, **SHARED}, known_durations=True),
+    "source filter, reference encoder, stochastic durations": Case({**SOURCE_FILTER, **REFERENCE, **SDP}),
     "frame prior": Case(FRAME_PRIOR, known_durations=True),
     "one head, no window": Case({**TRANSFORMER, "n_heads": 1, "attention_window": 0}),
     "even kernels": Case({**TRANSFORMER, "kernel_size": 4, "flow_kernel_size": 2}),
@@ -98,11 +103,13 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def sources(small_corpus: SmallCorpus) -> dict[bool, ManifestSource]:
+def sources(small_corpus: SmallCorpus, tmp_path_factory: pytest.TempPathFactory) -> dict[bool, ManifestSource]:
     """The small corpus with blanks between the phones (True) and without (False)."""
     table, facts = read_split(small_corpus.split)
     folders = DataFolders(small_corpus.split, small_corpus.resample, small_corpus.spectrogram, small_corpus.bert)
-    return {add_blank: ManifestSource(folders, table, facts, "train", SymbolTable(), add_blank) for add_blank in (False, True)}
+    sources = {add_blank: ManifestSource(folders, table, facts, "train", SymbolTable(), add_blank) for add_blank in (False, True)}
+    attach_pitch(list(sources.values()), tmp_path_factory.mktemp("pitch") / "pitch.npz", 0)
+    return sources
 
 
 def model_config(source: ManifestSource, changes: dict[str, Any]) -> ModelConfig:
@@ -184,7 +191,7 @@ def test_configuration_trains_and_speaks_the_same_after_saving(name: str, source
     checkpoint = load_checkpoint(tmp_path)
     loaded = Synthesizer(ModelConfig.from_dict(checkpoint.metadata["model"]))
     loaded.load_state_dict(checkpoint.tensors["synthesizer"])
-    spectrogram = trainer.posterior_input(batch.linear)
+    spectrogram = trainer.posterior_input(batch)
     waveform = speak(network, batch, spectrogram)
     assert waveform.isfinite().all() and waveform.std() > 0
     assert torch.equal(speak(loaded, batch, spectrogram), waveform)

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from model.config import ConfigError, ModelConfig
-from model.decoders import IstftDecoder, IstftHead, build_decoder
+from model.decoders import build_decoder
+from model.frame_decoders import IstftDecoder, IstftHead
 
 HIFIGAN = ModelConfig(
     inter_channels=24,

@@ -99,7 +99,7 @@ def test_bf16_learns_much_the_same_and_keeps_weights_in_fp32(batch, durations):
 def test_under_bf16_samples_alignment_and_prior_keep_full_precision(batch, decoder):
     training = Trainer(dataclasses.replace(STILL, **decoder, use_sdp=True, sdp_channels=8, frame_prior_layers=0),
                        DISCRIMINATOR, config(precision="bf16"), SETTINGS, CPU)  # fmt: skip
-    inputs = batch.inputs(training.posterior_input(batch.linear), with_speakers=False)
+    inputs = batch.inputs(training.posterior_input(batch), with_speakers=False)
     with torch.autocast("cpu", torch.bfloat16):
         output = training.synthesizer(inputs, alignment_noise=0.01)
     for name in ("waveform_segment", "prior_mean", "prior_log_std", "latent_prior", "posterior_log_std", "log_durations_target", "duration_nll"):
@@ -183,7 +183,7 @@ def test_true_durations_come_to_be_judged_real_and_with_the_quirks_predicted_one
     judge = training.duration_discriminator
     for _ in range(30):
         training.step(batch, 0, durations)
-    inputs = batch.inputs(training.posterior_input(batch.linear), with_speakers=False, durations=durations)
+    inputs = batch.inputs(training.posterior_input(batch), with_speakers=False, durations=durations)
     with torch.no_grad():
         output = training.synthesizer(inputs)
         true, predicted = judge.eval()(output.text_hidden, output.phone_mask, output.log_durations_target, output.log_durations)

@@ -1,11 +1,10 @@
-"""Validation: the same numbers however many ranks share the set, and a distortion in decibels that can be worked out by hand."""
+"""Validation: the same numbers however many ranks share the set."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -14,7 +13,7 @@ from model.training import Trainer
 from stages.common.training_data import ManifestSource, read_split
 from stages.training import validation
 from stages.training.samples import write_samples
-from stages.training.validation import Validator, mel_cepstral_distortion
+from stages.training.validation import Validator
 from tests.small_corpus import SmallCorpus, folder_bytes
 from tests.stages.training.program import folders, tiny_params
 
@@ -59,15 +58,3 @@ def test_neither_validation_nor_samples_disturb_random_numbers_and_samples_are_t
     write_samples(tmp_path / "a", validator, 1)
     assert torch.equal(torch.rand(3), expected)
     assert folders_written[0] == folders_written[1] and len(folders_written[0]) == 6
-
-
-def test_distortion_is_that_of_the_cosine_series() -> None:
-    n_bands, n_frames = 80, 7
-    middles = (np.arange(n_bands) + 0.5) / n_bands
-    reference = torch.randn(1, n_bands, n_frames, generator=torch.Generator().manual_seed(1))
-    # The other has 0.1 more of the third cosine and 0.2 less of the fifth; level and what is above order 24 do not count.
-    change = 0.1 * np.cos(3 * np.pi * middles) - 0.2 * np.cos(5 * np.pi * middles) + 0.7 + 0.9 * np.cos(30 * np.pi * middles)
-    other = reference + torch.from_numpy(change).float()[None, :, None]
-    expected = 10 / np.log(10) * np.sqrt(2 * (0.1**2 + 0.2**2))
-    assert float(mel_cepstral_distortion(reference, other)) == pytest.approx(expected, rel=1e-4)
-    assert float(mel_cepstral_distortion(reference, reference)) == 0.0
