@@ -14,6 +14,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from model.config import ModelConfig
 from model.masks import fused_gate, sequence_mask
+from model.random_draws import RandomDraws
 
 FIRST_LOG_STD = -2.5  # of a latent that follows its input
 REFERENCE_ENCODER_WIDTHS = (32, 32, 64, 64, 128, 128)
@@ -114,15 +115,18 @@ class PosteriorEncoder(nn.Module):
         speaker_embedding: Tensor | None = None,
         *,
         sample: bool = True,
+        draws: RandomDraws | None = None,
     ) -> PosteriorEncoding:
-        """Encode (B, C, T) of `lengths` (B,) frames; without `sample` the latent is the mean."""
+        """Encode (B, C, T) of `lengths` (B,) frames; without `sample` the latent is the mean; noise comes from `draws`."""
         mask = sequence_mask(lengths, spectrogram.shape[2], spectrogram.dtype).unsqueeze(1)
         hidden = self.wavenet(self.pre(spectrogram) * mask, mask, speaker_embedding)
         mean, log_std = (self.projection(hidden) * mask).chunk(2, dim=1)
         if self.residual:
             mean = mean + spectrogram * mask
-        latent = (mean + torch.randn_like(mean) * log_std.exp()) * mask if sample else mean
-        return PosteriorEncoding(latent, mean, log_std, mask)
+        if not sample:
+            return PosteriorEncoding(mean, mean, log_std, mask)
+        noise = (draws or RandomDraws()).normal(mean, lengths)
+        return PosteriorEncoding((mean + noise * log_std.exp()) * mask, mean, log_std, mask)
 
 
 class ReferenceEncoder(nn.Module):

@@ -53,7 +53,7 @@ def save_checkpoint(folder: Path, *, tensors: Mapping[str, State], metadata: Map
                 save_file({key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}, temporary)
             except SafetensorError as error:  # what it makes of a full disk
                 raise OSError(f"{temporary}: cannot be written ({first_line(error)})") from error
-            digest = _sha256(temporary)
+            digest = file_sha256(temporary)
             files[name] = {"file": f"{name}-{digest[:16]}.safetensors", "sha256": digest}
             _commit(temporary, folder / files[name]["file"])
     content = {"format_version": FORMAT_VERSION, "files": files, "metadata": dict(metadata)}
@@ -79,7 +79,7 @@ def load_checkpoint(folder: Path, names: Collection[str] | None = None) -> Check
             raise CheckpointError(
                 f"{path}: missing though {METADATA_NAME} lists it; restore the whole folder"
             )
-        if _sha256(path) != files[name]["sha256"]:
+        if file_sha256(path) != files[name]["sha256"]:
             raise CheckpointError(
                 f"{path}: truncated or altered (checksum differs); restore it or train again"
             )
@@ -126,7 +126,7 @@ def checkpoint_sha256(folder: Path) -> str:
     """Return the hash (hex) of a checkpoint's whole content: of its metadata file, which holds the hashes of the tensor files."""
     path = folder / METADATA_NAME
     _read_metadata(path)
-    return _sha256(path)
+    return file_sha256(path)
 
 
 def _read_metadata(path: Path) -> dict[str, Any]:
@@ -175,6 +175,7 @@ def _remove_superseded(folder: Path, files: Mapping[str, Mapping[str, str]]) -> 
             path.unlink()
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """Return the hash of a file's content, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

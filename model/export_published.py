@@ -14,19 +14,18 @@ import torch
 from torch import Tensor
 
 from model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, new_folder
-from model.config import DiscriminatorConfig, ModelConfig
-from model.discriminators import DurationDiscriminator, MultiPeriodDiscriminator
-from model.published import Kind, write_published_file
+from model.config import ModelConfig
+from model.published import Kind, published_judges, write_published_file
 from model.published_config import BERT_CHANNELS, published_config
 from model.spectrogram import SpectrogramSettings
 from model.text.symbols import SymbolTable
+from model.transfer import TONE_TABLE
 
 FILES: tuple[tuple[str, Kind, str], ...] = (
     ("synthesizer", "generator", "G"),
     ("discriminator", "discriminator", "D"),
     ("duration_discriminator", "duration_discriminator", "DUR"),
 )
-TONE_TABLE = "text_encoder.tone_embedding.weight"
 
 
 def export_published(voice: Path, out: Path, *, drop_additions: bool = False, generator_only: bool = False) -> list[Path]:
@@ -89,14 +88,8 @@ def _with_silent_projections(state: Mapping[str, Tensor], model: ModelConfig) ->
 
 def _judges(checkpoint: Checkpoint, model: ModelConfig) -> dict[str, Mapping[str, Tensor]]:
     """Return the discriminators' weights, checked to be of the published size."""
-    with torch.device("meta"):
-        networks = {
-            "discriminator": MultiPeriodDiscriminator(DiscriminatorConfig()),
-            "duration_discriminator": DurationDiscriminator(in_channels=model.hidden_channels, filter_channels=model.hidden_channels,
-                                                            speaker_channels=model.effective_speaker_channels),
-        }  # fmt: skip
     found: dict[str, Mapping[str, Tensor]] = {}
-    for name, network in networks.items():
+    for name, network in published_judges(model).items():
         if name not in checkpoint.tensors:
             continue
         shapes = {key: tensor.shape for key, tensor in network.state_dict().items()}

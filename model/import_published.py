@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.checkpoint import CheckpointError, new_folder, save_checkpoint
-from model.config import DiscriminatorConfig
-from model.discriminators import DurationDiscriminator, MultiPeriodDiscriminator
-from model.published import Kind, PublishedFile, fit_reference_state, read_published_file, require_fit
+from model.checkpoint import CheckpointError, file_sha256, new_folder, save_checkpoint
+from model.published import Kind, PublishedFile, fit_reference_state, published_judges, read_published_file, require_fit
 from model.published_config import ENCODERS, PublishedTraining, read_published_config
 from model.synthesizer import Synthesizer
 from model.text.symbols import SymbolTable
@@ -75,15 +72,13 @@ def _read(files: PublishedFiles) -> tuple[dict[str, dict[str, Tensor]], dict[str
 
     with torch.device("meta"):
         synthesizer = Synthesizer(training.model)
-        judge = MultiPeriodDiscriminator(DiscriminatorConfig())
-        duration_judge = DurationDiscriminator(in_channels=training.model.hidden_channels, filter_channels=training.model.hidden_channels,
-                                               speaker_channels=training.model.effective_speaker_channels)  # fmt: skip
+    judges = published_judges(training.model)
     take("synthesizer", "generator", files.generator, generator, synthesizer)
     if files.discriminator:
-        take("discriminator", "discriminator", files.discriminator, read_published_file(files.discriminator), judge)
+        take("discriminator", "discriminator", files.discriminator, read_published_file(files.discriminator), judges["discriminator"])
     if files.duration_discriminator:
         take("duration_discriminator", "duration_discriminator", files.duration_discriminator,
-             read_published_file(files.duration_discriminator), duration_judge)  # fmt: skip
+             read_published_file(files.duration_discriminator), judges["duration_discriminator"])  # fmt: skip
     lines.append(f"{files.config}: {training.spectrogram.sample_rate_hz} Hz, {training.posterior_input} spectrogram into the posterior encoder, "
                  f"{training.model.n_speakers} rows for speakers, {len(training.speakers)} named")  # fmt: skip
     return tensors, _metadata(files, generator, training), lines
@@ -96,14 +91,9 @@ def _metadata(files: PublishedFiles, generator: PublishedFile, training: Publish
         "symbols": SymbolTable.reference().to_dict(), "add_blank": training.add_blank, "speakers": list(training.speakers),
         "encoders": {language: dict(source) for language, source in ENCODERS.items()}, "lexicon": {}, "step": generator.iteration,
         "source_note": f"imported from the published checkpoint {files.generator.name}",
-        "lineage": {"imported": {path.name: _sha256(path) for path in given}},
+        "lineage": {"imported": {path.name: file_sha256(path) for path in given}},
         "published": {"train": dict(training.train_section), "learning_rate": generator.learning_rate},
     }  # fmt: skip
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def build_parser() -> argparse.ArgumentParser:

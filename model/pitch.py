@@ -6,6 +6,7 @@ Legend: S samples, T frames.
 from __future__ import annotations
 
 import warnings
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +21,7 @@ def pitch_features(pcm: npt.NDArray[np.int16], sample_rate_hz: int, hop_samples:
 
     Frame t is centred on sample (t + 1/2) · hop. Source: DIO and StoneMask (Morise et al. 2009 and 2016), the package pyworld.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # its version look-up is deprecated
-        import pyworld
+    pyworld = load_pyworld()
     samples = np.ascontiguousarray(pcm, dtype=np.float64) / 32768
     half_frame_ms = 500.0 * hop_samples / sample_rate_hz
     rough, times = pyworld.dio(samples, sample_rate_hz, f0_floor=FLOOR_HZ, f0_ceil=CEILING_HZ, frame_period=half_frame_ms)
@@ -35,3 +34,11 @@ def pitch_features(pcm: npt.NDArray[np.int16], sample_rate_hz: int, hop_samples:
         frames = np.arange(n_frames)
         log_pitch = np.interp(frames, frames[voiced], np.log(pitch_hz[voiced] / REFERENCE_HZ)) / UNIT
     return np.stack([log_pitch, np.where(voiced, 1.0, -1.0)]).astype(np.float32)
+
+
+def load_pyworld() -> ModuleType:
+    """Import pyworld when it is needed, and without its notice."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it announces the end of pkg_resources, which is pinned
+        import pyworld
+    return pyworld

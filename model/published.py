@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from model.checkpoint import CheckpointError, State, first_line
+from model.config import DiscriminatorConfig, ModelConfig
+from model.discriminators import DurationDiscriminator, MultiPeriodDiscriminator
 
 Kind = Literal["generator", "discriminator", "duration_discriminator"]
 
@@ -226,6 +228,16 @@ def write_published_file(path: Path, state: State, *, kind: Kind, iteration: int
         torch.save({"model": published, "iteration": iteration, "optimizer": None, "learning_rate": learning_rate}, path)
     except RuntimeError as error:  # what torch makes of a full disk
         raise OSError(f"{path}: cannot be written ({first_line(error)})") from error
+
+
+def published_judges(model: ModelConfig) -> dict[str, nn.Module]:
+    """Return the discriminators as published beside a generator, without weights (on the meta device)."""
+    with torch.device("meta"):
+        return {
+            "discriminator": MultiPeriodDiscriminator(DiscriminatorConfig()),
+            "duration_discriminator": DurationDiscriminator(in_channels=model.hidden_channels, filter_channels=model.hidden_channels,
+                                                            speaker_channels=model.effective_speaker_channels),
+        }  # fmt: skip
 
 
 def strip_parallel_prefix(state: State) -> dict[str, Tensor]:

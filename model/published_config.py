@@ -48,7 +48,8 @@ FIXED: dict[str, Any] = {
 }  # fmt: skip
 N_FLOWS, TRANSFORMER_FLOW_LAYERS, SPEAKER_LAYER_INDEX = 4, 6, 2
 # Ours alone, and without weights in a model that does not use them; or of training alone.
-NOT_IN_WEIGHTS = frozenset({"istft_channels", "istft_layers", "istft_filter_channels", "istft_n_fft", "frame_prior_channels", "duration_dropout"})
+NOT_IN_WEIGHTS = frozenset({"istft_channels", "istft_layers", "istft_filter_channels", "istft_n_fft", "frame_prior_channels", "duration_dropout",
+                            "sample_rate_hz", "mel_fmin_hz", "mel_fmax_hz"})  # the last three are in the data section
 # The text encoders that the published models were trained on; English had none.
 ENCODERS: dict[str, dict[str, Any]] = {
     "ZH": {"kind": "hub", "name": "hfl/chinese-roberta-wwm-ext-large", "revision": "a25cc9e05974bd9687e528edd516f2cfdb3f5db9", "layer": -3},

@@ -5,11 +5,20 @@ Legend: B batch, P phones, T frames, C channels, L any length.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from torch import Tensor
+
+
+@contextmanager
+def random_state_undisturbed(device: torch.device, seed: int = 0) -> Iterator[None]:
+    """Let what happens inside draw random numbers from a seed of its own; those outside go on as if it had not been."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
 
 
 class RandomDraws:

@@ -151,9 +151,8 @@ class Synthesizer(nn.Module):
         text = self.text_encoder(
             batch.phone_ids, batch.phone_lengths, batch.tone_ids, batch.language_ids, batch.bert, speaker
         )
-        posterior = self.posterior_encoder(batch.spectrogram, batch.spectrogram_lengths, speaker, sample=False)
-        noise = draws.normal(posterior.mean, batch.spectrogram_lengths)
-        latent = (posterior.mean + noise * posterior.log_std.exp()) * posterior.frame_mask
+        posterior = self.posterior_encoder(batch.spectrogram, batch.spectrogram_lengths, speaker, draws=draws)
+        latent = posterior.latent
         latent_prior = self.flow(latent, posterior.frame_mask, speaker)
         durations = batch.durations
         if durations is None:

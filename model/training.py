@@ -22,7 +22,7 @@ from model.distributed import rank, total
 from model.judging import GlobalShares, choose_judged, frozen, judge_durations
 from model.losses import discriminator_loss, feature_matching_loss, generator_loss, kl_loss, mel_cepstral_distortion, mel_loss
 from model.masks import slice_segments
-from model.random_draws import UtteranceDraws
+from model.random_draws import UtteranceDraws, random_state_undisturbed
 from model.source_filter import posterior_frames
 from model.spectrogram import SpectrogramSettings, mel_filterbank
 from model.spectrogram_torch import log_mel, log_mel_spectrogram
@@ -226,8 +226,7 @@ class Trainer:
         """
         network = self.voice_network()
         inputs = batch.inputs(self.posterior_input(batch), with_speakers=network.config.n_speakers > 0, durations=durations)
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(0)
+        with random_state_undisturbed(self.device):
             output = network(inputs, decode=False)
             resynthesis = network.reconstruct(inputs.spectrogram, inputs.spectrogram_lengths, inputs.speaker_ids)
         mels = [log_mel_spectrogram(each, self.spectrogram, self.filterbank) for each in (batch.waveform, resynthesis.squeeze(1))]

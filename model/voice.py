@@ -20,6 +20,7 @@ from model.bert_tokens import Tokenizer
 from model.checkpoint import CheckpointError, load_checkpoint
 from model.config import ModelConfig
 from model.pitch import pitch_features
+from model.random_draws import random_state_undisturbed
 from model.source_filter import posterior_frames
 from model.spectrogram import SpectrogramSettings, linear_spectrogram, log_mel, mel_filterbank
 from model.synthesizer import InferenceOutput, Synthesizer
@@ -129,8 +130,7 @@ class Voice:
         self, ids: Sequence[Sequence[int]], bert: dict[str, Tensor], speaker_ids: Tensor | None, style: SpeakingStyle
     ) -> InferenceOutput:
         phone_ids, tone_ids, language_ids = (torch.tensor([list(values)], device=self.device) for values in ids)
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(style.seed)
+        with random_state_undisturbed(self.device, style.seed):
             return self.network.infer(
                 phone_ids, torch.tensor([phone_ids.shape[1]], device=self.device), tone_ids, language_ids, bert, speaker_ids,
                 noise_scale=style.noise_scale, duration_noise_scale=style.duration_noise_scale,

@@ -11,14 +11,13 @@ cents and 1 % by more than 200.
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import dct
 
+from model.pitch import load_pyworld
 from stages.evaluation.time_warping import dynamic_time_warping
 
 FRAME_SECONDS = 0.005
@@ -57,7 +56,7 @@ def analyse(waveform: npt.NDArray[np.floating], sample_rate_hz: int) -> SignalFe
     reason = _defect(waveform, sample_rate_hz)
     if reason:
         return reason
-    pyworld = _pyworld()
+    pyworld = load_pyworld()
     samples = np.ascontiguousarray(waveform, dtype=np.float64)
     period_ms = 1000 * FRAME_SECONDS
     coarse_f0_hz, times = pyworld.dio(samples, sample_rate_hz, frame_period=period_ms)
@@ -164,10 +163,3 @@ def _warping_features(features: SignalFeatures) -> Array:
 
 def _root_mean_square(values: Array) -> float:
     return float(np.sqrt(np.mean(values**2)))
-
-
-def _pyworld() -> ModuleType:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # it announces the end of pkg_resources, which is pinned
-        import pyworld
-    return pyworld

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from torch import Tensor
 
 from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
@@ -76,8 +75,8 @@ def write_checkpoint(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], 
     """Write a checkpoint; a full disk is one clear error."""
     try:
         save_checkpoint(folder, tensors=tensors, metadata=metadata)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise PipelineError(f"{folder.name}: cannot write the checkpoint ({reason}); free some space and run again: "
                             "what was trained is saved") from None  # fmt: skip
 

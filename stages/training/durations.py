@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import itertools
 import logging
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from tqdm import tqdm
 
 from model.aligner import Aligner, AlignerInputs, fit_aligner, refine_durations
 from model.dataset import Batch, BatchDataset
+from model.random_draws import random_state_undisturbed
 from model.sampler import BatchSampler
 from model.spectrogram import mel_filterbank
 from model.spectrogram_torch import log_mel
-from stages.common.files import atomic_path
 from stages.common.progress import progress_bar
 from stages.common.training_data import CorpusFacts, ManifestSource
+from stages.training.per_utterance import once_per_run
 from stages.training.settings import TrainParams
-from stages.training.state import random_state_undisturbed
 
 logger = logging.getLogger(__name__)
 
@@ -36,18 +34,14 @@ def learn_durations(
 ) -> list[Durations]:
     """Return, for each source, the frames of every phone (pads and blanks included) of every utterance.
 
-    The aligner learns from the first source alone. Rank 0 trains it and keeps the result in `path`, whose folder
-    belongs to this very run; the other ranks read it there.
+    The aligner learns from the first source alone.
     """
-    if rank == 0 and not _is_readable(path):
+
+    def compute() -> list[Durations]:
         with random_state_undisturbed(device):  # or a run resumed after this would draw other numbers
-            _save(path, _compute(sources, params, facts, device))
-    if dist.is_initialized():
-        dist.barrier()
-    with np.load(path) as stored:
-        every = np.split(stored["frames"], stored["ends"][:-1])
-    borders = np.cumsum([0, *(len(source) for source in sources)])
-    return [every[start:end] for start, end in itertools.pairwise(borders)]
+            return _compute(sources, params, facts, device)
+
+    return once_per_run(path, sources, rank, compute, "the durations are learnt again")
 
 
 def padded_durations(durations: Durations | None, batch: Batch) -> Tensor | None:
@@ -58,23 +52,6 @@ def padded_durations(durations: Durations | None, batch: Batch) -> Tensor | None
     for row, index in enumerate(batch.indices.tolist()):
         padded[row, : len(durations[index])] = durations[index]
     return torch.from_numpy(padded).to(batch.phone_ids.device)
-
-
-def _is_readable(path: Path) -> bool:
-    if not path.is_file():
-        return False
-    try:
-        with np.load(path) as stored:  # each member has a checksum
-            return all(name in stored and stored[name].ndim == 1 for name in ("frames", "ends"))
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        logger.warning("%s: truncated or altered; the durations are learnt again", path)
-        return False
-
-
-def _save(path: Path, durations: list[Durations]) -> None:
-    every = [frames for source in durations for frames in source]
-    with atomic_path(path) as temporary, temporary.open("wb") as stream:
-        np.savez(stream, frames=np.concatenate(every), ends=np.cumsum([len(each) for each in every]))
 
 
 def _compute(sources: Sequence[ManifestSource], params: TrainParams, facts: CorpusFacts, device: torch.device) -> list[Durations]:

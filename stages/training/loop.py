@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -164,17 +163,9 @@ class TrainingRun:
             return "optimisation.steps"
         if budget.epochs is not None and epochs_done >= budget.epochs:
             return "budget.epochs"
-        if budget.minutes is not None and self._first_ranks(state.seconds >= 60 * budget.minutes):
+        if budget.minutes is not None and from_first_rank(state.seconds >= 60 * budget.minutes):  # clocks differ
             return "budget.minutes"
         return ""
-
-    def _first_ranks(self, value: bool) -> bool:
-        """Return rank 0's answer: clocks differ."""
-        if not dist.is_initialized():
-            return value
-        answer = torch.tensor([int(value)], device=self.device)
-        dist.broadcast(answer, src=0)
-        return bool(answer.item())
 
     def _after_update(self, step: int, bar: tqdm) -> None:
         """Log, validate, speak, keep and save what is due after an update."""

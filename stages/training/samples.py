@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn import functional
 
+from model.random_draws import random_state_undisturbed
 from model.spectrogram_torch import log_mel_spectrogram
-from stages.training.state import random_state_undisturbed
 from stages.training.validation import Validator
 
 NOISE_SCALE = 0.3  # calm, so that progress and not chance is heard

@@ -9,8 +9,6 @@ import hashlib
 import io
 import logging
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -187,11 +185,3 @@ def _write(stream: BinaryIO, content: dict[str, Any]) -> None:
         raise writer.error from None  # torch hides it behind a failure of its own
     stream.seek(0)
     stream.write(writer.digest.hexdigest().encode("ascii"))
-
-
-@contextmanager
-def random_state_undisturbed(device: torch.device) -> Iterator[None]:
-    """Let what happens inside draw random numbers from a seed of its own; those outside go on as if it had not been."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(0)
-        yield

@@ -1,4 +1,4 @@
-"""A model that runs in milliseconds, and a fixed seed for every test."""
+"""A model that runs in milliseconds, a batch to train it on, and a fixed seed for every test."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from model.config import ModelConfig
+from model.dataset import Batch, collate
+from tests.model.test_training import SETTINGS, utterance
 
 
 @pytest.fixture
@@ -46,6 +48,18 @@ def small_config() -> Callable[..., ModelConfig]:
         return ModelConfig(**{**values, **changes}).validate()
 
     return build
+
+
+@pytest.fixture
+def batch() -> Batch:
+    """Two made-up utterances of six and nine phones."""
+    return collate([0, 1], [utterance(6, 128 * 30, 1), utterance(9, 128 * 40, 2)], {"EN": 6}, SETTINGS.hop_samples)
+
+
+@pytest.fixture
+def durations() -> torch.Tensor:
+    """Frames of the batch's phones (2, 9)."""
+    return torch.tensor([[5, 5, 5, 5, 5, 5, 0, 0, 0], [4, 4, 4, 4, 4, 5, 5, 5, 5]])
 
 
 @pytest.fixture(autouse=True)

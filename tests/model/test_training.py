@@ -8,7 +8,7 @@ import torch
 
 from model.bert_pieces import BertPiece
 from model.config import DiscriminatorConfig, ModelConfig
-from model.dataset import Utterance, collate
+from model.dataset import Utterance
 from model.spectrogram import SpectrogramSettings, linear_spectrogram
 from model.training import Trainer, TrainingConfig
 
@@ -40,16 +40,6 @@ def utterance(n_phones: int, n_samples: int, seed: int) -> Utterance:
         bert=(BertPiece("EN", 0, rng.normal(size=(4, 6)).astype(np.float16), np.sort(rng.integers(0, 4, n_phones))),),
         linear=linear_spectrogram(pcm, SETTINGS).astype(np.float16), pcm=pcm, speaker_id=0,
     )  # fmt: skip
-
-
-@pytest.fixture
-def batch():
-    return collate([0, 1], [utterance(6, 128 * 30, 1), utterance(9, 128 * 40, 2)], {"EN": 6}, SETTINGS.hop_samples)
-
-
-@pytest.fixture
-def durations():
-    return torch.tensor([[5, 5, 5, 5, 5, 5, 0, 0, 0], [4, 4, 4, 4, 4, 5, 5, 5, 5]])
 
 
 def trainer(**changes) -> Trainer:

@@ -11,22 +11,20 @@ from model.config import ConfigError
 from model.dataset import collate
 from model.training import Trainer
 from model.updates import Updater
-from tests.model.test_training import DISCRIMINATOR, MODEL, SETTINGS, config, trainer, utterance, weights
+from tests.model.test_training import (
+    DISCRIMINATOR,
+    MODEL,
+    SETTINGS,
+    config,
+    trainer,
+    utterance,
+    weights,
+)
 
 CPU = torch.device("cpu")
 STILL = dataclasses.replace(MODEL, dropout=0.0, duration_dropout=0.0)
 EQUAL = [utterance(6, 128 * 30, seed) for seed in range(4)]  # of one length each, so that means of means are means
 EQUAL_DURATIONS = torch.full((4, 6), 5)
-
-
-@pytest.fixture
-def batch():
-    return collate([0, 1], [utterance(6, 128 * 30, 1), utterance(9, 128 * 40, 2)], {"EN": 6}, SETTINGS.hop_samples)
-
-
-@pytest.fixture
-def durations():
-    return torch.tensor([[5, 5, 5, 5, 5, 5, 0, 0, 0], [4, 4, 4, 4, 4, 5, 5, 5, 5]])
 
 
 def _batch(*indices: int):

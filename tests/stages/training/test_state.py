@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from model.random_draws import random_state_undisturbed
 from stages.common.errors import PipelineError
 from stages.training import state
 from stages.training.state import (
@@ -16,7 +17,6 @@ from stages.training.state import (
     Position,
     RunningMeans,
     RunState,
-    random_state_undisturbed,
     read_state,
     restore_random_state,
     save_state,
