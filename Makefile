@@ -13,7 +13,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 # A preset may ask for other recordings.
 SWITCH = $(if $(PRESET),$(BIN)/python -m pipeline.presets $(PRESET) && $(BIN)/python -m pipeline.prepare &&)
 
-.PHONY: help setup recordings run flow say test test-all check bench preset summary deps gc clean
+.PHONY: help setup recordings run voice flow say test test-all check bench preset summary deps gc clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -40,6 +40,9 @@ preset: $(VENV)/.ready  ## write a preset into params.yaml: make preset PRESET=s
 
 run: setup  ## the main job: every stage that changed, then the summary (PRESET=… switches first)
 	@$(SWITCH) $(BIN)/python -m dvc repro && $(BIN)/python -m pipeline.summary
+
+voice: setup  ## the laptop's best voice: the run above with the preset voice, an hour of two CPU cores
+	@$(MAKE) --no-print-directory run PRESET=voice
 
 flow: setup  ## the same DAG as a Prefect flow, independent stages side by side
 	@$(SWITCH) $(BIN)/python -m pipeline.flows && $(BIN)/python -m pipeline.summary

@@ -30,10 +30,6 @@ class Judged:
     rows: Tensor
     count: int
 
-    def pick(self, clips: Tensor) -> Tensor:
-        """Return the judged ones of clips (B, 1, S)."""
-        return clips[self.rows]
-
 
 def choose_judged(order: Sequence[float], share: float, device: torch.device) -> Judged:
     """Choose a share of all ranks' utterances, at least one: those that come first in `order`, a number per utterance.
@@ -74,14 +70,14 @@ class GlobalShares:
 
 
 def judge_durations(
-    network: DurationDiscriminator | None, output: SynthesizerOutput, reference_quirks: bool, *, learn: bool
+    network: DurationDiscriminator | None, output: SynthesizerOutput | None, reference_quirks: bool, *, learn: bool
 ) -> tuple[Tensor, Tensor] | None:
-    """Return the verdicts on true and on predicted durations, (N,) each over all phones; None without a network.
+    """Return the verdicts on true and on predicted durations, (N,) each over all phones; None without a network or an output.
 
     With `learn` gradients reach the network alone, otherwise the generator alone. With the reference's quirks the two
     change places, so that no gradient reaches the generator, and padding is judged as well: verdicts (B, P, 1).
     """
-    if network is None:
+    if network is None or output is None:
         return None
     true, predicted = output.log_durations_target.detach(), output.log_durations
     first, second = (predicted, true) if reference_quirks else (true, predicted)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +87,13 @@ class SynthesizerOutput:
     def alignment(self) -> Tensor:
         """Hard alignment (B, T, P)."""
         return durations_to_path(self.durations, self.latent.shape[2])
+
+
+class DecodedSegments(NamedTuple):
+    """waveform (B, 1, segment · hop) and starts (B,) in frames."""
+
+    waveform: Tensor
+    starts: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +192,40 @@ class Synthesizer(nn.Module):
             speaker_embedding=speaker,
             pitch_loss=self._pitch_loss(latent, batch, posterior.frame_mask, speaker),
         )
+
+    def decode_segments(
+        self, batch: SynthesizerInputs, *, prior_share: float = 0.0, prior_noise: float = 0.0, draws: RandomDraws | None = None
+    ) -> DecodedSegments:
+        """Decode one random segment per utterance with gradients for the decoder alone.
+
+        A share `prior_share` of the utterances, each by its own draw, is decoded from the latent of its text along the
+        recording's durations, at `prior_noise` of the prior's spread; the others from the posterior's. `draws` are asked
+        in this order: posterior, segment starts, choice, prior, alignment (never), noise of a source-filter decoder.
+        """
+        draws = draws or RandomDraws()
+        lengths = batch.spectrogram_lengths
+        with torch.no_grad():
+            speaker = self.speaker_vector(batch.speaker_ids, batch.spectrogram)
+            posterior = self.posterior_encoder(batch.spectrogram, lengths, speaker, draws=draws)
+            latent, mask = posterior.latent, posterior.frame_mask
+            starts = random_segment_starts(lengths, self.config.segment_frames, draws.uniform(lengths))
+            if prior_share:
+                from_text = draws.uniform(lengths) < prior_share
+                latent = torch.where(from_text[:, None, None], self._latent_of_text(batch, latent, mask, speaker, prior_noise, draws), latent)
+        return DecodedSegments(self._decode_segment(latent, starts, batch, speaker, draws), starts)
+
+    def _latent_of_text(
+        self, batch: SynthesizerInputs, latent: Tensor, frame_mask: Tensor, speaker: Tensor | None, noise_scale: float, draws: RandomDraws
+    ) -> Tensor:
+        """Latent (B, Z, T) that the text alone gives along known durations, or along those found for the posterior's `latent`."""
+        text = self.text_encoder(batch.phone_ids, batch.phone_lengths, batch.tone_ids, batch.language_ids, batch.bert, speaker)
+        durations = batch.durations
+        if durations is None:
+            durations = self._align(self.flow(latent, frame_mask, speaker), text, batch, 0.0, draws)
+        mean, log_std = self._expand_prior(text, durations, durations_to_path(durations, latent.shape[2]), frame_mask)
+        latent_prior = mean + draws.normal(mean, batch.spectrogram_lengths) * log_std.exp() * noise_scale
+        sampled: Tensor = self.flow(latent_prior, frame_mask, speaker, reverse=True)
+        return sampled * frame_mask
 
     @torch.no_grad()
     def infer(

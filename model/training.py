@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,16 +19,27 @@ from model.config import ConfigError, DiscriminatorConfig, ModelConfig
 from model.dataset import Batch
 from model.discriminators import DurationDiscriminator, MultiPeriodDiscriminator
 from model.distributed import rank, total
-from model.judging import GlobalShares, choose_judged, frozen, judge_durations
+from model.judging import GlobalShares, Judged, choose_judged, frozen, judge_durations
 from model.losses import discriminator_loss, feature_matching_loss, generator_loss, kl_loss, mel_cepstral_distortion, mel_loss
 from model.masks import slice_segments
 from model.random_draws import UtteranceDraws, random_state_undisturbed
 from model.source_filter import posterior_frames
 from model.spectrogram import SpectrogramSettings, mel_filterbank
 from model.spectrogram_torch import log_mel, log_mel_spectrogram
-from model.synthesizer import Synthesizer, SynthesizerOutput
+from model.synthesizer import Synthesizer, SynthesizerInputs, SynthesizerOutput
 from model.training_config import TrainingConfig
 from model.updates import Updater
+
+
+class Clips(NamedTuple):
+    """A segment of every utterance as recorded and as generated, (B, 1, S) both."""
+
+    real: Tensor
+    generated: Tensor
+
+    def pick(self, rows: Tensor) -> Clips:
+        """Return the clips of some rows (N,)."""
+        return Clips(self.real[rows], self.generated[rows])
 
 
 class Trainer:
@@ -113,20 +124,17 @@ class Trainer:
             self._begin_update(epoch)
         noise = max(0.0, self.config.alignment_noise - self.config.alignment_noise_decay * self.step_count)
         inputs = batch.inputs(self.posterior_input(batch), with_speakers=self.synthesizer.config.n_speakers > 0, durations=durations)
-        decodes = self.step_count >= self.config.decode_start_step
-        with self._autocast(), nullcontext() if decodes else frozen(self.synthesizer.posterior_encoder):
-            output = self.synthesizer(inputs, alignment_noise=noise, decode=decodes, draws=draws)
-        real = self._real_segment(batch, output)
+        output, clips = self._generate(batch, inputs, noise, draws)
         judged = choose_judged(draws.order, self.config.adversarial_share, self.device) if self._is_adversarial() else None
         shares = GlobalShares.of(batch, judged.count if judged else 0, self.device)
         self._n_pending = (self._n_pending + 1) % self.config.accumulation_steps
         losses: dict[str, Tensor] = {}
         norm = None
-        if judged:
-            losses.update(self._discriminator_losses(judged.pick(real), judged.pick(_decoded(output)).detach(), output, shares))
+        if judged and clips:
+            losses.update(self._discriminator_losses(clips.pick(judged.rows), output, shares))
             if not self.between_updates:
                 self.discriminator_updater.update()
-        losses.update(self._generator_losses(real, output, judged.rows if judged else None, shares))
+        losses.update(self._generator_losses(clips, output, judged, shares))
         if not self.between_updates:
             norm = self.generator_updater.update()
             self._update_average()
@@ -136,6 +144,11 @@ class Trainer:
     def _begin_update(self, epoch: int) -> None:
         if self._decay_from_epoch is None:
             self._decay_from_epoch = epoch
+        alone = self.config.decoder_learns_alone_at(self.step_count)
+        if self.step_count == self.config.decoder_alone_start_step:
+            self.synthesizer.load_state_dict(self.voice_state())
+        for name, part in self.synthesizer.named_children():
+            part.train(not alone or name == "decoder")
         factor = self.config.learning_rate_factor(self.step_count, epoch - self._decay_from_epoch)
         for updater in (self.generator_updater, self.discriminator_updater):
             updater.set_factor(factor)
@@ -149,14 +162,30 @@ class Trainer:
         since_start = self.step_count - self.config.adversarial_start_step
         return since_start >= 0 and since_start % self.config.adversarial_every == 0
 
-    def _real_segment(self, batch: Batch, output: SynthesizerOutput) -> Tensor:
+    def _generate(
+        self, batch: Batch, inputs: SynthesizerInputs, alignment_noise: float, draws: UtteranceDraws
+    ) -> tuple[SynthesizerOutput | None, Clips | None]:
+        """Return what the networks make of a batch, as far as they learn now: nothing but clips once the decoder learns alone."""
+        config, synthesizer = self.config, self.synthesizer
+        decodes = config.decodes_at(self.step_count)
+        output = None
+        with self._autocast(), nullcontext() if decodes else frozen(synthesizer.posterior_encoder):
+            if config.decoder_learns_alone_at(self.step_count):
+                segments = synthesizer.decode_segments(inputs, prior_share=config.decode_prior_share, prior_noise=config.decode_prior_noise,
+                                                       draws=draws)  # fmt: skip
+                generated, starts = segments.waveform, segments.starts
+            else:
+                output = synthesizer(inputs, alignment_noise=alignment_noise, decode=decodes, draws=draws)
+                generated, starts = output.waveform_segment, output.segment_starts
+        if generated is None:
+            return output, None
         hop = self.spectrogram.hop_samples
-        return slice_segments(batch.waveform.unsqueeze(1), output.segment_starts * hop, self.synthesizer.config.segment_frames * hop)
+        return output, Clips(slice_segments(batch.waveform.unsqueeze(1), starts * hop, synthesizer.config.segment_frames * hop), generated)
 
-    def _discriminator_losses(self, real: Tensor, generated: Tensor, output: SynthesizerOutput, shares: GlobalShares) -> dict[str, Tensor]:
-        """Send gradients into the discriminators; clips (B, 1, S)."""
+    def _discriminator_losses(self, clips: Clips, output: SynthesizerOutput | None, shares: GlobalShares) -> dict[str, Tensor]:
+        """Send gradients into the discriminators."""
         with self._autocast():
-            pair = self.discriminator(real, generated)
+            pair = self.discriminator(clips.real, clips.generated.detach())
             verdicts = judge_durations(self.duration_discriminator, output, self.reference_quirks, learn=True)
         losses = {"discriminator": discriminator_loss([each.logits for each in pair.real], [each.logits for each in pair.generated]).total}
         if verdicts:
@@ -164,29 +193,25 @@ class Trainer:
         self.discriminator_updater.backward(self._sum(losses, shares, {}) / self.config.accumulation_steps)
         return losses
 
-    def _generator_losses(self, real: Tensor, output: SynthesizerOutput, judged: Tensor | None, shares: GlobalShares) -> dict[str, Tensor]:
-        """Send gradients into the generator; clips (B, 1, S), `judged` rows of them if the discriminators take part."""
-        losses = {
-            "kl": kl_loss(output.latent_prior, output.posterior_log_std, output.prior_mean, output.prior_log_std, output.frame_mask),
-            "duration": output.duration_loss.sum(),
-        }
-        if output.pitch_loss is not None:
-            losses["pitch"] = output.pitch_loss
-        if output.waveform_segment is not None:
-            losses["mel"] = mel_loss(*(log_mel_spectrogram(each.squeeze(1), self.spectrogram, self.filterbank)
-                                       for each in (real, output.waveform_segment)))  # fmt: skip
-        if judged is not None:
-            losses.update(self._adversarial_losses(real[judged], _decoded(output)[judged], output))
+    def _generator_losses(
+        self, clips: Clips | None, output: SynthesizerOutput | None, judged: Judged | None, shares: GlobalShares
+    ) -> dict[str, Tensor]:
+        """Send gradients into the generator."""
+        losses = _latent_losses(output) if output else {}
+        if clips:
+            losses["mel"] = mel_loss(*(log_mel_spectrogram(each.squeeze(1), self.spectrogram, self.filterbank) for each in clips))
+            if judged:
+                losses.update(self._adversarial_losses(clips.pick(judged.rows), output))
         objective = self._sum(losses, shares, self.config.loss_weights())
         self.generator_updater.backward(objective / self.config.accumulation_steps)
         return {"generator": objective, **losses}
 
-    def _adversarial_losses(self, real: Tensor, generated: Tensor, output: SynthesizerOutput) -> dict[str, Tensor]:
+    def _adversarial_losses(self, clips: Clips, output: SynthesizerOutput | None) -> dict[str, Tensor]:
         # Both passes share weights that need no gradients: their normalisation is computed once.
         with self._autocast(), frozen(self.discriminator), parametrize.cached():
             with torch.no_grad():
-                real_outputs = self.discriminator.judge(real)
-            outputs = self.discriminator.judge(generated)
+                real_outputs = self.discriminator.judge(clips.real)
+            outputs = self.discriminator.judge(clips.generated)
         losses = {
             "adversarial": generator_loss([each.logits for each in outputs])[0],
             "feature": feature_matching_loss([each.feature_maps for each in real_outputs], [each.feature_maps for each in outputs]),
@@ -230,13 +255,7 @@ class Trainer:
             output = network(inputs, decode=False)
             resynthesis = network.reconstruct(inputs.spectrogram, inputs.spectrogram_lengths, inputs.speaker_ids)
         mels = [log_mel_spectrogram(each, self.spectrogram, self.filterbank) for each in (batch.waveform, resynthesis.squeeze(1))]
-        losses = {
-            "mel": mel_loss(*mels), "mcd": mel_cepstral_distortion(*mels),
-            "kl": kl_loss(output.latent_prior, output.posterior_log_std, output.prior_mean, output.prior_log_std, output.frame_mask),
-            "duration": output.duration_loss.sum(),
-        }  # fmt: skip
-        if output.pitch_loss is not None:
-            losses["pitch"] = output.pitch_loss
+        losses = {"mel": mel_loss(*mels), "mcd": mel_cepstral_distortion(*mels), **_latent_losses(output)}
         return {name: float(value) for name, value in losses.items()}
 
     def voice_network(self) -> Synthesizer:
@@ -294,7 +313,10 @@ def freeze_parts(synthesizer: Synthesizer, names: Sequence[str]) -> None:
         raise ConfigError("freeze: every part is frozen; leave one to train")
 
 
-def _decoded(output: SynthesizerOutput) -> Tensor:
-    if output.waveform_segment is None:
-        raise ValueError("the synthesizer was run without its decoder; training needs the waveform segment")
-    return output.waveform_segment
+def _latent_losses(output: SynthesizerOutput) -> dict[str, Tensor]:
+    """Return the losses of the path from text to latent, and of what a source-filter decoder reads off the latent."""
+    losses = {
+        "kl": kl_loss(output.latent_prior, output.posterior_log_std, output.prior_mean, output.prior_log_std, output.frame_mask),
+        "duration": output.duration_loss.sum(),
+    }
+    return losses if output.pitch_loss is None else {**losses, "pitch": output.pitch_loss}

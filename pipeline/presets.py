@@ -21,8 +21,18 @@ def available(folder: Path = PRESETS) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
+def load(name: str, folder: Path = PRESETS) -> dict[str, Any]:
+    """Return a preset's values; one that is `based_on` another holds its differences alone."""
+    values = dict(YAML().load(folder / f"{name}.yaml"))
+    if "based_on" not in values:
+        return values
+    based = load(values.pop("based_on"), folder)
+    overlay(based, values)
+    return based
+
+
 def overlay(params: MutableMapping[str, Any], changes: Mapping[str, Any], where: str = "") -> None:
-    """Write `changes` over `params` in place, section by section; raises KeyError for a key that params does not have.
+    """Write `changes` over `params` in place, section by section; raises KeyError for a key that they do not have.
 
     Sections under `train.model`, `train.discriminator` and `bert.encoders` are replaced whole: their keys differ
     from architecture to architecture.
@@ -31,7 +41,7 @@ def overlay(params: MutableMapping[str, Any], changes: Mapping[str, Any], where:
     for key, value in changes.items():
         path = f"{where}.{key}".strip(".")
         if key not in params:
-            raise KeyError(f"{path} is not a parameter; params.yaml has {', '.join(params)} there")
+            raise KeyError(f"{path} is not a parameter; there are {', '.join(params)}")
         if isinstance(value, Mapping) and isinstance(params[key], Mapping) and path not in whole:
             overlay(params[key], value, path)
         else:
@@ -65,7 +75,7 @@ def switch(name: str, *, folder: Path = PRESETS, params_path: Path = PARAMS) -> 
     yaml.preserve_quotes = True
     yaml.representer.add_representer(type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null"))
     params = yaml.load(params_path)
-    preset = yaml.load(folder / f"{name}.yaml")
+    preset = load(name, folder)
     overlay(params, corpus_changes(params, preset, folder))
     overlay(params, {key: value for key, value in preset.items() if key != "recordings"})
     params["preset"] = name

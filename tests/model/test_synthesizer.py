@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from model.config import ModelConfig
+from model.masks import durations_to_path
+from model.random_draws import RandomDraws
 from model.synthesizer import Synthesizer, SynthesizerInputs, alignment_scores
 
 
@@ -121,6 +123,41 @@ def test_decoding_can_be_skipped(small_config):
     output = model(make_batch(model.config), decode=False)
     assert output.waveform_segment is None
     assert output.segment_starts.shape == (2,)
+
+
+class FixedDraws(RandomDraws):
+    """Noise of zeros, segments at the start, and one choice for each utterance."""
+
+    def __init__(self, choices):
+        self.uniforms = [torch.zeros(len(choices)), torch.tensor(choices)]
+
+    def normal(self, like, lengths):
+        return torch.zeros_like(like)
+
+    def uniform(self, like):
+        return self.uniforms.pop(0)
+
+
+def test_segments_are_decoded_from_the_text_or_the_recording(small_config):
+    config = small_config(n_speakers=0, speaker_channels=0)
+    model = Synthesizer(config).eval()
+    batch = make_batch(config, durations=torch.tensor([[5, 3, 3, 3, 2, 2, 2], [3, 3, 3, 3, 3, 0, 0]]))
+    with torch.no_grad():
+        segments = model.decode_segments(batch, prior_share=0.5, prior_noise=1.0, draws=FixedDraws([0.4, 0.6]))
+        posterior = model.posterior_encoder(batch.spectrogram, batch.spectrogram_lengths, None, sample=False)
+        text = model.text_encoder(batch.phone_ids, batch.phone_lengths, batch.tone_ids, batch.language_ids, batch.bert, None)
+        means = durations_to_path(batch.durations, 20) @ text.prior_mean.transpose(1, 2)
+        of_text = model.flow(means.transpose(1, 2), posterior.frame_mask, None, reverse=True) * posterior.frame_mask
+        expected = torch.stack([of_text[0], posterior.mean[1]])[:, :, : config.segment_frames]
+        assert torch.allclose(segments.waveform, model.decoder(expected, None), atol=1e-6)
+    assert segments.starts.tolist() == [0, 0]
+
+
+def test_decoding_segments_teaches_the_decoder_alone(small_config):
+    model = Synthesizer(small_config())
+    model.decode_segments(make_batch(model.config), prior_share=0.5, prior_noise=1.0).waveform.square().sum().backward()
+    taught = {name.partition(".")[0] for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert taught == {"decoder"}
 
 
 def test_utterance_shorter_than_the_segment_is_padded(small_config):

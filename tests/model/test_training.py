@@ -140,6 +140,50 @@ def test_learning_rates_follow_the_schedule(changes, step, epoch, factor):
     assert config(**changes).learning_rate_factor(step, epoch) == pytest.approx(factor)
 
 
+@pytest.mark.parametrize(("step", "factor"), [(0, 0.5), (2, 0.55), (4, 0.5), (7, 0.55), (10, 0.1)])
+def test_learning_rates_start_again_when_the_decoder_learns_alone(step, factor):
+    settings = config(decoder_alone_start_step=4, warmup_steps=2)
+    assert settings.learning_rate_factor(step, 0) == pytest.approx(factor)
+
+
+ALONE = {"decode_start_step": 1, "decoder_alone_start_step": 3, "decode_prior_share": 0.5, "decode_prior_noise": 0.3, "ema_decay": 0.5}
+
+
+def test_the_decoder_learns_alone_and_all_else_keeps_its_average(batch, durations):
+    training = trainer(**ALONE)
+    for _ in range(3):
+        assert "kl" in training.step(batch, 0, durations)
+    settled = {name: value.clone() for name, value in training.voice_state().items()}
+    for _ in range(4):
+        losses = training.step(batch, 0, durations)
+        assert "mel" in losses and not {"kl", "duration", "duration_discriminator"} & set(losses)
+    for state in (training.synthesizer.state_dict(), training.voice_state()):
+        changed = {name.partition(".")[0] for name, value in state.items() if not torch.equal(value, settled[name])}
+        assert changed == {"decoder"}
+
+
+@pytest.mark.parametrize("n_before", [3, 5])
+def test_a_decoder_that_learns_alone_is_restored_to_the_same_bits(batch, durations, n_before):
+    straight, resumed = trainer(**ALONE), trainer(**ALONE)
+    for _ in range(n_before):
+        straight.step(batch, 0, durations)
+    resumed.load_state_dict(torch.load(_through_disk(straight.state_dict()), weights_only=True))
+    random_state = torch.get_rng_state()
+    expected = [straight.step(batch, 1, durations) for _ in range(3)]
+    torch.set_rng_state(random_state)
+    assert [resumed.step(batch, 1, durations) for _ in range(3)] == expected
+    assert torch.equal(weights(straight), weights(resumed))
+
+
+def test_the_decoder_alone_finds_its_own_alignment_without_durations(batch):
+    training = trainer(decode_start_step=0, decoder_alone_start_step=0, decode_prior_share=1.0)
+    assert math.isfinite(training.step(batch, 0, None)["mel"])
+
+
 def test_impossible_settings_are_all_named():
     with pytest.raises(ValueError, match="schedule 'x'.*steps is 0.*ema_decay 1"):
         config(schedule="x", steps=0, ema_decay=1.0)
+    with pytest.raises(ValueError, match="decode_prior_share 2.0 is outside.*has no effect without decoder_alone_start_step"):
+        config(decode_prior_share=2.0)
+    with pytest.raises(ValueError, match="decoder_alone_start_step 1 is before decode_start_step 2; raise it"):
+        config(decode_start_step=2, decoder_alone_start_step=1)

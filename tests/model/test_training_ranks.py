@@ -25,7 +25,8 @@ N_STEPS = 21
 
 def _trainer() -> Trainer:
     settings = config(steps=N_STEPS, batch_size=4, adversarial_start_step=3, adversarial_every=2, adversarial_share=0.5, alignment_noise=0.01,
-                      learning_rate=3e-4, discriminator_learning_rate=3e-4, eps=1e-6)  # fmt: skip
+                      learning_rate=3e-4, discriminator_learning_rate=3e-4, eps=1e-6, decoder_alone_start_step=15, decode_prior_share=0.5,
+                      decode_prior_noise=0.5)  # fmt: skip
     trainer = Trainer(DRAWING, DISCRIMINATOR, settings, SETTINGS, torch.device("cpu"))
     trainer.duration_discriminator.dropout.p = 0.0
     return trainer

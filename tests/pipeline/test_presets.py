@@ -13,7 +13,7 @@ import yaml
 
 from model.spectrogram import SpectrogramSettings
 from model.text.symbols import SymbolTable
-from pipeline.presets import available, corpus_changes, overlay, switch
+from pipeline.presets import available, corpus_changes, load, overlay, switch
 from stages.bert import BertParams
 from stages.clean_text import CleanTextParams
 from stages.common.params import load_section
@@ -27,7 +27,7 @@ from stages.training.settings import TrainParams
 from tests.small_corpus import ROOT
 
 PRESETS = ROOT / "presets"
-NAMES = ("laptop", "reference", "smoke", "trilingual")
+NAMES = ("laptop", "reference", "smoke", "trilingual", "voice")
 SECTIONS: dict[str, type[Any]] = {
     "corpus": CorpusParams, "resample": ResampleParams, "clean_text": CleanTextParams, "spectrogram": SpectrogramParams, "bert": BertParams,
     "split": SplitParams, "train": TrainParams, "evaluate": EvaluateParams,
@@ -59,7 +59,7 @@ def test_the_presets_are_there() -> None:
 
 def test_every_preset_sets_the_same_values() -> None:
     """Otherwise switching would leave a value of the preset before it behind."""
-    found = {name: keys(read(PRESETS / f"{name}.yaml")) - {"recordings"} for name in NAMES}
+    found = {name: keys(load(name, PRESETS)) - {"recordings"} for name in NAMES}
     assert all(found[name] == found["smoke"] for name in NAMES)
 
 
@@ -83,6 +83,12 @@ def test_every_preset_passes_every_stage(params: Path, name: str) -> None:
     facts = CorpusFacts(settings, True, dict.fromkeys(sections["bert"].encoders, 384) if with_bert else {}, {}, speakers, "a note")
     model, discriminator = sections["train"].networks(facts, SymbolTable.reference())
     assert model.hop_samples == settings.hop_samples and discriminator.channels >= 1
+
+
+def test_a_preset_based_on_another_holds_its_differences_alone() -> None:
+    laptop, voice = load("laptop", PRESETS), load("voice", PRESETS)
+    assert voice["train"]["model"] == laptop["train"]["model"] and voice["train"]["optimisation"]["steps"] > laptop["train"]["optimisation"]["steps"]
+    assert "based_on" not in voice and "model" not in read(PRESETS / "voice.yaml")["train"]
 
 
 def test_switching_there_and_back_gives_the_same_bytes(params: Path) -> None:
@@ -139,14 +145,14 @@ def test_a_preset_that_names_an_unknown_corpus_is_refused(params: Path) -> None:
 
 
 def test_an_unknown_preset_lists_the_known_ones(params: Path) -> None:
-    with pytest.raises(ValueError, match="unknown preset 'gpu'; there are laptop, reference, smoke, trilingual"):
+    with pytest.raises(ValueError, match="unknown preset 'gpu'; there are laptop, reference, smoke, trilingual, voice"):
         switch("gpu", folder=PRESETS, params_path=params)
     done = subprocess.run([sys.executable, "-m", "pipeline.presets", "gpu"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "choose from" in done.stderr and "laptop" in done.stderr
 
 
 def test_an_overlay_cannot_add_a_parameter() -> None:
-    with pytest.raises(KeyError, match=r"train\.stepz is not a parameter; params\.yaml has steps there"):
+    with pytest.raises(KeyError, match=r"train\.stepz is not a parameter; there are steps"):
         overlay({"train": {"steps": 1}}, {"train": {"stepz": 2}})
 
 

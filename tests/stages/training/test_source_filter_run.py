@@ -16,7 +16,8 @@ from tests.stages.training.program import Program, folders, tiny_values
 
 def values() -> dict[str, object]:
     section = tiny_values(optimisation__steps=12, optimisation__decode_start_step=4, optimisation__adversarial_start_step=6,
-                          optimisation__adversarial_every=1, samples__every=0)  # fmt: skip
+                          optimisation__adversarial_every=1, optimisation__decoder_alone_start_step=8, optimisation__decode_prior_share=0.5,
+                          optimisation__decode_prior_noise=0.3, samples__every=0)  # fmt: skip
     section["model"].update(decoder="source_filter", inter_channels=82)
     return section
 
