@@ -13,7 +13,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 # A preset may ask for other recordings.
 SWITCH = $(if $(PRESET),$(BIN)/python -m pipeline.presets $(PRESET) && $(BIN)/python -m pipeline.prepare &&)
 
-.PHONY: help setup recordings run voice flow say test test-all check bench preset summary deps gc clean
+.PHONY: help setup recordings run voice flow say test test-all check bench preset summary deps gc ray clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -69,9 +69,11 @@ bench: setup  ## benchmarks: our way beside the usual way, in one run; results i
 deps: $(VENV)/.ready  ## write every stage's code dependencies into dvc.yaml
 	@$(BIN)/python -m pipeline.declare
 
-gc: $(VENV)/.ready  ## delete reusable rows and training states; costs only time
-	@rm -rf .rows .work && echo "deleted .rows and .work; DVC's own cache: dvc gc --workspace"
+gc: $(VENV)/.ready  ## bound the store of reusable rows: make gc [GIGABYTES=20] [DAYS=60] [ALL=1: training states too]; costs only time
+	@$(BIN)/python -m stages.common.collect_garbage $(if $(GIGABYTES),--max-gigabytes $(GIGABYTES)) $(if $(DAYS),--max-days $(DAYS)) $(if $(ALL),--all)
 
+ray: $(VENV)/.ready  ## Ray, for data stages on a cluster (see the README); on every node
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements-ray.lock
 
 clean:  ## delete the environment and all outputs (recordings stay)
 	rm -rf $(VENV) .rows .work voice reports metrics.json $(addprefix data/,corpus resample clean_text spectrogram bert split)

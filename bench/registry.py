@@ -36,6 +36,7 @@ BENCHMARKS = {
     "padding": Benchmark("padding", "padding", "padded share of frames: sorted pools / length buckets with repeats"),
     "padding_large": Benchmark("padding", "padding_large", "the same for 12,000 lengths drawn from the corpus's distribution"),
     "nothing_to_do": Benchmark("nothing_to_do", "nothing_to_do", "dvc repro with nothing changed / the data stages again on stored rows"),
+    "row_memory": Benchmark("row_memory", "row_memory", "driver's resident memory: 100,000 rows of a data stage / 1,000 rows"),
     "bert_batches": Benchmark("bert_batches", "bert_batches", "MiniLM: equal lengths together, unused layers dropped / one text at a time"),
     "bert_large": Benchmark("bert_large", "bert_large", "24 layers of 1,024: equal lengths together, 22 layers / one text at a time, all layers"),
     "bert_bytes": Benchmark("bert_large", "bert_bytes", "stored features: fp16 per token / fp32 per phone with blanks"),

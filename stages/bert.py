@@ -23,12 +23,12 @@ from model.bert import BertEncoder, EncoderError, EncoderSource, fingerprint, lo
 from model.bert_tokens import Tokenizer, Tokens
 from model.text.alignment import LanguageSpan, language_spans
 from model.text.errors import TextError
-from stages.common import manifests
+from stages.common import machine_settings, manifests
 from stages.common.code_graph import code_version
 from stages.common.errors import ParamsError, PipelineError, RowRejected
-from stages.common.executors import worker_count
+from stages.common.executors import engine
 from stages.common.files import content_key, output_folder
-from stages.common.rows import Row, RowOutcome, RowResult, run_rows
+from stages.common.rows import Row, RowOutcome, RowResult, rejection, run_rows
 from stages.common.stage import run_stage
 
 SPAN_MARK = "\t"  # between an utterance's id and a span's number, where there are several
@@ -110,7 +110,7 @@ def compute(devices: Sequence[str], rows: Sequence[Row]) -> list[RowResult]:
         encoder = _encoder(source, device)
         if n_tokens > encoder.max_tokens:
             detail = f"{n_tokens} word pieces; {source.name} takes {encoder.max_tokens}"
-            results |= {row.key: _rejected("too_many_tokens", detail) for row in members}
+            results |= {row.key: rejection("too_many_tokens", detail) for row in members}
         else:
             results |= _encode_together(encoder, members)
     return [results[row.key] for row in rows]
@@ -125,18 +125,14 @@ def _encode_together(encoder: BertEncoder, rows: Sequence[Row]) -> dict[str, Row
             return {key: result for row in rows for key, result in _encode_together(encoder, [row]).items()}
         # Want of memory blames the moment: it is not remembered, the next run tries again.
         lasting = not (isinstance(error, MemoryError) or "memory" in str(error).lower())
-        return {rows[0].key: _rejected("encoder_failed", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", lasting)}
+        return {rows[0].key: rejection("encoder_failed", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", lasting)}
     results: dict[str, RowResult] = {}
     for row, array in zip(rows, features, strict=True):
         if np.isfinite(array).all():
             results[row.key] = ({"n_tokens": len(array), "n_channels": encoder.n_channels}, array.tobytes())
         else:
-            results[row.key] = _rejected("not_finite", f"{int((~np.isfinite(array)).sum())} features are infinite or no numbers in fp16")
+            results[row.key] = rejection("not_finite", f"{int((~np.isfinite(array)).sum())} features are infinite or no numbers in fp16")
     return results
-
-
-def _rejected(reason: str, detail: str, lasting: bool = True) -> RowResult:
-    return {"rejected": [reason, detail], "lasting": lasting}, b""
 
 
 def batches(rows: Sequence[Row]) -> list[Sequence[Row]]:
@@ -165,17 +161,17 @@ def main(clean_text: Path, out: Path, params: BertParams) -> None:
     without = [language for language in languages if language not in params.encoders]
     if without:
         raise ParamsError(f"params.yaml: bert.encoders has none for {', '.join(without)}; name one, or `kind: none` for no features")
-    setting = os.environ.get("VOICE_DEVICE", "cpu")
+    wanted = os.environ.get("VOICE_DEVICE", "cpu")
     encoders = {code: params.encoders[code] for code in languages}
     try:
-        devices, machine = _machine(setting, kernels)
+        devices, machine = _machine(wanted, kernels)
         facts = describe_encoders(encoders)
         work = prepare(utterances, encoders, {code: fact.get("fingerprint", "") for code, fact in facts["encoders"].items()}, machine)
         _check_layers(work.rows, devices[0])
     except EncoderError as error:
         raise PipelineError(f"bert: {error}") from None
     with output_folder(out) as temporary, _one_worker_per_gpu(devices):
-        outcome = run_rows("bert", work.rows, partial(compute, devices), temporary, chunks=batches)
+        outcome = run_rows("bert", work.rows, partial(compute, devices), temporary, chunks=batches, needs_gpu=devices[0].startswith("cuda"))
         kept, rejected = gather(work, outcome)
         manifests.write_outcome(temporary, "bert", manifests.table_from_rows(kept, manifests.BERT, facts), manifests.BERT,
                                 rejected, n_input=table.num_rows, max_reject_share=params.max_reject_share)  # fmt: skip
@@ -189,13 +185,15 @@ def _machine(setting: str, kernels: str) -> tuple[list[str], list[str]]:
     devices = available_devices(setting, gpus)
     kinds = sorted({gpus[int(device.partition(":")[2])] for device in devices if device.startswith("cuda:")})
     versions = [f"{name} {version(name)}" for name in ("torch", "transformers", "tokenizers")]
+    if kinds and engine() == "ray":
+        devices = ["cuda"]  # Ray shows every worker the one GPU that is its own
     return devices, [*versions, torch.backends.cpu.get_cpu_capability(), kernels, setting.partition(":")[0], *kinds]
 
 
 @contextmanager
 def _one_worker_per_gpu(devices: Sequence[str]) -> Iterator[None]:
-    """On GPUs as many workers as there are GPUs, unless VOICE_WORKERS says otherwise."""
-    if not devices[0].startswith("cuda") or os.environ.get("VOICE_WORKERS"):
+    """On this machine's GPUs as many workers as there are GPUs, unless VOICE_WORKERS says otherwise."""
+    if not devices[0].startswith("cuda") or engine() == "ray" or machine_settings.setting("VOICE_WORKERS"):
         yield
         return
     os.environ["VOICE_WORKERS"] = str(len(devices))
@@ -209,7 +207,7 @@ def _check_layers(rows: list[Row], device: str) -> None:
     """Load every encoder once before any work, so that one that cannot be used ends the run here; raises EncoderError."""
     for source in {row.payload.source for row in rows}:
         _encoder(source, device)
-    if worker_count() > 1:  # the workers load their own: this process would only hold the memory
+    if machine_settings.worker_count() > 1:  # the workers load their own: this process would only hold the memory
         _encoder.cache_clear()
 
 

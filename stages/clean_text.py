@@ -24,6 +24,7 @@ from stages.common.rows import Row, RowOutcome, RowResult, compute_each, fixed_c
 from stages.common.stage import run_command, run_stage
 
 MODULE = "stages.clean_text"
+CHUNK_ROWS = 256
 MAX_LISTED = 8  # unreadable characters named in one message
 Entries = tuple[tuple[str, str, str], ...]  # (language, word, reading), sorted
 
@@ -114,7 +115,7 @@ def main(corpus: Path, lexicon: Path, out: Path, params: CleanTextParams) -> Non
     lines = {row["utterance_id"]: Line(row["language"], row["text"], params.unreadable == "drop")
              for row in table.select(["utterance_id", "language", "text"]).to_pylist()}  # fmt: skip
     versions = {language: _versions(language) for language in {line.language for line in lines.values()}}
-    run = partial(run_rows, "clean_text", compute_chunk=compute, folder=None, chunks=partial(fixed_chunks, size=256))
+    run = partial(run_rows, "clean_text", compute_chunk=compute, folder=None, chunks=partial(fixed_chunks, size=CHUNK_ROWS))
     with output_folder(out) as temporary:
         outcome = run([make_row(utterance_id, line, versions) for utterance_id, line in lines.items()])
         if readings:

@@ -21,8 +21,8 @@ from model.text.errors import TextError
 from model.voice import SpeakingStyle, Voice
 from stages.common import manifests
 from stages.common.errors import PipelineError, StageError
-from stages.common.executors import worker_count
 from stages.common.files import output_folder, work_root, write_json
+from stages.common.machine_settings import worker_count
 from stages.common.progress import progress_bar
 from stages.common.shards import ShardReader
 from stages.common.stage import run_stage

@@ -1,6 +1,6 @@
-"""One way to spread independent work: over processes here, and behind the same interface over a cluster.
+"""One way to spread independent work: over processes here, or behind the same interface over a Ray cluster.
 
-Worker counts are settings of the machine, not params: VOICE_WORKERS (default: all cores) never changes a result.
+Engine, address and worker count are settings of the machine, not params: they never change a result.
 """
 
 from __future__ import annotations
@@ -9,54 +9,117 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from typing import TypeVar
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
 
-from stages.common.errors import ParamsError
+from stages.common.errors import ParamsError, PipelineError
+from stages.common.machine_settings import setting, worker_count
+from stages.common.remote_calls import Outcome, call
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
+ENGINES = ("processes", "ray")
 IN_FLIGHT_PER_WORKER = 4
-_THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-def worker_count() -> int:
-    """Return VOICE_WORKERS, or the number of cores this process may use."""
-    setting = os.environ.get("VOICE_WORKERS", "")
-    if not setting:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not setting.isdigit() or int(setting) < 1:
-        raise ParamsError(f"VOICE_WORKERS={setting}: expected a whole number of workers, at least 1")
-    return int(setting)
+def engine() -> str:
+    """Return VOICE_EXECUTOR: `processes` (the default) or `ray`."""
+    name = setting("VOICE_EXECUTOR", "processes")
+    if name not in ENGINES:
+        raise ParamsError(f"VOICE_EXECUTOR={name}: expected one of {', '.join(ENGINES)}")
+    return name
 
 
-def map_unordered(function: Callable[[ItemT], ResultT], items: Iterable[ItemT], n_items: int) -> Iterator[ResultT]:
+def map_unordered(
+    function: Callable[[ItemT], ResultT], items: Iterable[ItemT], n_items: int, *,
+    needs_gpu: bool = False, give_up: Callable[[ItemT], ResultT] | None = None, apart: bool = False,
+) -> Iterator[ResultT]:  # fmt: skip
     """Yield function(item) for every item as results arrive, with a bounded number of items in flight.
 
     `function` must be importable (a module-level function or a functools.partial of one). Workers run one thread
-    each, so that they do not compete for cores; a single item, or a single worker, runs in this process.
+    each, so that they do not compete for cores; a single item, or a single worker, runs in this process unless
+    `apart`. On Ray, `needs_gpu` gives every worker a GPU of its own.
+
+    An item that takes its worker's process down with it gives `give_up(item)`; without that, PipelineError.
     """
-    n_workers = min(worker_count(), n_items)
-    if n_workers <= 1:
-        for item in items:
-            yield function(item)
+    if not n_items:
         return
-    for setting in _THREAD_SETTINGS:
-        os.environ.setdefault(setting, "1")
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(n_workers, mp_context=context) as pool:
-        waiting: set[Future[ResultT]] = set()
+    give_up = give_up or _ends_the_run
+    n_workers = min(worker_count(), n_items)
+    if engine() == "ray":
+        from stages.common.ray_cluster import map_on_ray  # only now: Ray is optional
+
+        yield from map_on_ray(function, items, n_items, needs_gpu, give_up)
+    elif n_workers > 1 or apart:
+        yield from _map_on_processes(function, items, n_workers, give_up)
+    else:
+        yield from map(function, items)
+
+
+def _ends_the_run(item: object) -> Any:
+    raise PipelineError(f"a worker process died over {str(item)[:200]}; if the machine ran out of memory, set VOICE_WORKERS lower")
+
+
+def _map_on_processes(
+    function: Callable[[ItemT], ResultT], items: Iterable[ItemT], n_workers: int, give_up: Callable[[ItemT], ResultT]
+) -> Iterator[ResultT]:
+    """Start pools until every item had its turn: what was in flight when a worker died is tried again, one at a time."""
+    remaining = iter(items)
+    suspects: list[ItemT] = []
+    while True:
+        yield from _fill_pool(function, remaining, n_workers, suspects)
+        if not suspects:
+            return
+        for item in suspects:
+            try:
+                with _pool(1) as pool:
+                    outcome = pool.submit(call, function, item).result()
+            except BrokenProcessPool:
+                yield give_up(item)
+            else:
+                yield outcome.get()
+        suspects.clear()
+
+
+def _pool(n_workers: int) -> ProcessPoolExecutor:
+    for name in THREAD_SETTINGS:
+        os.environ.setdefault(name, "1")
+    return ProcessPoolExecutor(n_workers, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _fill_pool(
+    function: Callable[[ItemT], ResultT], items: Iterator[ItemT], n_workers: int, suspects: list[ItemT]
+) -> Iterator[ResultT]:
+    """Yield results until the items are through; or until a worker dies, when `suspects` gets what was in flight."""
+    waiting: dict[Future[Outcome[ResultT]], ItemT] = {}
+    with _pool(n_workers) as pool:
         try:
             for item in items:
+                try:
+                    waiting[pool.submit(call, function, item)] = item
+                except BrokenProcessPool:
+                    suspects.append(item)
+                    break
                 if len(waiting) >= IN_FLIGHT_PER_WORKER * n_workers:
-                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                    for future in done:
-                        yield future.result()
-                waiting.add(pool.submit(function, item))
+                    yield from _finished(waiting, suspects)
+                if suspects:
+                    break
             while waiting:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
+                yield from _finished(waiting, suspects)
         finally:
             for future in waiting:
                 future.cancel()
+
+
+def _finished(waiting: dict[Future[Outcome[ResultT]], ItemT], suspects: list[ItemT]) -> Iterator[ResultT]:
+    done, _ = wait(waiting, return_when=FIRST_COMPLETED)
+    for future in done:
+        item = waiting.pop(future)
+        try:
+            outcome = future.result()
+        except BrokenProcessPool:
+            suspects.append(item)
+        else:
+            yield outcome.get()

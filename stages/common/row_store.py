@@ -2,7 +2,8 @@
 
 A key hashes all that a row depends on (content, params, code), so an entry is right or absent, never stale. Rows lie
 in append-only packs. Every process writes a pack of its own; a reader scans the headers and ignores a tail that a
-crash cut off. Each record carries a checksum: a corrupted row is reported and computed again.
+crash cut off. Each record carries a checksum: a corrupted row is reported and computed again. A pack's time of modification
+is its last use, by which `make gc` chooses; a pack deleted while a run goes on is only so many rows to compute again.
 
 Record: magic (4) | key (32) | length of meta (4) | length of blob (8) | sha256 of meta + blob (32) | meta | blob.
 """
@@ -17,6 +18,7 @@ import struct
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,9 +30,14 @@ _MAGIC = b"row1"
 DEFAULT_FOLDER = ".rows"
 
 
+def store_root() -> Path:
+    """Return the folder of all stages' stores: VOICE_ROW_STORE when that is set, else .rows in the working folder."""
+    return Path(os.environ.get("VOICE_ROW_STORE", DEFAULT_FOLDER))
+
+
 def store_folder(stage: str) -> Path:
-    """Return the stage's store: under VOICE_ROW_STORE when that is set, else under .rows in the working folder."""
-    return Path(os.environ.get("VOICE_ROW_STORE", DEFAULT_FOLDER)) / stage
+    """Return the stage's store."""
+    return store_root() / stage
 
 
 class RowStore:
@@ -45,7 +52,8 @@ class RowStore:
         self._pack = folder / f"{time.time_ns():020d}-{uuid.uuid4().hex}.pack"
         self._writer: int | None = None
         for pack in sorted(folder.glob("*.pack")):
-            self._scan(pack)
+            with suppress(FileNotFoundError):  # collected as garbage a moment ago
+                self._scan(pack)
 
     def __enter__(self) -> RowStore:
         return self
@@ -54,9 +62,7 @@ class RowStore:
         for descriptor in self._readers.values():
             os.close(descriptor)
         self._readers.clear()
-        if self._writer is not None:
-            os.close(self._writer)
-            self._writer = None
+        self._writer = None
 
     def __contains__(self, key: str) -> bool:
         return key in self._places
@@ -79,7 +85,8 @@ class RowStore:
     def put(self, key: str, meta: Mapping[str, Any], blob: bytes) -> None:
         """Append a finished row; `meta` must be JSON-serialisable."""
         if self._writer is None:
-            self._writer = os.open(self._pack, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND, 0o666)
+            self._writer = os.open(self._pack, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND, 0o666)
+            self._readers[self._pack] = self._writer
         packed = json.dumps(meta, sort_keys=True, ensure_ascii=False).encode("utf-8")
         checksum = hashlib.sha256(packed + blob).digest()
         record = memoryview(_HEADER.pack(_MAGIC, bytes.fromhex(key), len(packed), len(blob), checksum) + packed + blob)
@@ -94,7 +101,14 @@ class RowStore:
             return None
         pack, start, n_meta, n_blob, checksum = self._places[key]
         if pack not in self._readers:
-            self._readers[pack] = os.open(pack, os.O_RDONLY)
+            try:
+                self._readers[pack] = os.open(pack, os.O_RDONLY)
+                with suppress(PermissionError):  # a store that others share
+                    os.utime(pack)
+            except FileNotFoundError:
+                logger.warning("row store: %s is gone; its rows are computed again", pack)
+                self._places = {other: place for other, place in self._places.items() if place[0] != pack}
+                return None
         data = os.pread(self._readers[pack], n_meta + n_blob, start)
         if hashlib.sha256(data).digest() != checksum:
             logger.warning("row store: a row in %s is damaged; it is computed again", pack)

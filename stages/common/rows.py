@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from stages.common.errors import RowRejected
+from stages.common.errors import PipelineError, RowRejected
 from stages.common.executors import map_unordered
 from stages.common.manifests import reject
 from stages.common.progress import progress_bar
@@ -45,14 +45,27 @@ class RowOutcome:
 
 
 def compute_each(compute: Callable[[Any], RowResult], rows: Sequence[Row]) -> list[RowResult]:
-    """Apply `compute` to every row's payload; a RowRejected becomes a result of its own."""
+    """Apply `compute` to every row's payload; a RowRejected becomes a result of its own.
+
+    So does an error that nobody foresaw, so that one row never ends a run: it is logged with its traceback and not remembered.
+    """
     results = []
     for row in rows:
         try:
             results.append(compute(row.payload))
         except RowRejected as error:
-            results.append(({"rejected": [error.reason, error.detail], "lasting": error.lasting}, b""))
+            results.append(rejection(error.reason, error.detail, error.lasting))
+        except PipelineError:
+            raise
+        except Exception as error:
+            logger.exception("utterance %s: unexpected error", row.utterance_id)
+            results.append(rejection("unexpected_error", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", lasting=False))
     return results
+
+
+def rejection(reason: str, detail: str, lasting: bool = True) -> RowResult:
+    """Return the result of a row that is rejected; see RowRejected for `lasting`."""
+    return {"rejected": [reason, detail], "lasting": lasting}, b""
 
 
 def fixed_chunks(rows: Sequence[Row], size: int = CHUNK_ROWS) -> list[Sequence[Row]]:
@@ -62,7 +75,7 @@ def fixed_chunks(rows: Sequence[Row], size: int = CHUNK_ROWS) -> list[Sequence[R
 
 def run_rows(
     stage: str, rows: Sequence[Row], compute_chunk: ChunkFunction, folder: Path | None, *,
-    chunks: Callable[[Sequence[Row]], list[Sequence[Row]]] = fixed_chunks,
+    chunks: Callable[[Sequence[Row]], list[Sequence[Row]]] = fixed_chunks, needs_gpu: bool = False,
 ) -> RowOutcome:  # fmt: skip
     """Bring every row's result into the row store, then write the shards of `folder` (if any) from it.
 
@@ -77,7 +90,7 @@ def run_rows(
                     stage, len(rows), len(missing), len(rows) - len(missing))  # fmt: skip
         work = chunks(missing)
         with progress_bar(stage, len(missing), "utterance") as bar:
-            for keys, results in map_unordered(partial(_run_chunk, compute_chunk), work, len(work)):
+            for keys, results in _compute_all(compute_chunk, work, needs_gpu):
                 for key, result in zip(keys, results, strict=True):
                     if result[0].get("lasting", True):
                         store.put(key, *result)
@@ -87,8 +100,29 @@ def run_rows(
         return _collect(stage, ordered, _loader(compute_chunk, store, passing), folder, len(missing))
 
 
-def _run_chunk(compute_chunk: ChunkFunction, rows: Sequence[Row]) -> tuple[list[str], list[RowResult]]:
+ChunkResult = tuple[list[str], list[RowResult]]
+
+
+def _compute_all(compute_chunk: ChunkFunction, work: Sequence[Sequence[Row]], needs_gpu: bool) -> Iterator[ChunkResult]:
+    """Yield (keys, results) of every chunk; a row that takes its worker process down is rejected, the others of its chunk are not."""
+    run_chunk = partial(_run_chunk, compute_chunk)
+    suspects: list[Sequence[Row]] = []
+
+    def suspect(chunk: Sequence[Row]) -> ChunkResult:
+        suspects.extend([row] for row in chunk)
+        return [], []
+
+    yield from map_unordered(run_chunk, work, len(work), needs_gpu=needs_gpu, give_up=suspect)
+    yield from map_unordered(run_chunk, suspects, len(suspects), needs_gpu=needs_gpu, give_up=_lost, apart=True)
+
+
+def _run_chunk(compute_chunk: ChunkFunction, rows: Sequence[Row]) -> ChunkResult:
     return [row.key for row in rows], compute_chunk(rows)
+
+
+def _lost(rows: Sequence[Row]) -> ChunkResult:
+    detail = "its worker process died; if the machine ran out of memory, set VOICE_WORKERS lower and run again"
+    return [row.key for row in rows], [rejection("worker_died", detail, lasting=False) for _ in rows]
 
 
 def _loader(

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from stages.common.errors import PipelineError
-from stages.common.executors import worker_count
+from stages.common.machine_settings import worker_count
 
 logger = logging.getLogger(__name__)
 

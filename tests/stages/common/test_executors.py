@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
+from functools import partial
 
 import pytest
 
-from stages.common.errors import ParamsError
-from stages.common.executors import map_unordered, worker_count
+from stages.common.errors import ParamsError, PipelineError, StageError
+from stages.common.executors import map_unordered
+from stages.common.machine_settings import worker_count
 
 
 def square(number: int) -> tuple[int, int]:
@@ -48,6 +51,34 @@ def test_an_error_in_a_worker_surfaces(monkeypatch: pytest.MonkeyPatch, workers:
     monkeypatch.setenv("VOICE_WORKERS", workers)
     with pytest.raises(ValueError, match="thirteen"):
         list(map_unordered(square, range(20), 20))
+
+
+def die_over(bad: int, number: int) -> int:
+    if number == bad:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_an_item_that_kills_its_worker_is_given_up_and_the_others_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICE_WORKERS", "2")
+    found = list(map_unordered(partial(die_over, 7), range(30), 30, give_up=lambda number: -number))
+    assert sorted(found) == sorted([*(number for number in range(30) if number != 7), -7])
+
+
+def test_a_worker_that_dies_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICE_WORKERS", "2")
+    with pytest.raises(PipelineError, match="a worker process died over 1; if the machine ran out of memory, set VOICE_WORKERS lower"):
+        list(map_unordered(partial(die_over, 1), range(2), 2))
+
+
+def lack_a_shard(number: int) -> int:
+    raise StageError(f"anna/{number}", "shards/5.bin", "is missing")
+
+
+def test_a_stage_error_in_a_worker_comes_back_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICE_WORKERS", "2")
+    with pytest.raises(StageError, match="shards/5.bin, utterance 'anna/.': is missing"):
+        list(map_unordered(lack_a_shard, range(4), 4))
 
 
 def test_no_items_need_no_workers() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -138,6 +140,25 @@ def test_what_was_finished_before_a_crash_is_kept() -> None:
         kept = sum(row.key in store for row in rows_of(WORDS))
     assert kept == 32
     assert run(WORDS).n_computed == 28
+
+
+def fall_over(rows: Sequence[Row]) -> list[RowResult]:
+    if any(row.payload == "word7" for row in rows):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return compute_each(stumble, rows)
+
+
+def stumble(word: str) -> RowResult:
+    return process(word) if word != "word9" else ({}, word[100].encode())
+
+
+def test_a_row_that_nobody_foresaw_or_that_kills_its_worker_is_the_only_one_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICE_WORKERS", "2")
+    outcome = run_rows("spell", rows_of(WORDS), fall_over, Path("out"))
+    assert {row["utterance_id"]: row["reason"] for row in outcome.rejected} == {"anna/007": "worker_died", "anna/009": "unexpected_error"}
+    assert "IndexError: string index out of range" in str(outcome.rejected)
+    assert len(outcome.facts) == 58
+    assert run(WORDS, "later").n_computed == 2, "neither is remembered"
 
 
 def test_no_rows_give_no_shards() -> None:

@@ -1,0 +1,43 @@
+"""Settings of the machine, which never change a result: environment variables, or lines of an untracked file.
+
+The file `machine.env` in the working folder holds NAME=VALUE lines; the environment comes before it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from stages.common.errors import ParamsError
+
+FILE = Path("machine.env")
+IN_FILE = ("VOICE_EXECUTOR", "VOICE_RAY_ADDRESS", "VOICE_WORKERS")
+
+
+def setting(name: str, default: str = "") -> str:
+    """Return a setting of `IN_FILE` from the environment, else from machine.env, else `default`; raises ParamsError."""
+    return os.environ.get(name) or _from_file().get(name) or default
+
+
+def worker_count() -> int:
+    """Return VOICE_WORKERS, or the number of cores this process may use."""
+    wanted = setting("VOICE_WORKERS")
+    if not wanted:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not wanted.isdigit() or int(wanted) < 1:
+        raise ParamsError(f"VOICE_WORKERS={wanted}: expected a whole number of workers, at least 1")
+    return int(wanted)
+
+
+def _from_file() -> dict[str, str]:
+    if not FILE.is_file():
+        return {}
+    found = {}
+    for number, line in enumerate(FILE.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, equals, value = (part.strip() for part in line.partition("="))
+        if not equals or name not in IN_FILE:
+            raise ParamsError(f"{FILE}, line {number}: expected NAME=VALUE with a name of {', '.join(IN_FILE)}, found {line.strip()!r}")
+        found[name] = value
+    return found
