@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.dropout import Dropout
+from model.wide_conv import WideConv1d
 
 MASKED_SCORE = -1e4  # finite, so that a row without any key still has a defined softmax
 
@@ -83,9 +84,8 @@ class MultiHeadAttention(nn.Module):
         attended = probabilities @ value  # (B, H, L, D)
         if self.options.window is not None:
             attended = attended + _diagonals(probabilities, self.options.window) @ self.relative_values
-        batch, _, length, _ = attended.shape
-        merged = attended.transpose(2, 3).reshape(batch, -1, length)  # (B, H, L, D) → (B, C, L)
-        return self.output(merged)
+        merged = attended.transpose(1, 2).flatten(2)  # (B, H, L, D) → (B, L, C)
+        return _project(self.output, merged).transpose(1, 2)
 
     def probabilities(self, queries: Tensor, keys: Tensor, blocked: Tensor | None = None) -> Tensor:
         """Attention weights (B, H, L, M); rows sum to 1. Raises ValueError on relative cross-attention."""
@@ -116,8 +116,8 @@ class MultiHeadAttention(nn.Module):
 
     def _heads(self, projection: nn.Conv1d, inputs: Tensor) -> Tensor:
         """Project (B, C, L) and split into heads (B, H, L, D)."""
-        batch, _, length = inputs.shape
-        return projection(inputs).view(batch, self.n_heads, -1, length).transpose(2, 3)
+        projected = _project(projection, inputs.transpose(1, 2))
+        return projected.unflatten(2, (self.n_heads, -1)).transpose(1, 2)  # (B, L, H, D) → (B, H, L, D)
 
 
 class FeedForward(nn.Module):
@@ -143,8 +143,8 @@ class FeedForward(nn.Module):
         self.activation = activation
         self.padding = (kernel_size - 1, 0) if causal else ((kernel_size - 1) // 2, kernel_size // 2)
         symmetric = self.padding[0] if self.padding[0] == self.padding[1] else 0
-        self.expand = nn.Conv1d(channels, filter_channels, kernel_size, padding=symmetric)
-        self.contract = nn.Conv1d(filter_channels, out_channels, kernel_size, padding=symmetric)
+        self.expand = WideConv1d(channels, filter_channels, kernel_size, padding=symmetric)
+        self.contract = WideConv1d(filter_channels, out_channels, kernel_size, padding=symmetric)
         self.dropout = Dropout(dropout)
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
@@ -157,6 +157,11 @@ class FeedForward(nn.Module):
         if self.padding[0] != self.padding[1]:
             inputs = F.pad(inputs, self.padding)
         return convolution(inputs)
+
+
+def _project(projection: nn.Conv1d, inputs: Tensor) -> Tensor:
+    """Apply a convolution of one tap to (B, L, C) → (B, L, C_out): channels lie innermost, as `ChannelNorm` leaves them."""
+    return F.linear(inputs, projection.weight.squeeze(2), projection.bias)
 
 
 def _band(relative: Tensor) -> Tensor:

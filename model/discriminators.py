@@ -16,7 +16,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from model.attention import ChannelNorm
 from model.config import DiscriminatorConfig
-from model.wide_conv import wide_conv1d
+from model.wide_conv import WideConv1d, wide_conv1d
 
 LEAKY_SLOPE = 0.1
 
@@ -120,15 +120,6 @@ class PhaseConv(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         return wide_conv1d(input, self.weight.squeeze(-1), self.bias, self.stride[0], int(self.padding[0]))
-
-
-class WideConv1d(nn.Conv1d):
-    """A convolution by whichever way is faster."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        if self.groups > 1:
-            return super().forward(input)
-        return wide_conv1d(input, self.weight, self.bias, self.stride[0], int(self.padding[0]))
 
 
 class ScaleDiscriminator(nn.Module):
