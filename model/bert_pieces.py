@@ -40,12 +40,12 @@ def bert_piece(
 
 def spread(
     pieces_of_utterances: Sequence[Sequence[BertPiece]], bert_channels: Mapping[str, int], n_phones: int
-) -> dict[str, npt.NDArray[np.float32]]:
+) -> dict[str, npt.NDArray[np.float16]]:
     """Return language → features (B, P, C) of B utterances: zero where a phone has none in that language.
 
     A language that is missing from `bert_channels` is left out.
     """
-    planes = {name: np.zeros((len(pieces_of_utterances), n_phones, size), dtype=np.float32) for name, size in bert_channels.items()}
+    planes = {name: np.zeros((len(pieces_of_utterances), n_phones, size), dtype=np.float16) for name, size in bert_channels.items()}
     for row, pieces in enumerate(pieces_of_utterances):
         for piece in pieces:
             if piece.language in planes:

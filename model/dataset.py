@@ -19,6 +19,8 @@ from model.bert_pieces import BertPiece, spread
 from model.config import PITCH_ROWS
 from model.synthesizer import SynthesizerInputs
 
+PCM_SCALE = 32768.0  # of 16-bit samples
+
 
 @dataclass(frozen=True)
 class Utterance:
@@ -88,8 +90,9 @@ def collate(indices: Sequence[int], utterances: Sequence[Utterance], bert_channe
     n_frames = max(len(utterance.linear) for utterance in utterances)
     n_batch = len(utterances)
     ids = np.zeros((3, n_batch, n_phones), dtype=np.int64)
-    linear = np.zeros((n_batch, n_frames, utterances[0].linear.shape[1]), dtype=np.float32)
-    waveform = np.zeros((n_batch, n_frames * hop_samples), dtype=np.float32)
+    # Padded as stored and widened by torch, whose conversions are several times faster than numpy's.
+    linear = np.zeros((n_batch, n_frames, utterances[0].linear.shape[1]), dtype=np.float16)
+    waveform = np.zeros((n_batch, n_frames * hop_samples), dtype=np.int16)
     pitch = np.zeros((n_batch, PITCH_ROWS, n_frames), dtype=np.float32)
     bert = spread([utterance.bert for utterance in utterances], bert_channels, n_phones)
     for row, utterance in enumerate(utterances):
@@ -99,13 +102,13 @@ def collate(indices: Sequence[int], utterances: Sequence[Utterance], bert_channe
         if utterance.pitch is not None:
             pitch[row, :, : utterance.pitch.shape[1]] = utterance.pitch
         n_samples = min(len(utterance.pcm), waveform.shape[1])
-        waveform[row, :n_samples] = utterance.pcm[:n_samples] / np.float32(32768.0)
+        waveform[row, :n_samples] = utterance.pcm[:n_samples]
     return Batch(
         indices=torch.tensor(list(indices)), phone_ids=torch.from_numpy(ids[0]), tone_ids=torch.from_numpy(ids[1]),
         language_ids=torch.from_numpy(ids[2]), phone_lengths=torch.tensor([len(u.phone_ids) for u in utterances]),
-        bert={name: torch.from_numpy(value).transpose(1, 2) for name, value in bert.items()},  # (B, P, C) → (B, C, P)
-        linear=torch.from_numpy(linear).transpose(1, 2), frame_lengths=torch.tensor([len(u.linear) for u in utterances]),
-        waveform=torch.from_numpy(waveform), speaker_ids=torch.tensor([u.speaker_id for u in utterances]),
+        bert={name: torch.from_numpy(value).float().transpose(1, 2) for name, value in bert.items()},  # (B, P, C) → (B, C, P)
+        linear=torch.from_numpy(linear).float().transpose(1, 2), frame_lengths=torch.tensor([len(u.linear) for u in utterances]),
+        waveform=torch.from_numpy(waveform).float().div_(PCM_SCALE), speaker_ids=torch.tensor([u.speaker_id for u in utterances]),
         pitch=None if utterances[0].pitch is None else torch.from_numpy(pitch),
     )  # fmt: skip
 

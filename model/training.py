@@ -78,6 +78,8 @@ class Trainer:
                 speaker_channels=model.effective_speaker_channels,
             ).to(device)  # fmt: skip
         freeze_parts(self.synthesizer, freeze)
+        if training.decoder_alone_start_step is not None and not any(each.requires_grad for each in self.synthesizer.decoder.parameters()):
+            raise ConfigError("freeze: the decoder is frozen, but from decoder_alone_start_step on it learns alone; take one of the two back")
         trained = [each for each in self.synthesizer.parameters() if each.requires_grad]
         judges = [*self.discriminator.parameters(), *(self.duration_discriminator.parameters() if self.duration_discriminator else [])]
         self.generator_updater = Updater(trained, training.learning_rate, training, device)
@@ -145,7 +147,7 @@ class Trainer:
         if self._decay_from_epoch is None:
             self._decay_from_epoch = epoch
         alone = self.config.decoder_learns_alone_at(self.step_count)
-        if self.step_count == self.config.decoder_alone_start_step:
+        if self.step_count == self.config.decoder_alone_start_step:  # what stays from now on is the average
             self.synthesizer.load_state_dict(self.voice_state())
         for name, part in self.synthesizer.named_children():
             part.train(not alone or name == "decoder")

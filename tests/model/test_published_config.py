@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 
 from model.config import ConfigError, ModelConfig
-from model.published_config import PublishedSizes, published_model_config
+from model.published_config import PublishedSizes, published_config, published_model_config
+from model.spectrogram import SpectrogramSettings
 from tests.model.published_training import small_config
 
 SIZES = PublishedSizes(n_speakers=4, spectrogram_channels=33, hop_samples=8, segment_frames=8)
@@ -49,6 +51,13 @@ def test_the_default_model_is_the_full_size_one() -> None:
 def test_a_published_key_or_its_absence_means(changes: dict[str, Any], expected: dict[str, Any]) -> None:
     config = model_of(**changes)
     assert {name: getattr(config, name) for name in expected} == expected
+
+
+def test_a_voice_of_any_sample_rate_can_be_written_back() -> None:
+    model = dataclasses.replace(model_of(), sample_rate_hz=16000, mel_fmin_hz=50.0, mel_fmax_hz=7600.0)
+    settings = SpectrogramSettings(sample_rate_hz=16000, n_fft=64, hop_samples=8, win_samples=64, n_mels=10, mel_fmin_hz=50.0, mel_fmax_hz=7600.0)
+    written = published_config(model, settings, add_blank=True, speakers=["a", "b", "c", "d"], posterior_input="linear")
+    assert [written["data"][name] for name in ("sampling_rate", "mel_fmin", "mel_fmax")] == [16000, 50.0, 7600.0]
 
 
 def test_missing_keys_are_all_named() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model.bert_pieces import BertPiece
-from model.config import DiscriminatorConfig, ModelConfig
+from model.config import ConfigError, DiscriminatorConfig, ModelConfig
 from model.dataset import Utterance
 from model.spectrogram import SpectrogramSettings, linear_spectrogram
 from model.training import Trainer, TrainingConfig
@@ -173,6 +173,11 @@ def test_a_decoder_that_learns_alone_is_restored_to_the_same_bits(batch, duratio
     torch.set_rng_state(random_state)
     assert [resumed.step(batch, 1, durations) for _ in range(3)] == expected
     assert torch.equal(weights(straight), weights(resumed))
+
+
+def test_a_frozen_decoder_cannot_learn_alone():
+    with pytest.raises(ConfigError, match="the decoder is frozen, but from decoder_alone_start_step on it learns alone"):
+        Trainer(MODEL, DISCRIMINATOR, config(**ALONE), SETTINGS, torch.device("cpu"), freeze=["decoder"])
 
 
 def test_the_decoder_alone_finds_its_own_alignment_without_durations(batch):

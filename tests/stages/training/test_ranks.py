@@ -27,6 +27,14 @@ def test_two_ranks_train_one_voice(uninterrupted: Program) -> None:
     assert all(tensor.isfinite().all() for tensor in checkpoint.tensors["synthesizer"].values())
 
 
+def test_a_budget_of_minutes_ends_both_ranks_at_one_step(small_corpus: SmallCorpus, tmp_path: Path) -> None:
+    program = Program(tmp_path / "minutes", small_corpus)
+    output = program.run({**VALUES, "optimisation": {**VALUES["optimisation"], "steps": 100_000}, "budget": {"epochs": None, "minutes": 0.02}})
+    metadata = load_checkpoint(program.folder / "voice", ["synthesizer"]).metadata
+    assert metadata["ended_by"] == "budget.minutes" and 1 <= metadata["step"] < 100_000
+    assert f"ended at step {metadata['step']}: budget.minutes" in output
+
+
 def test_under_torchrun_killed_and_resumed_they_make_the_same_bytes(uninterrupted: Program, small_corpus: SmallCorpus, tmp_path: Path) -> None:
     program = Program(tmp_path / "torchrun", small_corpus)
     watched = program.start(VALUES, launcher=TORCHRUN)
