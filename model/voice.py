@@ -111,7 +111,7 @@ class Voice:
         n_phones = len(self._phones_with_pads(reading.sequence.phones))
         planes = spread([pieces], self.config.bert_channels, n_phones)
         spoken = {piece.language for piece in pieces}
-        return {language: torch.from_numpy(plane).transpose(1, 2).to(self.device) for language, plane in planes.items() if language in spoken}
+        return {language: torch.from_numpy(plane).float().transpose(1, 2).to(self.device) for language, plane in planes.items() if language in spoken}
 
     def resynthesise(self, pcm: npt.NDArray[np.int16], speaker: str | None = None) -> npt.NDArray[np.float32]:
         """Return a recording (S,) int16 at the voice's rate after its own posterior encoder and decoder."""

@@ -98,7 +98,7 @@ def test_mel_settings_do_not_recompute_the_linear_cache(monkeypatch: pytest.Monk
     monkeypatch.setattr(spectrogram, "linear_spectrogram", None)  # any use of it now fails
     run(resampled, n_mels=40, mel_fmin_hz=50.0)
     assert manifests.read_metadata(Path("out/spectrogram.parquet"))["settings"]["n_mels"] == 40
-    with pytest.raises(TypeError):
+    with pytest.raises(PipelineError, match="unexpected_error"):
         run(resampled, hop_samples=200)
 
 
