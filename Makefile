@@ -35,7 +35,7 @@ setup: $(VENV)/.ready  ## virtual environment, locked packages, recordings, git 
 recordings: $(VENV)/.ready  ## the default recordings, fetched with apt into data/recordings
 	@$(BIN)/python -m stages.corpora.asterisk
 
-preset: $(VENV)/.ready  ## write a preset into params.yaml: make preset PRESET=smoke|laptop|trilingual|reference
+preset: $(VENV)/.ready  ## write a preset into params.yaml: make preset PRESET=smoke|laptop|voice|trilingual|reference
 	@$(BIN)/python -m pipeline.presets $(PRESET)
 
 run: setup  ## the main job: every stage that changed, then the summary (PRESET=… switches first)
