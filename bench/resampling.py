@@ -16,10 +16,10 @@ import soundfile
 import soxr
 
 from bench.common import LIMIT, OURS, REFERENCE, Result, interleave, rate_result
+from bench.shard_files import write_named_shards
 from bench.speech import Clip, Pcm, sample
 from stages.common.files import content_key
 from stages.common.rows import Row, run_rows
-from stages.common.shards import write_shards
 from stages.resample import ResampleParams, Source, compute, process
 
 SOURCE_RATE_HZ = 48000
@@ -51,15 +51,16 @@ def write_recordings(pcm: Sequence[Pcm], folder: Path) -> Recordings:
 def ours(recordings: Recordings, folder: Path) -> None:
     """Every recording through the stage's pure core (hash, decode, soxr, 16 bits, level), into shards."""
     by_id = {Path(source.path).stem: source for source in recordings.sources}
-    write_shards(folder, by_id, lambda utterance_id: process(by_id[utterance_id], PARAMS)[1], lambda _: None)
+    write_named_shards(folder, by_id, lambda utterance_id: process(by_id[utterance_id], PARAMS)[1])
 
 
 def ours_as_stage(recordings: Recordings, folder: Path, run: int) -> None:
     """Every recording as the stage runs it on one worker: row store with nothing in it, then shards."""
     rows = [Row(Path(source.path).stem, content_key(run, source.sha256), source) for source in recordings.sources]
     os.environ.update(VOICE_WORKERS="1", VOICE_ROW_STORE=str(folder / f"rows-{run}"))
-    with contextlib.redirect_stderr(io.StringIO()):  # the stage's own progress bars
-        run_rows("resample", rows, partial(compute, PARAMS), folder)
+    # Standard error takes the stage's own progress bars.
+    with contextlib.redirect_stderr(io.StringIO()), run_rows("resample", lambda: rows, partial(compute, PARAMS), folder):
+        pass
 
 
 def reference(recordings: Recordings, folder: Path) -> None:

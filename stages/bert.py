@@ -9,11 +9,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,19 @@ from model.text.alignment import LanguageSpan, language_spans
 from model.text.errors import TextError
 from stages.common import machine_settings, manifests
 from stages.common.code_graph import code_version
-from stages.common.errors import ParamsError, PipelineError, RowRejected
+from stages.common.errors import ParamsError, PipelineError
 from stages.common.executors import engine
 from stages.common.files import content_key, output_folder
-from stages.common.rows import Row, RowOutcome, RowResult, rejection, run_rows
+from stages.common.manifests import ManifestRows
+from stages.common.outcomes import OutcomeWriter, outcome_writer
+from stages.common.rows import Finished, Row, RowOutcome, RowResult, fixed_chunks, rejection, run_rows
 from stages.common.stage import run_stage
 
 SPAN_MARK = "\t"  # between an utterance's id and a span's number, where there are several
+TOKENISED_TOGETHER = 1024  # utterances
+WINDOW_ROWS = 8192  # rows among which those of equal length go together
+PLACE_COLUMNS = ("shard", "offset_bytes", "n_tokens", "n_channels")
+
 
 @dataclass(frozen=True)
 class BertParams:
@@ -54,22 +61,93 @@ class SpanRow:
     """A span of an utterance: its row (None where the language has no features) and its phones' tokens in it."""
 
     span: LanguageSpan
-    row_id: str | None
+    row: Row | None
     phone_tokens: list[int]
 
 
 @dataclass(frozen=True)
-class Work:
-    """What is to be done: rows to encode, each utterance's spans, and utterances that never come to it (reason, detail)."""
+class PlannedUtterance:
+    """An utterance's spans, or why it never comes to encoding (reason, detail)."""
 
-    rows: list[Row]
-    spans: dict[str, list[SpanRow]]
-    rejected: dict[str, tuple[str, str]]
+    utterance_id: str
+    spans: tuple[SpanRow, ...] = ()
+    rejected: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done for the utterances of a manifest, made anew each time it is read: tokens are not kept."""
+
+    utterances: ManifestRows
+    encoders: Mapping[str, EncoderSource]
+    fingerprints: Mapping[str, str]
+    machine: tuple[str, ...]
+
+    @property
+    def sources(self) -> set[EncoderSource]:
+        """Every encoder that is needed."""
+        return {source for source in self.encoders.values() if source.kind != "none"}
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows to encode."""
+        for utterance in self.read():
+            yield from (span.row for span in utterance.spans if span.row)
+
+    def read(self) -> Iterator[PlannedUtterance]:
+        """Yield utterances, cut into spans and tokenised; one that cannot be is a reject."""
+        tokenizers = {source: _tokenizer(source) for source in self.sources}
+        rows = self.utterances.read("utterance_id", "normalised", "word_starts", "word_ends", "word2ph", "word_languages")
+        while some := list(islice(rows, TOKENISED_TOGETHER)):
+            cut = {row["utterance_id"]: _cut(row) for row in some}
+            texts: dict[EncoderSource, dict[str, None]] = {source: {} for source in tokenizers}
+            for span in (span for spans in cut.values() if not isinstance(spans, TextError) for span in spans):
+                if (source := self.encoders[span.language]) in texts:
+                    texts[source][span.text] = None
+            tokens = {(source, text): found for source, wanted in texts.items()
+                      for text, found in zip(wanted, tokenise(tokenizers[source], list(wanted)), strict=True)}  # fmt: skip
+            for utterance_id, spans in cut.items():
+                yield self._plan(utterance_id, spans, tokens)
+
+    def _plan(
+        self, utterance_id: str, spans: list[LanguageSpan] | TextError, tokens: Mapping[tuple[EncoderSource, str], Tokens | str]
+    ) -> PlannedUtterance:
+        if isinstance(spans, TextError):
+            return PlannedUtterance(utterance_id, rejected=(spans.reason_code, spans.detail))
+        placed: list[SpanRow] = []
+        for number, span in enumerate(spans):
+            source = self.encoders[span.language]
+            if source.kind == "none":
+                placed.append(SpanRow(span, None, [0] * span.n_phones))
+                continue
+            found = tokens[source, span.text]
+            if isinstance(found, str):
+                return PlannedUtterance(utterance_id, rejected=("tokenizer_failed", f"{_naming(span)}: {found}"))
+            try:
+                phone_tokens = span.phone_tokens(found.offsets)
+            except TextError as error:
+                return PlannedUtterance(utterance_id, rejected=(error.reason_code, f"{_naming(span)}: {error.detail}"))
+            row_id = utterance_id if len(spans) == 1 else f"{utterance_id}{SPAN_MARK}{number}"
+            key = content_key("bert", self.fingerprints[span.language], found.ids, list(self.machine), code_version("stages.bert"))
+            placed.append(SpanRow(span, Row(row_id, key, TokenisedRow(source, found.ids)), phone_tokens))
+        return PlannedUtterance(utterance_id, tuple(placed))
+
+
+def _cut(row: Mapping[str, Any]) -> list[LanguageSpan] | TextError:
+    """Return the spans of one language each, or why there are none."""
+    try:
+        return language_spans(row["normalised"], list(zip(row["word_starts"], row["word_ends"], strict=True)), row["word2ph"], row["word_languages"])
+    except TextError as error:
+        return error
 
 
 @lru_cache(maxsize=4)
 def _encoder(source: EncoderSource, device: str) -> BertEncoder:
     return BertEncoder(source, device)
+
+
+@lru_cache(maxsize=4)
+def _tokenizer(source: EncoderSource) -> Tokenizer:
+    return load_tokenizer(source)
 
 
 def available_devices(setting: str, gpu_names: Sequence[str]) -> list[str]:
@@ -135,16 +213,14 @@ def _encode_together(encoder: BertEncoder, rows: Sequence[Row]) -> dict[str, Row
     return results
 
 
-def batches(rows: Sequence[Row]) -> list[Sequence[Row]]:
-    """Return chunks of rows that share an encoder and a length, as many as go through it together."""
-    groups: dict[tuple[str, int], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.payload.source.name, len(row.payload.token_ids)), []).append(row)
-    chunks: list[Sequence[Row]] = []
-    for (_, n_tokens), members in sorted(groups.items(), key=lambda item: item[0]):
-        size = texts_per_batch(n_tokens)
-        chunks += [members[start : start + size] for start in range(0, len(members), size)]
-    return chunks
+def batches(rows: Iterator[Row]) -> Iterator[Sequence[Row]]:
+    """Yield chunks of rows that share an encoder and a length, as many as go through it together, of some thousand rows at a time."""
+    while window := list(islice(rows, WINDOW_ROWS)):
+        groups: dict[tuple[str, int], list[Row]] = {}
+        for row in window:
+            groups.setdefault((row.payload.source.name, len(row.payload.token_ids)), []).append(row)
+        for (_, n_tokens), members in sorted(groups.items(), key=lambda item: item[0]):
+            yield from fixed_chunks(iter(members), texts_per_batch(n_tokens))
 
 
 def main(clean_text: Path, out: Path, params: BertParams) -> None:
@@ -155,9 +231,8 @@ def main(clean_text: Path, out: Path, params: BertParams) -> None:
     Runs on the device VOICE_DEVICE (default cpu) with VOICE_WORKERS processes; with "cuda" they take turns with the GPUs.
     """
     kernels = use_reproducible_kernels()
-    table = manifests.read_manifest(clean_text / "clean_text.parquet", manifests.CLEAN_TEXT)
-    utterances = table.to_pylist()
-    languages = sorted({code for row in utterances for code in row["word_languages"]})
+    utterances = manifests.open_manifest(clean_text / "clean_text.parquet", manifests.CLEAN_TEXT)
+    languages = sorted({code for row in utterances.read("word_languages") for code in row["word_languages"]})
     without = [language for language in languages if language not in params.encoders]
     if without:
         raise ParamsError(f"params.yaml: bert.encoders has none for {', '.join(without)}; name one, or `kind: none` for no features")
@@ -166,15 +241,17 @@ def main(clean_text: Path, out: Path, params: BertParams) -> None:
     try:
         devices, machine = _machine(wanted, kernels)
         facts = describe_encoders(encoders)
-        work = prepare(utterances, encoders, {code: fact.get("fingerprint", "") for code, fact in facts["encoders"].items()}, machine)
-        _check_layers(work.rows, devices[0])
+        plan = Plan(utterances, encoders, {code: fact.get("fingerprint", "") for code, fact in facts["encoders"].items()}, tuple(machine))
+        _check_layers(plan.sources, devices[0])
     except EncoderError as error:
         raise PipelineError(f"bert: {error}") from None
-    with output_folder(out) as temporary, _one_worker_per_gpu(devices):
-        outcome = run_rows("bert", work.rows, partial(compute, devices), temporary, chunks=batches, needs_gpu=devices[0].startswith("cuda"))
-        kept, rejected = gather(work, outcome)
-        manifests.write_outcome(temporary, "bert", manifests.table_from_rows(kept, manifests.BERT, facts), manifests.BERT,
-                                rejected, n_input=table.num_rows, max_reject_share=params.max_reject_share)  # fmt: skip
+    with (
+        output_folder(out) as temporary,
+        _one_worker_per_gpu(devices),
+        run_rows("bert", plan.rows, partial(compute, devices), temporary, chunks=batches, needs_gpu=devices[0].startswith("cuda")) as outcome,
+        outcome_writer(temporary, "bert", manifests.BERT, facts, n_input=utterances.n_rows, max_reject_share=params.max_reject_share) as writer,
+    ):
+        gather(plan, outcome, writer)
 
 
 def _machine(setting: str, kernels: str) -> tuple[list[str], list[str]]:
@@ -203,9 +280,9 @@ def _one_worker_per_gpu(devices: Sequence[str]) -> Iterator[None]:
         del os.environ["VOICE_WORKERS"]
 
 
-def _check_layers(rows: list[Row], device: str) -> None:
+def _check_layers(sources: Iterable[EncoderSource], device: str) -> None:
     """Load every encoder once before any work, so that one that cannot be used ends the run here; raises EncoderError."""
-    for source in {row.payload.source for row in rows}:
+    for source in sources:
         _encoder(source, device)
     if machine_settings.worker_count() > 1:  # the workers load their own: this process would only hold the memory
         _encoder.cache_clear()
@@ -219,49 +296,6 @@ def describe_encoders(encoders: Mapping[str, EncoderSource]) -> dict[str, Any]:
         if source.kind != "none":
             facts[language]["fingerprint"] = fingerprint(source)
     return {"encoders": facts}
-
-
-def prepare(
-    utterances: Sequence[Mapping[str, Any]], encoders: Mapping[str, EncoderSource], fingerprints: Mapping[str, str], machine: Sequence[str]
-) -> Work:
-    """Cut utterances into spans and tokenise them; an utterance that cannot be is a reject."""
-    work = Work([], {}, {})
-    cut: dict[str, list[LanguageSpan]] = {}
-    for row in utterances:
-        words = list(zip(row["word_starts"], row["word_ends"], strict=True))
-        try:
-            cut[row["utterance_id"]] = language_spans(row["normalised"], words, row["word2ph"], row["word_languages"])
-        except TextError as error:
-            work.rejected[row["utterance_id"]] = (error.reason_code, error.detail)
-    tokens: dict[tuple[EncoderSource, str], Tokens | str] = {}
-    for source in {source for source in encoders.values() if source.kind != "none"}:
-        texts = list(dict.fromkeys(span.text for spans in cut.values() for span in spans if encoders[span.language] == source))
-        tokens |= {(source, text): found for text, found in zip(texts, tokenise(load_tokenizer(source), texts), strict=True)}
-    code = code_version("stages.bert")
-    for utterance_id, spans in cut.items():
-        rows: list[Row] = []
-        placed: list[SpanRow] = []
-        try:
-            for number, span in enumerate(spans):
-                source = encoders[span.language]
-                if source.kind == "none":
-                    placed.append(SpanRow(span, None, [0] * span.n_phones))
-                    continue
-                found = tokens[source, span.text]
-                if isinstance(found, str):
-                    raise RowRejected("tokenizer_failed", f"{_naming(span)}: {found}")
-                row_id = utterance_id if len(spans) == 1 else f"{utterance_id}{SPAN_MARK}{number}"
-                key = content_key("bert", fingerprints[span.language], found.ids, list(machine), code)
-                rows.append(Row(row_id, key, TokenisedRow(source, found.ids)))
-                placed.append(SpanRow(span, row_id, span.phone_tokens(found.offsets)))
-        except TextError as error:
-            work.rejected[utterance_id] = (error.reason_code, f"{_naming(span)}: {error.detail}")
-        except RowRejected as error:
-            work.rejected[utterance_id] = (error.reason, error.detail)
-        else:
-            work.rows.extend(rows)
-            work.spans[utterance_id] = placed
-    return work
 
 
 def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Tokens | str]:
@@ -279,29 +313,26 @@ def _naming(span: LanguageSpan) -> str:
     return f"{span.language} span {text!r}"
 
 
-def gather(work: Work, outcome: RowOutcome) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """Return the manifest's rows and the rejects: an utterance is rejected once, for the first of its spans that was."""
-    refused = {row["utterance_id"]: (row["reason"], row["detail"]) for row in outcome.rejected}
-    rejected = dict(work.rejected)
-    kept = []
-    for utterance_id, spans in work.spans.items():
-        bad = next((span for span in spans if span.row_id in refused), None)
-        if bad is not None and bad.row_id is not None:
-            reason, detail = refused[bad.row_id]
-            rejected[utterance_id] = (reason, f"{_naming(bad.span)}: {detail}")
+def gather(plan: Plan, outcome: RowOutcome, writer: OutcomeWriter) -> None:
+    """Write the manifest's rows and the rejects: an utterance is rejected once, for the first of its spans that was."""
+    results = iter(outcome)
+    for utterance in plan.read():
+        if utterance.rejected:
+            writer.reject(utterance.utterance_id, *utterance.rejected)
+            continue
+        finished = [next(results) if span.row else None for span in utterance.spans]
+        bad = next(((span, row.rejected) for span, row in zip(utterance.spans, finished, strict=True) if row and row.rejected), None)
+        if bad is not None:
+            span, (reason, detail) = bad
+            writer.reject(utterance.utterance_id, reason, f"{_naming(span.span)}: {detail}")
         else:
-            kept.append({"utterance_id": utterance_id, "spans": [_place(span, outcome) for span in spans],
-                         "phone_tokens": [token for span in spans for token in span.phone_tokens]})  # fmt: skip
-    return kept, [manifests.reject(utterance_id, "bert", *why) for utterance_id, why in rejected.items()]
+            writer.keep({"utterance_id": utterance.utterance_id, "spans": list(map(_place, utterance.spans, finished)),
+                         "phone_tokens": [token for span in utterance.spans for token in span.phone_tokens]})  # fmt: skip
 
 
-def _place(span: SpanRow, outcome: RowOutcome) -> dict[str, Any]:
-    facts: Mapping[str, int] = {"n_tokens": 0, "n_channels": 0}
-    shard, offset = 0, 0
-    if span.row_id is not None:
-        facts, (shard, offset) = outcome.facts[span.row_id], outcome.placed[span.row_id]
-    return {"language": span.span.language, "n_phones": span.span.n_phones, "shard": shard, "offset_bytes": offset,
-            "n_tokens": facts["n_tokens"], "n_channels": facts["n_channels"]}  # fmt: skip
+def _place(span: SpanRow, row: Finished | None) -> dict[str, Any]:
+    place = {"shard": row.shard, "offset_bytes": row.offset_bytes, **row.facts} if row else dict.fromkeys(PLACE_COLUMNS, 0)
+    return {"language": span.span.language, "n_phones": span.span.n_phones, **place}
 
 
 if __name__ == "__main__":

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,9 @@ from stages.common import manifests
 from stages.common.code_graph import code_version
 from stages.common.errors import PipelineError, RowRejected
 from stages.common.files import content_key, output_folder
-from stages.common.rows import Row, RowOutcome, RowResult, compute_each, fixed_chunks, run_rows
+from stages.common.manifests import ManifestRows
+from stages.common.outcomes import outcome_writer
+from stages.common.rows import Finished, Row, RowOutcome, RowResult, compute_each, fixed_chunks, run_rows
 from stages.common.stage import run_command, run_stage
 
 MODULE = "stages.clean_text"
@@ -83,22 +86,37 @@ def compute(rows: Sequence[Row]) -> list[RowResult]:
     return compute_each(process, rows)
 
 
-def make_row(utterance_id: str, line: Line, versions: dict[str, list[str]]) -> Row:
+@dataclass(frozen=True)
+class Transcripts:
+    """The corpus's transcripts, row by row; which front-end packages read each language is part of a row's key."""
+
+    utterances: ManifestRows
+    drop_unreadable: bool
+
+    def read(self) -> Iterator[tuple[str, Line]]:
+        """Yield utterance ids and their transcripts."""
+        for row in self.utterances.read("utterance_id", "language", "text"):
+            yield row["utterance_id"], Line(row["language"], row["text"], self.drop_unreadable)
+
+    def rows(self) -> Iterator[Row]:
+        """Yield every transcript's work as the front ends alone do it."""
+        for utterance_id, line in self.read():
+            yield make_row(utterance_id, line)
+
+    def concerned(self, plain: RowOutcome, lexicon: Lexicon) -> Iterator[Row]:
+        """Yield the work of transcripts in which, as written or as spoken, lexicon entries occur, with those entries."""
+        for (utterance_id, line), read in zip(self.read(), plain, strict=True):
+            languages, normalised = {line.language, *read.facts.get("word_languages", ())}, read.facts.get("normalised", "")
+            entries = lexicon_entries(lexicon, languages, line.text, normalised)
+            if entries:
+                flat = sorted((language, word, reading) for language, words in entries.items() for word, reading in words.items())
+                yield make_row(utterance_id, replace(line, entries=tuple(flat)))
+
+
+def make_row(utterance_id: str, line: Line) -> Row:
     """Return a transcript's work; its key changes with the lexicon entries that concern it, and with no others."""
-    key = content_key("clean_text", line.language, line.text, line.drop_unreadable, line.entries, versions.get(line.language), code_version(MODULE))
-    return Row(utterance_id, key, line)
-
-
-def concerned(lines: dict[str, Line], plain: RowOutcome, lexicon: Lexicon) -> dict[str, Line]:
-    """Return the lines in whose text, as written or as spoken, lexicon entries occur, with those entries."""
-    found = {}
-    for utterance_id, line in lines.items():
-        facts = plain.facts.get(utterance_id, {"normalised": "", "word_languages": []})
-        entries = lexicon_entries(lexicon, {line.language, *facts["word_languages"]}, line.text, facts["normalised"])
-        if entries:
-            flat = sorted((language, word, reading) for language, words in entries.items() for word, reading in words.items())
-            found[utterance_id] = replace(line, entries=tuple(flat))
-    return found
+    settings = [line.drop_unreadable, line.entries, _versions(line.language), code_version(MODULE)]
+    return Row(utterance_id, content_key("clean_text", line.language, line.text, *settings), line)
 
 
 def main(corpus: Path, lexicon: Path, out: Path, params: CleanTextParams) -> None:
@@ -111,35 +129,42 @@ def main(corpus: Path, lexicon: Path, out: Path, params: CleanTextParams) -> Non
       python -m stages.clean_text --explain "TEXT" --language ZH [--lexicon lexicon.tsv]
     """
     readings = _read_lexicon(lexicon)
-    table = manifests.read_manifest(corpus / "corpus.parquet", manifests.CORPUS)
-    lines = {row["utterance_id"]: Line(row["language"], row["text"], params.unreadable == "drop")
-             for row in table.select(["utterance_id", "language", "text"]).to_pylist()}  # fmt: skip
-    versions = {language: _versions(language) for language in {line.language for line in lines.values()}}
+    utterances = manifests.open_manifest(corpus / "corpus.parquet", manifests.CORPUS)
+    transcripts = Transcripts(utterances, params.unreadable == "drop")
+    facts = {"lexicon": readings, "unreadable": params.unreadable}
     run = partial(run_rows, "clean_text", compute_chunk=compute, folder=None, chunks=partial(fixed_chunks, size=CHUNK_ROWS))
-    with output_folder(out) as temporary:
-        outcome = run([make_row(utterance_id, line, versions) for utterance_id, line in lines.items()])
-        if readings:
-            with_entries = concerned(lines, outcome, readings)
-            anew = run([make_row(utterance_id, line, versions) for utterance_id, line in with_entries.items()])
-            outcome = _replaced(outcome, with_entries, anew)
-        kept = [{"utterance_id": utterance_id, **facts} for utterance_id, facts in outcome.facts.items()]
-        facts = {"lexicon": readings, "unreadable": params.unreadable}
-        manifests.write_outcome(temporary, "clean_text", manifests.table_from_rows(kept, manifests.CLEAN_TEXT, facts), manifests.CLEAN_TEXT,
-                                outcome.rejected, n_input=table.num_rows, max_reject_share=params.max_reject_share)  # fmt: skip
+    with (
+        output_folder(out) as temporary,
+        run(transcripts.rows) as plain,
+        run(partial(transcripts.concerned, plain, readings)) if readings else nullcontext(()) as concerned,
+        outcome_writer(temporary, "clean_text", manifests.CLEAN_TEXT, facts, n_input=utterances.n_rows,
+                       max_reject_share=params.max_reject_share) as writer,
+    ):  # fmt: skip
+        for row in replaced(plain, concerned):
+            if row.rejected:
+                writer.reject(row.utterance_id, *row.rejected)
+            else:
+                writer.keep({"utterance_id": row.utterance_id, **row.facts})
 
 
-def _versions(language: str) -> list[str]:
+def replaced(rows: Iterable[Finished], anew: Iterable[Finished]) -> Iterator[Finished]:
+    """Yield rows, and in place of some of them what became of them anew, in the same order."""
+    others = iter(anew)
+    other = next(others, None)
+    for row in rows:
+        if other is not None and row.utterance_id == other.utterance_id:
+            yield other
+            other = next(others, None)
+        else:
+            yield row
+
+
+@lru_cache(maxsize=8)
+def _versions(language: str) -> tuple[str, ...]:
     try:
-        return [f"{name} {version(name)}" for name in front_end_packages(language)]
+        return tuple(f"{name} {version(name)}" for name in front_end_packages(language))
     except TextError:  # a language without a front end: its rows are rejects
-        return []
-
-
-def _replaced(outcome: RowOutcome, utterance_ids: Collection[str], anew: RowOutcome) -> RowOutcome:
-    """Return `outcome` with the results of some utterances replaced by those of `anew`."""
-    facts = {utterance_id: row for utterance_id, row in outcome.facts.items() if utterance_id not in utterance_ids}
-    rejected = [row for row in outcome.rejected if row["utterance_id"] not in utterance_ids]
-    return RowOutcome(facts | anew.facts, {}, rejected + anew.rejected, outcome.n_computed + anew.n_computed)
+        return ()
 
 
 def _read_lexicon(path: Path) -> dict[str, dict[str, str]]:

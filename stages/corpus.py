@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from stages.common import audio, manifests
 from stages.common.errors import RowRejected, StageError
 from stages.common.executors import map_unordered
 from stages.common.files import output_folder
+from stages.common.outcomes import outcome_writer
 from stages.common.progress import progress_bar
 from stages.common.stage import run_stage
 from stages.common.transcripts import TranscriptLine, read_transcripts, undecodable_bytes
@@ -193,13 +195,18 @@ def main(out: Path, params: CorpusParams) -> None:
     rejects += left_out
     kept: list[dict[str, Any]] = []
     with progress_bar("corpus", len(selected), "utterance") as bar:
-        for row in map_unordered(Inspector(params.recordings, params), selected, len(selected)):
+        for row in map_unordered(Inspector(params.recordings, params), selected):
             (rejects if "reason" in row else kept).append(row)
             bar.update(1)
     facts = {"recordings": params.recordings, "source_note": params.source_note}
-    with output_folder(out) as temporary:
-        manifests.write_outcome(temporary, "corpus", manifests.table_from_rows(kept, manifests.CORPUS, facts), manifests.CORPUS,
-                                rejects, n_input=n_input, max_reject_share=params.max_reject_share)  # fmt: skip
+    with (
+        output_folder(out) as temporary,
+        outcome_writer(temporary, "corpus", manifests.CORPUS, facts, n_input=n_input, max_reject_share=params.max_reject_share) as writer,
+    ):
+        for row in sorted(kept, key=itemgetter("utterance_id")):
+            writer.keep(row)
+        for row in sorted(rejects, key=itemgetter("utterance_id")):
+            writer.reject(row["utterance_id"], row["reason"], row["detail"])
     minutes = sum(row["n_samples"] / row["sample_rate_hz"] for row in kept) / 60
     logger.info("corpus: %d utterances, %.1f minutes kept, %d rejected", len(kept), minutes, len(rejects))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,8 @@ from stages.common import audio, manifests
 from stages.common.code_graph import code_version
 from stages.common.errors import RowRejected
 from stages.common.files import content_key, output_folder
+from stages.common.manifests import ManifestRows
+from stages.common.outcomes import outcome_writer
 from stages.common.rows import Row, RowResult, compute_each, run_rows
 from stages.common.stage import run_stage
 
@@ -74,27 +76,29 @@ def compute(params: ResampleParams, rows: Sequence[Row]) -> list[RowResult]:
     return compute_each(partial(process, params=params), rows)
 
 
+def make_rows(utterances: ManifestRows, params: ResampleParams) -> Iterator[Row]:
+    """Yield every recording's work."""
+    recordings = Path(utterances.facts["recordings"])
+    settings = [params.sample_rate_hz, params.quality, soxr.__version__, code_version("stages.resample")]
+    for row in utterances.read("utterance_id", "audio_path", "audio_sha256"):
+        key = content_key("resample", row["audio_sha256"], Path(row["audio_path"]).suffix.lower(), settings)
+        yield Row(row["utterance_id"], key, Source(str(recordings / row["audio_path"]), row["audio_sha256"]))
+
+
 def main(corpus: Path, out: Path, params: ResampleParams) -> None:
     """Decode, mix to mono and resample every recording of the corpus manifest.
 
     Reads corpus.parquet and the recordings; writes resample.parquet, rejects.parquet and shards of 16-bit PCM.
     """
-    table = manifests.read_manifest(corpus / "corpus.parquet", manifests.CORPUS)
-    recordings = Path(manifests.metadata_of(table)["recordings"])
-    version = code_version("stages.resample")
-    settings = [params.sample_rate_hz, params.quality, soxr.__version__, version]
-    rows = [
-        Row(row["utterance_id"], content_key("resample", row["audio_sha256"], Path(row["audio_path"]).suffix.lower(), settings),
-            Source(str(recordings / row["audio_path"]), row["audio_sha256"]))
-        for row in table.select(["utterance_id", "audio_path", "audio_sha256"]).to_pylist()
-    ]  # fmt: skip
-    with output_folder(out) as temporary:
-        outcome = run_rows("resample", rows, partial(compute, params), temporary)
-        kept = [{"utterance_id": utterance_id, "shard": place[0], "offset_bytes": place[1], **outcome.facts[utterance_id]}
-                for utterance_id, place in outcome.placed.items() if utterance_id in outcome.facts]  # fmt: skip
-        kept_table = manifests.table_from_rows(kept, manifests.RESAMPLE, {"sample_rate_hz": params.sample_rate_hz})
-        manifests.write_outcome(temporary, "resample", kept_table, manifests.RESAMPLE, outcome.rejected,
-                                n_input=table.num_rows, max_reject_share=params.max_reject_share)  # fmt: skip
+    utterances = manifests.open_manifest(corpus / "corpus.parquet", manifests.CORPUS)
+    facts = {"sample_rate_hz": params.sample_rate_hz}
+    with (
+        output_folder(out) as temporary,
+        run_rows("resample", partial(make_rows, utterances, params), partial(compute, params), temporary) as outcome,
+        outcome_writer(temporary, "resample", manifests.RESAMPLE, facts, n_input=utterances.n_rows,
+                       max_reject_share=params.max_reject_share) as writer,
+    ):  # fmt: skip
+        outcome.write(writer)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ which settings, and training computes the same numbers from the PCM.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import scipy
@@ -21,7 +21,9 @@ from stages.common import manifests
 from stages.common.code_graph import code_version
 from stages.common.errors import ParamsError, RowRejected
 from stages.common.files import content_key, output_folder
-from stages.common.rows import Row, RowOutcome, RowResult, compute_each, run_rows
+from stages.common.manifests import ManifestRows
+from stages.common.outcomes import OutcomeWriter, outcome_writer
+from stages.common.rows import Row, RowResult, compute_each, run_rows
 from stages.common.shards import ShardReader
 from stages.common.stage import run_stage
 
@@ -75,27 +77,29 @@ def process(place: PcmPlace, settings: SpectrogramSettings) -> RowResult:
     return {"n_frames": len(magnitudes)}, magnitudes.tobytes()
 
 
-def describe(place: PcmPlace, settings: SpectrogramSettings) -> RowResult:
-    """Return the facts of one utterance without computing its spectrogram."""
-    check_length(place.n_samples, settings)
-    return {"n_frames": settings.frame_count(place.n_samples)}, b""
-
-
 def compute(settings: SpectrogramSettings, rows: Sequence[Row]) -> list[RowResult]:
     """Transform a chunk of rows."""
     return compute_each(partial(process, settings=settings), rows)
 
 
-def describe_all(settings: SpectrogramSettings, rows: Sequence[Row]) -> RowOutcome:
-    """Return what `run_rows` would, with places of zero, for training that computes spectrograms itself."""
-    outcome = RowOutcome()
-    for row, (facts, _) in zip(rows, compute_each(partial(describe, settings=settings), rows), strict=True):
-        if "rejected" in facts:
-            outcome.rejected.append(manifests.reject(row.utterance_id, "spectrogram", *facts["rejected"]))
+def make_rows(utterances: ManifestRows, resample: Path, settings: SpectrogramSettings) -> Iterator[Row]:
+    """Yield every utterance's work."""
+    transform = [settings.n_fft, settings.hop_samples, settings.win_samples, scipy.__version__, np.__version__,
+                 code_version("stages.spectrogram")]  # fmt: skip
+    for row in utterances.read("utterance_id", "pcm_sha256", "shard", "offset_bytes", "n_samples"):
+        place = PcmPlace(str(resample), row["shard"], row["offset_bytes"], row["n_samples"])
+        yield Row(row["utterance_id"], content_key("spectrogram", row["pcm_sha256"], transform), place)
+
+
+def describe_all(utterances: ManifestRows, settings: SpectrogramSettings, writer: OutcomeWriter) -> None:
+    """Write the manifest without spectrograms, with places of zero, for training that computes them itself."""
+    for row in utterances.read("utterance_id", "n_samples"):
+        try:
+            check_length(row["n_samples"], settings)
+        except RowRejected as error:
+            writer.reject(row["utterance_id"], error.reason, error.detail)
         else:
-            outcome.facts[row.utterance_id] = facts
-            outcome.placed[row.utterance_id] = (0, 0)
-    return outcome
+            writer.keep({"utterance_id": row["utterance_id"], "shard": 0, "offset_bytes": 0, "n_frames": settings.frame_count(row["n_samples"])})
 
 
 def main(resample: Path, out: Path, params: SpectrogramParams) -> None:
@@ -104,26 +108,20 @@ def main(resample: Path, out: Path, params: SpectrogramParams) -> None:
     Reads the resample stage's folder; writes spectrogram.parquet, rejects.parquet and, for `source: cache`, shards
     of fp16 magnitudes, frame after frame.
     """
-    table = manifests.read_manifest(resample / "resample.parquet", manifests.RESAMPLE)
-    settings = params.settings(manifests.metadata_of(table)["sample_rate_hz"])
-    transform = [settings.n_fft, settings.hop_samples, settings.win_samples, scipy.__version__, np.__version__,
-                 code_version("stages.spectrogram")]  # fmt: skip
-    rows = [
-        Row(row["utterance_id"], content_key("spectrogram", row["pcm_sha256"], transform),
-            PcmPlace(str(resample), row["shard"], row["offset_bytes"], row["n_samples"]))
-        for row in table.to_pylist()
-    ]  # fmt: skip
-    facts: dict[str, Any] = {"settings": dataclasses.asdict(settings), "source": params.source}
-    with output_folder(out) as temporary:
-        if params.source == "cache":
-            outcome = run_rows("spectrogram", rows, partial(compute, settings), temporary)
-        else:
-            outcome = describe_all(settings, rows)
-        kept = [{"utterance_id": utterance_id, "shard": place[0], "offset_bytes": place[1], **outcome.facts[utterance_id]}
-                for utterance_id, place in outcome.placed.items() if utterance_id in outcome.facts]  # fmt: skip
-        kept_table = manifests.table_from_rows(kept, manifests.SPECTROGRAM, facts)
-        manifests.write_outcome(temporary, "spectrogram", kept_table, manifests.SPECTROGRAM, outcome.rejected,
-                                n_input=table.num_rows, max_reject_share=params.max_reject_share)  # fmt: skip
+    utterances = manifests.open_manifest(resample / "resample.parquet", manifests.RESAMPLE)
+    settings = params.settings(utterances.facts["sample_rate_hz"])
+    facts = {"settings": dataclasses.asdict(settings), "source": params.source}
+    with (
+        output_folder(out) as temporary,
+        outcome_writer(temporary, "spectrogram", manifests.SPECTROGRAM, facts, n_input=utterances.n_rows,
+                       max_reject_share=params.max_reject_share) as writer,
+    ):  # fmt: skip
+        if params.source == "on_the_fly":
+            describe_all(utterances, settings, writer)
+            return
+        rows = partial(make_rows, utterances, resample, settings)
+        with run_rows("spectrogram", rows, partial(compute, settings), temporary) as outcome:
+            outcome.write(writer)
 
 
 if __name__ == "__main__":

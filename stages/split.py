@@ -10,19 +10,29 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from stages.common import manifests
 from stages.common.errors import StageError
 from stages.common.files import output_folder
+from stages.common.outcomes import outcome_writer
 from stages.common.stage import run_stage
 
 logger = logging.getLogger(__name__)
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
+RANK_BYTES = 16
+COLUMNS = {
+    "corpus": ("speaker", "synthetic"), "resample": ("shard", "offset_bytes", "n_samples"),
+    "clean_text": ("language", "normalised", "phones", "tones"), "spectrogram": ("shard", "offset_bytes", "n_frames"),
+    "bert": ("spans", "phone_tokens"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,32 +59,45 @@ class SplitParams:
 
 
 def rank(text: str, salt: str) -> bytes:
-    """Return the hash that orders utterances for being held out."""
-    return hashlib.sha256(f"{salt}\0{text}".encode()).digest()
+    """Return the hash that orders texts for being held out, whatever their capitals."""
+    return hashlib.sha256(f"{salt}\0{text.lower()}".encode()).digest()[:RANK_BYTES]
 
 
-def assign_subsets(utterances: Sequence[Mapping[str, Any]], params: SplitParams) -> dict[str, str]:
-    """Return utterance id → subset for rows with utterance_id, speaker, normalised and seconds.
+@dataclass(frozen=True)
+class HeldOut:
+    """The hashes of the texts that are not trained on."""
+
+    test: frozenset[bytes]
+    validation: frozenset[bytes]
+    salt: str
+
+    def subset_of(self, normalised: str) -> str:
+        """Return the subset of the utterances that say a text."""
+        hashed = rank(normalised, self.salt)
+        return TEST if hashed in self.test else VALIDATION if hashed in self.validation else TRAIN
+
+
+def hold_out(utterances: Iterable[Mapping[str, Any]], params: SplitParams) -> HeldOut:
+    """Choose among rows with speaker, normalised and seconds.
 
     For each speaker the eligible texts with the smallest hashes are the test set, the next ones the validation set;
     texts count once, with all the utterances that say them.
     """
-    subsets = {str(row["utterance_id"]): TRAIN for row in utterances}
-    by_speaker: dict[str, list[Mapping[str, Any]]] = {}
+    n_utterances: Counter[str] = Counter()
+    eligible: dict[str, bytearray] = {}
     for row in utterances:
-        by_speaker.setdefault(row["speaker"], []).append(row)
-    texts_of: dict[str, set[str]] = {TEST: set(), VALIDATION: set()}
-    for _, rows in sorted(by_speaker.items()):
-        eligible = {row["normalised"].lower() for row in rows if params.held_out_min_seconds <= row["seconds"] <= params.held_out_max_seconds}
-        ranked = sorted(eligible, key=lambda text: rank(text, params.salt))
-        n_test = min(math.ceil(params.test_share * len(rows)), len(ranked) // 2)
-        n_validation = min(math.ceil(params.validation_share * len(rows)), len(ranked) // 2)
-        texts_of[TEST].update(ranked[:n_test])
-        texts_of[VALIDATION].update(ranked[n_test : n_test + n_validation])
-    for row in utterances:
-        text = row["normalised"].lower()
-        subsets[row["utterance_id"]] = TEST if text in texts_of[TEST] else VALIDATION if text in texts_of[VALIDATION] else TRAIN
-    return subsets
+        n_utterances[row["speaker"]] += 1
+        if params.held_out_min_seconds <= row["seconds"] <= params.held_out_max_seconds:
+            eligible.setdefault(row["speaker"], bytearray()).extend(rank(row["normalised"], params.salt))
+    test: set[bytes] = set()
+    validation: set[bytes] = set()
+    for speaker, hashes in eligible.items():
+        ranked = np.unique(np.array(hashes, dtype=np.uint8).reshape(-1, RANK_BYTES), axis=0)
+        n_test = min(math.ceil(params.test_share * n_utterances[speaker]), len(ranked) // 2)
+        n_validation = min(math.ceil(params.validation_share * n_utterances[speaker]), len(ranked) // 2)
+        test.update(row.tobytes() for row in ranked[:n_test])
+        validation.update(row.tobytes() for row in ranked[n_test : n_test + n_validation])
+    return HeldOut(frozenset(test), frozenset(validation), params.salt)
 
 
 def length_problem(n_frames: int, n_phones: int, seconds: float, params: SplitParams) -> tuple[str, str] | None:
@@ -88,39 +111,51 @@ def length_problem(n_frames: int, n_phones: int, seconds: float, params: SplitPa
     return None
 
 
-def join(tables: Mapping[str, Sequence[Mapping[str, Any]]]) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """Return one merged dictionary per utterance present in every table, and rejects for the others.
+@dataclass(frozen=True)
+class Joined:
+    """An utterance of the corpus: its columns of every manifest under their names' prefix (``bert.spans``), or why it is not used."""
 
-    Columns keep their names under a prefix: ``bert.shard``. The corpus table decides what there is.
-    """
-    by_id = {name: {row["utterance_id"]: row for row in rows} for name, rows in tables.items()}
-    merged, rejects = [], []
-    for utterance_id in by_id["corpus"]:
-        missing = [name for name, rows in by_id.items() if utterance_id not in rows]
+    utterance_id: str
+    row: dict[str, Any]
+    rejected: tuple[str, str] | None = None
+
+
+def join(tables: Mapping[str, Iterator[Mapping[str, Any]]]) -> Iterator[Joined]:
+    """Yield every row of the first table with those of its utterance in the others; all are in the order of utterance ids."""
+    (first, main_rows), *others = tables.items()
+    heads = {name: next(rows, None) for name, rows in others}
+    for main_row in main_rows:
+        utterance_id = main_row["utterance_id"]
+        found, missing = {first: main_row}, []
+        for name, rows in others:
+            head = heads[name]
+            while head is not None and head["utterance_id"] < utterance_id:
+                head = next(rows, None)
+            heads[name] = head
+            if head is None or head["utterance_id"] != utterance_id:
+                missing.append(name)
+            else:
+                found[name] = head
         if missing:
-            rejects.append(manifests.reject(utterance_id, "split", "rejected_before", f"by {', '.join(missing)}"))
+            yield Joined(utterance_id, {}, ("rejected_before", f"by {', '.join(missing)}"))
+        else:
+            yield Joined(utterance_id, {f"{name}.{column}": value for name, row in found.items() for column, value in row.items()})
+
+
+def usable(joined: Iterable[Joined], sample_rate_hz: int, params: SplitParams) -> Iterator[Joined]:
+    """Yield joined rows with seconds, speaker and normalised; those that cannot be trained on as rejects."""
+    for one in joined:
+        row = one.row
+        if one.rejected:
+            yield one
             continue
-        row: dict[str, Any] = {"utterance_id": utterance_id}
-        for name, rows in by_id.items():
-            row.update({f"{name}.{column}": value for column, value in rows[utterance_id].items()})
-        merged.append(row)
-    return merged, rejects
-
-
-def process(
-    merged: Sequence[Mapping[str, Any]], sample_rate_hz: int, params: SplitParams
-) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
-    """Return split rows and rejects from joined rows."""
-    usable, rejects = [], []
-    for row in merged:
         seconds = row["resample.n_samples"] / sample_rate_hz
         problem = length_problem(row["spectrogram.n_frames"], len(row["clean_text.phones"]), seconds, params)
         if problem:
-            rejects.append(manifests.reject(row["utterance_id"], "split", *problem))
+            yield Joined(one.utterance_id, {}, problem)
         else:
-            usable.append({**row, "seconds": seconds, "speaker": row["corpus.speaker"], "normalised": row["clean_text.normalised"]})
-    subsets = assign_subsets(usable, params)
-    return [_split_row(row, subsets[row["utterance_id"]]) for row in usable], rejects
+            extra = {"seconds": seconds, "speaker": row["corpus.speaker"], "normalised": row["clean_text.normalised"]}
+            yield Joined(one.utterance_id, {**row, "utterance_id": one.utterance_id, **extra})
 
 
 def _split_row(row: Mapping[str, Any], subset: str) -> dict[str, Any]:
@@ -138,17 +173,26 @@ def main(corpus: Path, resample: Path, clean_text: Path, spectrogram: Path, bert
 
     Reads the five manifests; writes split.parquet and rejects.parquet (too long, too short, rejected by one stage).
     """
-    kinds = {"corpus": manifests.CORPUS, "resample": manifests.RESAMPLE, "clean_text": manifests.CLEAN_TEXT,
-             "spectrogram": manifests.SPECTROGRAM, "bert": manifests.BERT}  # fmt: skip
     folders = {"corpus": corpus, "resample": resample, "clean_text": clean_text, "spectrogram": spectrogram, "bert": bert}
-    tables = {name: manifests.read_manifest(folders[name] / f"{name}.parquet", kind) for name, kind in kinds.items()}
-    merged, rejects = join({name: table.to_pylist() for name, table in tables.items()})
-    facts = {name: manifests.metadata_of(table) for name, table in tables.items()}
-    rows, dropped = process(merged, facts["resample"]["sample_rate_hz"], params)
-    counts = {subset: sum(row["subset"] == subset for row in rows) for subset in (TRAIN, VALIDATION, TEST)}
+    tables = {name: manifests.open_manifest(folder / f"{name}.parquet", getattr(manifests, name.upper())) for name, folder in folders.items()}
+    facts = {name: table.facts for name, table in tables.items()}
+
+    def rows() -> Iterator[Joined]:
+        columns = {name: table.read("utterance_id", *COLUMNS[name]) for name, table in tables.items()}
+        return usable(join(columns), facts["resample"]["sample_rate_hz"], params)
+
+    held_out = hold_out((one.row for one in rows() if not one.rejected), params)
+    counts = dict.fromkeys((TRAIN, VALIDATION, TEST), 0)
     with output_folder(out) as temporary:
-        manifests.write_outcome(temporary, "split", manifests.table_from_rows(rows, manifests.SPLIT, facts), manifests.SPLIT,
-                                rejects + dropped, n_input=tables["corpus"].num_rows, max_reject_share=params.max_reject_share)  # fmt: skip
+        n_input = tables["corpus"].n_rows
+        with outcome_writer(temporary, "split", manifests.SPLIT, facts, n_input=n_input, max_reject_share=params.max_reject_share) as writer:
+            for one in rows():
+                if one.rejected:
+                    writer.reject(one.utterance_id, *one.rejected)
+                    continue
+                subset = held_out.subset_of(one.row["normalised"])
+                counts[subset] += 1
+                writer.keep(_split_row(one.row, subset))
         if not all(counts.values()):
             raise StageError(None, "split", f"{counts}: a subset is empty; use more data, a larger split.validation_share or "
                              "test_share, or a wider range of split.held_out_*_seconds")  # fmt: skip

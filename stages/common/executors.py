@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from stages.common.errors import ParamsError, PipelineError
@@ -33,10 +34,10 @@ def engine() -> str:
 
 
 def map_unordered(
-    function: Callable[[ItemT], ResultT], items: Iterable[ItemT], n_items: int, *,
+    function: Callable[[ItemT], ResultT], items: Iterable[ItemT], *,
     needs_gpu: bool = False, give_up: Callable[[ItemT], ResultT] | None = None, apart: bool = False,
 ) -> Iterator[ResultT]:  # fmt: skip
-    """Yield function(item) for every item as results arrive, with a bounded number of items in flight.
+    """Yield function(item) for every item as results arrive, with a bounded number of items taken from `items` and in flight.
 
     `function` must be importable (a module-level function or a functools.partial of one). Workers run one thread
     each, so that they do not compete for cores; a single item, or a single worker, runs in this process unless
@@ -44,18 +45,20 @@ def map_unordered(
 
     An item that takes its worker's process down with it gives `give_up(item)`; without that, PipelineError.
     """
-    if not n_items:
-        return
     give_up = give_up or _ends_the_run
-    n_workers = min(worker_count(), n_items)
+    remaining = iter(items)
+    first = list(islice(remaining, worker_count()))
+    remaining = chain(first, remaining)
+    if not first:
+        return
     if engine() == "ray":
         from stages.common.ray_cluster import map_on_ray  # only now: Ray is optional
 
-        yield from map_on_ray(function, items, n_items, needs_gpu, give_up)
-    elif n_workers > 1 or apart:
-        yield from _map_on_processes(function, items, n_workers, give_up)
+        yield from map_on_ray(function, remaining, needs_gpu, give_up)
+    elif len(first) > 1 or apart:
+        yield from _map_on_processes(function, remaining, len(first), give_up)
     else:
-        yield from map(function, items)
+        yield from map(function, remaining)
 
 
 def _ends_the_run(item: object) -> Any:
@@ -63,10 +66,9 @@ def _ends_the_run(item: object) -> Any:
 
 
 def _map_on_processes(
-    function: Callable[[ItemT], ResultT], items: Iterable[ItemT], n_workers: int, give_up: Callable[[ItemT], ResultT]
+    function: Callable[[ItemT], ResultT], remaining: Iterator[ItemT], n_workers: int, give_up: Callable[[ItemT], ResultT]
 ) -> Iterator[ResultT]:
     """Start pools until every item had its turn: what was in flight when a worker died is tried again, one at a time."""
-    remaining = iter(items)
     suspects: list[ItemT] = []
     while True:
         yield from _fill_pool(function, remaining, n_workers, suspects)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from stages.common.errors import ManifestError
-from stages.common.files import atomic_path, work_root
+from stages.common.files import atomic_path
 
 METADATA_KEY = b"voice"
 OVER_LIMIT = "over_limit"  # left out by a limit the user set: listed with the rejects, but nothing is wrong with it
+BATCH_ROWS = 1024  # in memory at a time
+_MISSING = "{path}: no such manifest; run `dvc repro`, which makes it first"
+_UNREADABLE = "{path}: not a readable Parquet file ({why}); delete it and run `dvc repro`"
 
 
 def schema(**columns: pa.DataType) -> pa.Schema:
@@ -67,8 +71,12 @@ def table_from_rows(rows: Sequence[Mapping[str, Any]], kind: pa.Schema, metadata
         raise ManifestError(f"rows do not fit the schema {kind.names}: {error}") from None
     if table.num_rows:
         table = table.sort_by("utterance_id")
-    packed = json.dumps(dict(metadata or {}), sort_keys=True, ensure_ascii=False).encode("utf-8")
-    return table.replace_schema_metadata({METADATA_KEY: packed})
+    return table.replace_schema_metadata(packed_facts(metadata or {}))
+
+
+def packed_facts(facts: Mapping[str, Any]) -> dict[bytes, bytes]:
+    """Return facts about the whole as the metadata of a manifest's schema."""
+    return {METADATA_KEY: json.dumps(dict(facts), sort_keys=True, ensure_ascii=False).encode("utf-8")}
 
 
 def write_manifest(path: Path, table: pa.Table) -> None:
@@ -77,35 +85,92 @@ def write_manifest(path: Path, table: pa.Table) -> None:
         pq.write_table(table, temporary, compression="zstd", row_group_size=65536, write_statistics=True)
 
 
+@dataclass(frozen=True)
+class ManifestRows:
+    """The rows of a manifest by utterance id, a few at a time and as often as wanted: memory does not grow with them.
+
+    A manifest in another order (none that a stage wrote) is sorted in memory.
+    """
+
+    path: Path
+    kind: pa.Schema
+    n_rows: int
+    facts: dict[str, Any]
+    table: pa.Table | None = None
+
+    def read(self, *columns: str) -> Iterator[dict[str, Any]]:
+        """Yield rows with some columns (all, without any); raises ManifestError for an empty value where none may be."""
+        kind = pa.schema([self.kind.field(name) for name in columns or self.kind.names])
+        for batch in self._batches(kind.names):
+            _check_values(batch, kind, where=str(self.path))
+            yield from batch.to_pylist()
+
+    def _batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        if self.table is not None:
+            for start in range(0, self.n_rows, BATCH_ROWS):
+                yield self.table.select(columns).slice(start, BATCH_ROWS)
+            return
+        with pq.ParquetFile(self.path, pre_buffer=False) as file:
+            for batch in file.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
+                yield pa.Table.from_batches([batch])
+
+
+def open_manifest(path: Path, kind: pa.Schema) -> ManifestRows:
+    """Open a manifest for reading row by row; raises ManifestError with the file, the expected and the found."""
+    try:
+        with pq.ParquetFile(path) as file:
+            found, n_rows = file.schema_arrow, file.metadata.num_rows
+    except FileNotFoundError:
+        raise ManifestError(_MISSING.format(path=path)) from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ManifestError(_UNREADABLE.format(path=path, why=str(error).splitlines()[0])) from None
+    _check_columns(found, kind, where=str(path))
+    packed = (found.metadata or {}).get(METADATA_KEY)
+    rows = ManifestRows(path, kind, n_rows, json.loads(packed) if packed else {})
+    ids = (row["utterance_id"] for row in rows.read("utterance_id"))
+    if all(before < after for before, after in pairwise(ids)):
+        return rows
+    return replace(rows, table=read_manifest(path, kind).sort_by("utterance_id"))
+
+
 def read_manifest(path: Path, kind: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
     """Read and validate a manifest; raises ManifestError with the file, the expected and the found."""
     try:
         table = pq.read_table(path, columns=list(columns) if columns else None)
     except FileNotFoundError:
-        raise ManifestError(f"{path}: no such manifest; run `dvc repro`, which makes it first") from None
+        raise ManifestError(_MISSING.format(path=path)) from None
     except (pa.ArrowInvalid, OSError) as error:
-        raise ManifestError(f"{path}: not a readable Parquet file ({str(error).splitlines()[0]}); delete it and run `dvc repro`") from None
+        raise ManifestError(_UNREADABLE.format(path=path, why=str(error).splitlines()[0])) from None
     validate(table, pa.schema([kind.field(name) for name in columns]) if columns else kind, where=str(path))
     return table
 
 
 def validate(table: pa.Table, kind: pa.Schema, *, where: str) -> None:
     """Check column names, types, nulls and the uniqueness of utterance ids; raises ManifestError."""
-    expected, found = set(kind.names), set(table.schema.names)
-    if expected != found:
-        raise ManifestError(f"{where}: missing columns {sorted(expected - found)}, unexpected columns {sorted(found - expected)}")
-    for field in kind:
-        if not table.schema.field(field.name).type.equals(field.type):
-            raise ManifestError(f"{where}: column {field.name!r} should be {field.type}, is {table.schema.field(field.name).type}")
-        column = table.column(field.name)
-        if column.null_count:
-            row = pc.index(pc.is_null(column), True).as_py()
-            raise ManifestError(f"{where}: column {field.name!r} is empty for utterance {_utterance(table, row)!r}")
+    _check_columns(table.schema, kind, where=where)
+    _check_values(table, kind, where=where)
     if "utterance_id" in kind.names:
         counts = table.column("utterance_id").value_counts() if table.num_rows else []
         repeated = [entry["values"].as_py() for entry in counts if entry["counts"].as_py() > 1]
         if repeated and "reason" not in kind.names:
             raise ManifestError(f"{where}: utterance {repeated[0]!r} appears more than once ({len(repeated)} such)")
+
+
+def _check_columns(found: pa.Schema, kind: pa.Schema, *, where: str) -> None:
+    missing, unexpected = set(kind.names) - set(found.names), set(found.names) - set(kind.names)
+    if missing or unexpected:
+        raise ManifestError(f"{where}: missing columns {sorted(missing)}, unexpected columns {sorted(unexpected)}")
+    for field in kind:
+        if not found.field(field.name).type.equals(field.type):
+            raise ManifestError(f"{where}: column {field.name!r} should be {field.type}, is {found.field(field.name).type}")
+
+
+def _check_values(table: pa.Table, kind: pa.Schema, *, where: str) -> None:
+    for field in kind:
+        column = table.column(field.name)
+        if column.null_count and not field.nullable:
+            row = pc.index(pc.is_null(column), True).as_py()
+            raise ManifestError(f"{where}: column {field.name!r} is empty for utterance {_utterance(table, row)!r}")
 
 
 def _utterance(table: pa.Table, row: int) -> str:
@@ -123,56 +188,10 @@ def read_metadata(path: Path) -> dict[str, Any]:
     try:
         packed = (pq.read_schema(path).metadata or {}).get(METADATA_KEY)
     except FileNotFoundError:
-        raise ManifestError(f"{path}: no such manifest; run `dvc repro`, which makes it first") from None
+        raise ManifestError(_MISSING.format(path=path)) from None
     return json.loads(packed) if packed else {}
 
 
 def reject(utterance_id: str, stage: str, reason: str, detail: str) -> dict[str, str]:
     """Return one row of the rejects table."""
     return {"utterance_id": utterance_id, "stage": stage, "reason": reason, "detail": detail}
-
-
-def write_outcome(
-    folder: Path, stage: str, kept: pa.Table, kind: pa.Schema, rejected: Iterable[Mapping[str, str]], *,
-    n_input: int, max_reject_share: float,
-) -> None:  # fmt: skip
-    """Write a stage's manifest and its rejects.parquet; every input row must be in one of the two.
-
-    Raises ManifestError when rows went missing, PipelineError (through ManifestError) when more than
-    `max_reject_share` of the input was rejected or nothing is left: the reasons are counted in the message.
-    """
-    validate(kept, kind, where=f"{stage}.parquet")
-    rejects = table_from_rows(list(rejected), REJECTS)
-    if kept.num_rows + rejects.num_rows != n_input:
-        raise ManifestError(f"{stage}: {n_input} utterances came in, {kept.num_rows} kept + {rejects.num_rows} rejected went out")
-    write_manifest(folder / f"{stage}.parquet", kept)
-    write_manifest(folder / "rejects.parquet", rejects)
-    n_wrong = sum(reason != OVER_LIMIT for reason in rejects.column("reason").to_pylist())
-    if kept.num_rows == 0 or n_wrong > max_reject_share * (kept.num_rows + n_wrong):
-        # The stage's folder goes away with the failure; the reasons must not.
-        listing = work_root() / "rejects" / f"{stage}.csv"
-        with atomic_path(listing) as temporary:
-            pacsv.write_csv(rejects, temporary)
-        raise ManifestError(f"{_too_many(stage, rejects, n_input, max_reject_share)}; all of them: {listing}")
-
-
-def _too_many(stage: str, rejects: pa.Table, n_input: int, max_reject_share: float) -> str:
-    if n_input == 0:
-        return f"{stage}: no utterances came in; look at the rejects of the stage before it"
-    counts: dict[str, int] = {}
-    examples: dict[str, str] = {}
-    for row in rejects.to_pylist():
-        if row["reason"] == OVER_LIMIT:
-            continue
-        counts[row["reason"]] = counts.get(row["reason"], 0) + 1
-        examples.setdefault(row["reason"], f"{row['utterance_id']}: {row['detail']}")
-    n_wrong = sum(counts.values())
-    n_input -= rejects.num_rows - n_wrong
-    if not counts:
-        return f"{stage}: nothing is left; the limit leaves out every utterance"
-    worst = max(counts, key=lambda reason: counts[reason])
-    listed = ", ".join(f"{reason} {count}" for reason, count in sorted(counts.items(), key=lambda item: -item[1]))
-    return (
-        f"{stage}: {n_wrong} of {n_input} utterances rejected ({listed}), more than "
-        f"{stage}.max_reject_share = {max_reject_share:g} allows; first {worst}: {examples[worst]}"
-    )

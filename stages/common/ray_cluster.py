@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
+from itertools import islice
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -138,16 +139,16 @@ class _Hand:
 
 
 def map_on_ray(
-    function: Callable[[ItemT], ResultT], items: Iterable[ItemT], n_items: int, needs_gpu: bool, give_up: Callable[[ItemT], ResultT]
+    function: Callable[[ItemT], ResultT], items: Iterable[ItemT], needs_gpu: bool, give_up: Callable[[ItemT], ResultT]
 ) -> Iterator[ResultT]:
     """Yield function(item) for every item as results arrive; see `executors.map_unordered`.
 
     Starts a worker for every CPU (with `needs_gpu`: GPU) of the cluster, or VOICE_WORKERS of them: on a cluster that grows on
     demand, those that find no room are the demand. Raises PipelineError for a cluster that cannot be used.
     """
-    team: _Team[ItemT, ResultT] = _Team(function, n_items, needs_gpu, give_up)
+    team: _Team[ItemT, ResultT] = _Team(function, iter(items), needs_gpu, give_up)
     try:
-        yield from team.work_through(iter(items))
+        yield from team.work()
     finally:
         team.dismiss()
 
@@ -155,25 +156,31 @@ def map_on_ray(
 class _Team(Generic[ItemT, ResultT]):
     """The workers of one map."""
 
-    def __init__(self, function: Callable[[ItemT], ResultT], n_items: int, needs_gpu: bool, give_up: Callable[[ItemT], ResultT]) -> None:
+    def __init__(
+        self, function: Callable[[ItemT], ResultT], items: Iterator[ItemT], needs_gpu: bool, give_up: Callable[[ItemT], ResultT]
+    ) -> None:
         self._ray = connect()
         self._lost = (self._ray.exceptions.RayActorError, self._ray.exceptions.ObjectLostError)
         self._give_up = give_up
-        self._n_left = n_items
+        self._items = items
         self._needs_gpu = needs_gpu
         self._here = describe_node(needs_gpu)
         specification = getattr(sys.modules["__main__"], "__spec__", None)
         self._main_module = specification.name if specification else "__main__"
         self._function = pickle.dumps(function)
         self._hands: list[_Hand] = []
-        self._again: deque[_Job[ItemT]] = deque()
+        self._next: deque[_Job[ItemT]] = deque()  # what dead workers had in hand, then what was taken from the items ahead of need
         self._counted = self._spoke = -SILENT_SECONDS
         self._n_wanted = 0
 
-    def work_through(self, items: Iterator[ItemT]) -> Iterator[ResultT]:
-        while self._n_left:
+    def work(self) -> Iterator[ResultT]:
+        while True:
+            self._count_places()
+            self._look_ahead(max(1, self._n_wanted))
+            if not self._next and not any(hand.jobs for hand in self._hands):
+                return
             self._hire()
-            self._hand_out(items)
+            self._hand_out()
             pending = [reference for hand in self._hands for reference in (hand.jobs if hand.ready else [hand.start])]
             done, _ = self._ray.wait(pending, timeout=POLL_SECONDS) if pending else ([], [])
             if not pending:
@@ -187,12 +194,14 @@ class _Team(Generic[ItemT, ResultT]):
             self._ray.kill(hand.actor)
         self._hands.clear()
 
-    def _hire(self) -> None:
+    def _count_places(self) -> None:
         if time.monotonic() > self._counted + POLL_SECONDS:
             self._counted = time.monotonic()
             n_places = int(self._ray.cluster_resources().get("GPU" if self._needs_gpu else "CPU", 0))
             self._n_wanted = worker_count() if setting("VOICE_WORKERS") else n_places
-        while len(self._hands) < min(self._n_wanted, self._n_left):
+
+    def _hire(self) -> None:
+        while len(self._hands) < min(self._n_wanted, len(self._next) + sum(len(hand.jobs) for hand in self._hands)):
             actor = self._ray.remote(Worker).options(**self._options()).remote(self._main_module)
             self._hands.append(_Hand(actor, actor.start.remote(str(Path.cwd()), self._function, self._needs_gpu)))
 
@@ -203,19 +212,20 @@ class _Team(Generic[ItemT, ResultT]):
         environment["PYTHONPATH"] = os.pathsep.join([str(project_root()), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
         return {"num_cpus": 1, "num_gpus": int(self._needs_gpu), "runtime_env": {"env_vars": environment}}
 
-    def _hand_out(self, items: Iterator[ItemT]) -> None:
+    def _hand_out(self) -> None:
         free = [hand for _ in range(IN_FLIGHT_PER_WORKER) for hand in self._hands if hand.ready]
         for hand in free:
             if len(hand.jobs) >= IN_FLIGHT_PER_WORKER:
                 continue
-            if self._again:
-                job = self._again.popleft()
-            else:
-                try:
-                    job = _Job(next(items))
-                except StopIteration:
-                    return
+            self._look_ahead(1)
+            if not self._next:
+                return
+            job = self._next.popleft()
             hand.jobs[hand.actor.run.remote(pickle.dumps(job.item))] = job
+
+    def _look_ahead(self, n_jobs: int) -> None:
+        """Take items until so many jobs are waiting, if there are as many."""
+        self._next.extend(_Job(item) for item in islice(self._items, max(0, n_jobs - len(self._next))))
 
     def _take(self, reference: Any) -> Iterator[ResultT]:
         hand = next((hand for hand in self._hands if reference == hand.start or reference in hand.jobs), None)
@@ -235,7 +245,6 @@ class _Team(Generic[ItemT, ResultT]):
             logger.info("ray: a worker started on %s; %d at work", value[0], sum(hand.ready for hand in self._hands))
             return
         del hand.jobs[reference]
-        self._n_left -= 1
         yield value.get()
 
     def _compare(self, node: str, there: dict[str, str]) -> None:
@@ -252,9 +261,8 @@ class _Team(Generic[ItemT, ResultT]):
         for index, job in enumerate(hand.jobs.values()):
             job.deaths += index == 0
             if job.deaths < MAX_DEATHS:
-                self._again.append(job)
+                self._next.appendleft(job)
             else:
-                self._n_left -= 1
                 yield self._give_up(job.item)
 
     def _mention_idleness(self) -> None:

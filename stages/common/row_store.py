@@ -5,29 +5,44 @@ in append-only packs. Every process writes a pack of its own; a reader scans the
 crash cut off. Each record carries a checksum: a corrupted row is reported and computed again. A pack's time of modification
 is its last use, by which `make gc` chooses; a pack deleted while a run goes on is only so many rows to compute again.
 
-Record: magic (4) | key (32) | length of meta (4) | length of blob (8) | sha256 of meta + blob (32) | meta | blob.
+Record: magic (4) | key (32) | length of meta (4) | length of blob (8) | crc32 of these (4) | crc32 of the rest (4) | meta | blob.
+
+What an open store holds in memory is 28 bytes a row: the first half of its key, its pack and its place there.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
 import struct
 import time
 import uuid
-from collections.abc import Mapping
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
 
 logger = logging.getLogger(__name__)
 
-_HEADER = struct.Struct("<4s32sIQ32s")
-_MAGIC = b"row1"
+_FIELDS = struct.Struct("<4s32sIQ")
+_CHECKSUMS = struct.Struct("<II")
+_HEADER_BYTES = _FIELDS.size + _CHECKSUMS.size
+_MAGIC = b"row2"
+_PLACE = np.dtype([("key", "S16"), ("pack", "<u4"), ("start", "<u8")])
+_PACKED_PLACE = struct.Struct("<16sIQ")
+KEY_BYTES = 16  # of the key's 32: enough to tell rows apart
+MAX_RECENT = 16384  # rows of this run until they join the sorted index
+MAX_OPEN_PACKS = 128
 DEFAULT_FOLDER = ".rows"
+
+Keys = npt.NDArray[np.bytes_]
 
 
 def store_root() -> Path:
@@ -40,20 +55,42 @@ def store_folder(stage: str) -> Path:
     return store_root() / stage
 
 
+def short_key(key: str) -> bytes:
+    """Return the part of a key (64 hexadecimal digits) that the index holds."""
+    return bytes.fromhex(key[: 2 * KEY_BYTES])
+
+
+class _Header(NamedTuple):
+    key: bytes
+    n_meta: int
+    n_blob: int
+    checksum: int
+
+    @property
+    def n_bytes(self) -> int:
+        return _HEADER_BYTES + self.n_meta + self.n_blob
+
+
 class RowStore:
     """Finished rows of one stage. Use as a context manager."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._places: dict[str, tuple[Path, int, int, int, bytes]] = {}
-        self._readers: dict[Path, int] = {}
-        # Named by time: a row that was damaged and computed again is found in its newer pack.
-        self._pack = folder / f"{time.time_ns():020d}-{uuid.uuid4().hex}.pack"
+        self._packs: list[Path] = []
+        self._readers: OrderedDict[int, int] = OrderedDict()  # pack number → descriptor, the longest unused first
         self._writer: int | None = None
-        for pack in sorted(folder.glob("*.pack")):
+        self._own = -1
+        self._recent: dict[bytes, tuple[int, int]] = {}
+        scanned = bytearray()
+        for pack in sorted(folder.glob("*.pack")):  # named by time: of equal keys the newest comes last
             with suppress(FileNotFoundError):  # collected as garbage a moment ago
-                self._scan(pack)
+                self._packs.append(pack)
+                for key, start in _scan(pack):
+                    scanned += _PACKED_PLACE.pack(key, len(self._packs) - 1, start)
+        places = np.frombuffer(bytes(scanned), dtype=_PLACE) if scanned else np.empty(0, dtype=_PLACE)
+        order = np.argsort(places["key"], kind="stable")
+        self._keys, self._pack_numbers, self._starts = (np.ascontiguousarray(places[name][order]) for name in ("key", "pack", "start"))
 
     def __enter__(self) -> RowStore:
         return self
@@ -62,56 +99,118 @@ class RowStore:
         for descriptor in self._readers.values():
             os.close(descriptor)
         self._readers.clear()
-        self._writer = None
+        if self._writer is not None:
+            os.close(self._writer)
+            self._writer = None
 
     def __contains__(self, key: str) -> bool:
-        return key in self._places
+        return self._find(short_key(key)) is not None
 
-    def _scan(self, pack: Path) -> None:
-        with pack.open("rb") as stream:
-            size = pack.stat().st_size
-            while True:
-                header = stream.read(_HEADER.size)
-                if len(header) < _HEADER.size:
-                    return
-                magic, key, n_meta, n_blob, checksum = _HEADER.unpack(header)
-                start = stream.tell()
-                if magic != _MAGIC or start + n_meta + n_blob > size:
-                    logger.warning("row store: %s is cut off or damaged at byte %d; its later rows are computed again", pack, start)
-                    return
-                self._places[key.hex()] = (pack, start, n_meta, n_blob, checksum)
-                stream.seek(start + n_meta + n_blob)
+    def contains(self, keys: Keys) -> npt.NDArray[np.bool_]:
+        """Return for each short key (N,) whether its row is there."""
+        self._settle()
+        if not len(self._keys):
+            return np.zeros(len(keys), dtype=np.bool_)
+        at = np.minimum(np.searchsorted(self._keys, keys), len(self._keys) - 1)
+        return np.asarray(self._keys[at] == keys)
 
     def put(self, key: str, meta: Mapping[str, Any], blob: bytes) -> None:
         """Append a finished row; `meta` must be JSON-serialisable."""
         if self._writer is None:
-            self._writer = os.open(self._pack, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND, 0o666)
-            self._readers[self._pack] = self._writer
+            pack = self.folder / f"{time.time_ns():020d}-{uuid.uuid4().hex}.pack"
+            self._writer = os.open(pack, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND, 0o666)
+            self._packs.append(pack)
+            self._own = len(self._packs) - 1
         packed = json.dumps(meta, sort_keys=True, ensure_ascii=False).encode("utf-8")
-        checksum = hashlib.sha256(packed + blob).digest()
-        record = memoryview(_HEADER.pack(_MAGIC, bytes.fromhex(key), len(packed), len(blob), checksum) + packed + blob)
-        start = os.fstat(self._writer).st_size + _HEADER.size
-        while record:
-            record = record[os.write(self._writer, record) :]
-        self._places[key] = (self._pack, start, len(packed), len(blob), checksum)
+        fields = _FIELDS.pack(_MAGIC, bytes.fromhex(key), len(packed), len(blob))
+        record = [fields, _CHECKSUMS.pack(zlib.crc32(fields), zlib.crc32(blob, zlib.crc32(packed))), packed, blob]
+        start = os.fstat(self._writer).st_size
+        n_bytes = sum(map(len, record))
+        n_written = os.writev(self._writer, record)
+        if n_written < n_bytes:  # a signal, or more than one call takes
+            rest = memoryview(b"".join(record))[n_written:]
+            while rest:
+                rest = rest[os.write(self._writer, rest) :]
+        self._recent[short_key(key)] = (self._own, start)
+        if len(self._recent) >= MAX_RECENT:
+            self._settle()
 
-    def get(self, key: str) -> tuple[dict[str, Any], bytes] | None:
-        """Return (meta, blob), or None when the row is absent or its checksum does not match."""
-        if key not in self._places:
+    def get(self, key: bytes) -> tuple[dict[str, Any], bytes] | None:
+        """Return (meta, blob) of a short key, or None when the row is absent, gone or does not match its checksum."""
+        place = self._find(key)
+        if place is None:
             return None
-        pack, start, n_meta, n_blob, checksum = self._places[key]
-        if pack not in self._readers:
-            try:
-                self._readers[pack] = os.open(pack, os.O_RDONLY)
-                with suppress(PermissionError):  # a store that others share
-                    os.utime(pack)
-            except FileNotFoundError:
-                logger.warning("row store: %s is gone; its rows are computed again", pack)
-                self._places = {other: place for other, place in self._places.items() if place[0] != pack}
-                return None
-        data = os.pread(self._readers[pack], n_meta + n_blob, start)
-        if hashlib.sha256(data).digest() != checksum:
-            logger.warning("row store: a row in %s is damaged; it is computed again", pack)
-            del self._places[key]
+        number, start = place
+        try:
+            descriptor = self._reader(number)
+        except FileNotFoundError:
+            logger.warning("row store: %s is gone; its rows are computed again", self._packs[number])
             return None
-        return json.loads(data[:n_meta]), data[n_meta:]
+        header = _read_header(descriptor, start)
+        if header is not None and header.key == key:
+            data = os.pread(descriptor, header.n_meta + header.n_blob, start + _HEADER_BYTES)
+            if len(data) == header.n_meta + header.n_blob and zlib.crc32(data) == header.checksum:
+                return json.loads(data[: header.n_meta]), data[header.n_meta :]
+        logger.warning("row store: a row in %s is damaged; it is computed again", self._packs[number])
+        return None
+
+    def _find(self, key: bytes) -> tuple[int, int] | None:
+        if key in self._recent:
+            return self._recent[key]
+        at = int(np.searchsorted(self._keys, key, side="right")) - 1
+        if at < 0 or self._keys[at : at + 1].tobytes() != key:
+            return None
+        return int(self._pack_numbers[at]), int(self._starts[at])
+
+    def _reader(self, number: int) -> int:
+        if number == self._own and self._writer is not None:
+            return self._writer
+        if number not in self._readers:
+            self._readers[number] = os.open(self._packs[number], os.O_RDONLY)
+            with suppress(PermissionError):  # a store that others share
+                os.utime(self._packs[number])
+            if len(self._readers) > MAX_OPEN_PACKS:
+                os.close(self._readers.popitem(last=False)[1])
+        self._readers.move_to_end(number)
+        return self._readers[number]
+
+    def _settle(self) -> None:
+        """Sort the rows of this run into the index, each after its equals."""
+        if not self._recent:
+            return
+        keys = np.array(list(self._recent), dtype="S16")
+        places = np.array(list(self._recent.values()), dtype=np.uint64)
+        order = np.argsort(keys, kind="stable")
+        at = np.searchsorted(self._keys, keys[order], side="right")
+        self._keys = np.insert(self._keys, at, keys[order])
+        self._pack_numbers = np.insert(self._pack_numbers, at, places[order, 0].astype(np.uint32))
+        self._starts = np.insert(self._starts, at, places[order, 1])
+        self._recent.clear()
+
+
+def _read_header(descriptor: int, start: int) -> _Header | None:
+    data = os.pread(descriptor, _HEADER_BYTES, start)
+    if len(data) < _HEADER_BYTES:
+        return None
+    magic, key, n_meta, n_blob = _FIELDS.unpack_from(data)
+    of_fields, of_rest = _CHECKSUMS.unpack_from(data, _FIELDS.size)
+    if magic != _MAGIC or zlib.crc32(data[: _FIELDS.size]) != of_fields:
+        return None
+    return _Header(key[:KEY_BYTES], n_meta, n_blob, of_rest)
+
+
+def _scan(pack: Path) -> Iterator[tuple[bytes, int]]:
+    """Yield (short key, start) of every whole record; what a crash or damage left after them is ignored."""
+    descriptor = os.open(pack, os.O_RDONLY)
+    try:
+        size = os.fstat(descriptor).st_size
+        start = 0
+        while start < size:
+            header = _read_header(descriptor, start)
+            if header is None or start + header.n_bytes > size:
+                logger.warning("row store: %s is cut off or damaged at byte %d; its later rows are computed again", pack, start)
+                return
+            yield header.key, start
+            start += header.n_bytes
+    finally:
+        os.close(descriptor)

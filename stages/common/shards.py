@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from stages.common.errors import StageError
 
@@ -24,9 +25,14 @@ def shard_count(n_rows: int) -> int:
     return max(MIN_SHARDS, 1 << max(0, (n_rows - 1) // ROWS_PER_SHARD).bit_length())
 
 
+def shard_hash(utterance_id: str) -> int:
+    """Return 32 bits of an utterance id's hash, of which the lowest ones number its shard."""
+    return int.from_bytes(hashlib.sha256(utterance_id.encode("utf-8")).digest()[4:8], "big")
+
+
 def shard_of(utterance_id: str, n_shards: int) -> int:
-    """Return the shard index of an utterance."""
-    return int.from_bytes(hashlib.sha256(utterance_id.encode("utf-8")).digest()[:8], "big") % n_shards
+    """Return the shard index of an utterance among a number of shards that is a power of two."""
+    return shard_hash(utterance_id) % n_shards
 
 
 def shard_path(folder: Path, shard: int) -> Path:
@@ -35,23 +41,24 @@ def shard_path(folder: Path, shard: int) -> Path:
 
 
 def write_shards(
-    folder: Path, utterance_ids: Iterable[str], read_row: Callable[[str], bytes], progress: Callable[[int], object]
-) -> dict[str, tuple[int, int]]:
-    """Write every row's bytes and return utterance id → (shard, offset in bytes). One row is in memory at a time."""
-    ids = sorted(utterance_ids)
-    n_shards = shard_count(len(ids))
-    members: dict[int, list[str]] = {}
-    for utterance_id in ids:
-        members.setdefault(shard_of(utterance_id, n_shards), []).append(utterance_id)
+    folder: Path, hashes: npt.NDArray[np.uint32], read_row: Callable[[int], bytes], progress: Callable[[int], object]
+) -> npt.NDArray[np.int64]:
+    """Write the bytes of N rows, given the hashes (N,) of their ids, into shards where they lie in the order of the rows.
+
+    Returns offsets in bytes (N,); the shard of a row is its hash modulo `shard_count(N)`. One row is in memory at a time.
+    """
+    shards = hashes % shard_count(len(hashes))
+    offsets = np.zeros(len(hashes), dtype=np.int64)
     (folder / "shards").mkdir(parents=True, exist_ok=True)
-    placed = {}
-    for shard, shard_ids in sorted(members.items()):
-        with shard_path(folder, shard).open("wb") as stream:
-            for utterance_id in shard_ids:
-                placed[utterance_id] = (shard, stream.tell())
-                stream.write(read_row(utterance_id))
+    order = np.argsort(shards, kind="stable")
+    starts = np.flatnonzero(np.diff(shards[order], prepend=np.uint32(1 << 31)))
+    for members in np.split(order, starts[1:]) if len(order) else ():
+        with shard_path(folder, int(shards[members[0]])).open("wb") as stream:
+            for row in members:
+                offsets[row] = stream.tell()
+                stream.write(read_row(int(row)))
                 progress(1)
-    return placed
+    return offsets
 
 
 class ShardReader:

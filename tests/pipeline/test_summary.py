@@ -12,13 +12,17 @@ import pytest
 
 from pipeline.summary import markdown_summary, minutes_of_speech, stage_counts, text_summary
 from stages.common import manifests
+from stages.common.outcomes import outcome_writer
 from tests.small_corpus import ROOT
 
 
 def write_stage(root: Path, name: str, rows: list[dict[str, Any]], kind: Any, reasons: list[str], facts: dict[str, Any] | None = None) -> None:
-    rejects = [manifests.reject(f"r{index}", name, reason, "detail") for index, reason in enumerate(reasons)]
-    manifests.write_outcome(root / "data" / name, name, manifests.table_from_rows(rows, kind, facts), kind, rejects,
-                            n_input=len(rows) + len(rejects), max_reject_share=1.0)  # fmt: skip
+    n_input = len(rows) + len(reasons)
+    with outcome_writer(root / "data" / name, name, kind, facts or {}, n_input=n_input, max_reject_share=1.0) as writer:
+        for row in rows:
+            writer.keep(row)
+        for index, reason in enumerate(reasons):
+            writer.reject(f"r{index}", reason, "detail")
 
 
 @pytest.fixture

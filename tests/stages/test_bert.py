@@ -136,7 +136,7 @@ def device_here(devices: Sequence[str], _: int) -> str:
 
 def test_worker_processes_take_turns_with_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICE_WORKERS", "2")
-    found = set(map_unordered(partial(device_here, ["cuda:0", "cuda:1"]), range(6), 6))
+    found = set(map_unordered(partial(device_here, ["cuda:0", "cuda:1"]), range(6)))
     assert found == {"cuda:0", "cuda:1"}
 
 
@@ -206,7 +206,7 @@ def test_what_earlier_runs_computed_gives_the_same_files(small_corpus: SmallCorp
 def test_batches_hold_one_length_and_few_tokens() -> None:
     rows = [Row(f"u{index}", f"{index:064x}", bert.TokenisedRow(PACKAGE, (0,) * (3 + index % 7))) for index in range(500)]
     rows.append(Row("long", "f" * 64, bert.TokenisedRow(PACKAGE, (0,) * 3000)))
-    chunks = bert.batches(rows)
+    chunks = list(bert.batches(iter(rows)))
     assert sorted(row.utterance_id for chunk in chunks for row in chunk) == sorted(row.utterance_id for row in rows)
     assert all(len({len(row.payload.token_ids) for row in chunk}) == 1 for chunk in chunks)
     assert all(sum(len(row.payload.token_ids) for row in chunk) <= 1024 for chunk in chunks if len(chunk) > 1)

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.shard_files import write_named_shards
 from model.spectrogram import SpectrogramSettings, linear_spectrogram
 from model.text.symbols import SymbolTable
 from stages import spectrogram, split
 from stages.common import manifests
 from stages.common.errors import PipelineError
 from stages.common.params import from_mapping
-from stages.common.shards import ShardReader, write_shards
+from stages.common.shards import ShardReader
 from stages.common.training_data import DataFolders, ManifestSource, read_split
 from stages.spectrogram import SpectrogramParams
 from tests.small_corpus import SPECTROGRAM_VALUES, SPLIT_VALUES, SmallCorpus, folder_bytes, reasons
@@ -29,7 +30,7 @@ def run(resample: Path, out: str = "out", **changes: Any) -> None:
 
 def write_resampled(clips: dict[str, np.ndarray], folder: str = "resample") -> Path:
     """Write what the resample stage would of these clips."""
-    placed = write_shards(Path(folder), clips, lambda name: clips[name].astype("<i2").tobytes(), lambda _: None)
+    placed = write_named_shards(Path(folder), clips, lambda name: clips[name].astype("<i2").tobytes())
     rows = [{"utterance_id": name, "shard": shard, "offset_bytes": offset, "n_samples": len(clips[name]), "pcm_sha256": name, "peak": 0.5, "rms": 0.1}
             for name, (shard, offset) in placed.items()]  # fmt: skip
     manifests.write_manifest(Path(folder) / "resample.parquet", manifests.table_from_rows(rows, manifests.RESAMPLE, {"sample_rate_hz": 16000}))

@@ -15,7 +15,7 @@ from stages import split
 from stages.common import manifests
 from stages.common.errors import PipelineError
 from stages.common.params import from_mapping
-from stages.split import SplitParams, assign_subsets, join, length_problem, process, rank
+from stages.split import Joined, SplitParams, hold_out, join, length_problem, rank, usable
 from tests.small_corpus import SPLIT_VALUES, SmallCorpus, folder_bytes, reasons, utterance_ids
 
 PARAMS = SplitParams(**SPLIT_VALUES)
@@ -24,6 +24,11 @@ PARAMS = SplitParams(**SPLIT_VALUES)
 def speak(speaker: str, count: int, seconds: float = 2.0, prefix: str = "") -> list[dict[str, Any]]:
     return [{"utterance_id": f"{speaker}/{index}", "speaker": speaker, "normalised": f"{prefix or speaker} says {index}", "seconds": seconds}
             for index in range(count)]  # fmt: skip
+
+
+def assign_subsets(rows: Sequence[dict[str, Any]], params: SplitParams) -> dict[str, str]:
+    held_out = hold_out(rows, params)
+    return {row["utterance_id"]: held_out.subset_of(row["normalised"]) for row in rows}
 
 
 def counts(rows: Sequence[dict[str, Any]], subsets: dict[str, str], speaker: str) -> Counter[str]:
@@ -112,24 +117,24 @@ def joined(count: int, seconds: Sequence[float] = (), n_phones: int = 20) -> lis
 
 
 def test_dropped_utterances_are_listed_and_the_rest_is_complete() -> None:
-    kept, dropped = process(joined(30, seconds=[0.2, 9.5]), 16000, PARAMS)
-    assert {row["utterance_id"]: row["reason"] for row in dropped} == {"anna/000": "too_short", "anna/001": "too_long"}
-    assert "9.50 s, more than split.max_seconds = 8" in dropped[1]["detail"]
-    assert len(kept) == 28 and [row["synthetic"] for row in kept[:2]] == [False, True]
-    manifests.validate(manifests.table_from_rows(kept, manifests.SPLIT), manifests.SPLIT, where="here")
+    rows = [Joined(row["utterance_id"], row) for row in joined(30, seconds=[0.2, 9.5])]
+    found = list(usable(rows, 16000, PARAMS))
+    assert [one.utterance_id for one in found] == [one.utterance_id for one in rows]
+    assert {one.utterance_id: one.rejected[0] for one in found if one.rejected} == {"anna/000": "too_short", "anna/001": "too_long"}
+    assert "9.50 s, more than split.max_seconds = 8" in str(found[1].rejected)
+    assert [one.row["seconds"] for one in found[2:]] == [2.0] * 28 and found[2].row["normalised"] == "text 2"
 
 
 def test_an_utterance_that_one_stage_rejected_is_listed_with_that_stage() -> None:
     tables = {
-        "corpus": [{"utterance_id": name} for name in "abc"],
-        "resample": [{"utterance_id": "a", "shard": 7}, {"utterance_id": "b", "shard": 8}],
-        "bert": [{"utterance_id": "a"}],
+        "corpus": [{"utterance_id": name} for name in "abcd"],
+        "resample": [{"utterance_id": "a", "shard": 7}, {"utterance_id": "b", "shard": 8}, {"utterance_id": "d", "shard": 9}],
+        "bert": [{"utterance_id": "a"}, {"utterance_id": "bb"}, {"utterance_id": "d"}],
     }
-    merged, rejects = join(tables)
-    assert merged == [{"utterance_id": "a", "corpus.utterance_id": "a", "resample.utterance_id": "a", "resample.shard": 7, "bert.utterance_id": "a"}]
-    assert {row["utterance_id"]: (row["reason"], row["detail"]) for row in rejects} == {
-        "b": ("rejected_before", "by bert"), "c": ("rejected_before", "by resample, bert"),
-    }  # fmt: skip
+    a, b, c, d = join({name: iter(rows) for name, rows in tables.items()})
+    assert a.row == {"corpus.utterance_id": "a", "resample.utterance_id": "a", "resample.shard": 7, "bert.utterance_id": "a"}
+    assert (b.rejected, c.rejected) == (("rejected_before", "by bert"), ("rejected_before", "by resample, bert"))
+    assert d.row["resample.shard"] == 9
 
 
 def run(corpus: SmallCorpus, out: str = "out", **changes: Any) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from bench.shard_files import write_named_shards
 from model.bert import EncoderSource
 from model.checkpoint import save_checkpoint
 from model.config import ModelConfig
@@ -21,7 +22,6 @@ from model.text.symbols import SymbolTable, encode
 from model.voice import Voice
 from stages import bert, clean_text
 from stages.common import manifests
-from stages.common.shards import write_shards
 from stages.common.training_data import DataFolders, ManifestSource, read_split
 from tests.cleaned_texts import write_texts
 
@@ -43,7 +43,7 @@ def write_corpus() -> DataFolders:
     bert.main(write_texts(rows), Path("bert"), bert.BertParams(ENCODERS, 0.0))
     table = manifests.read_manifest(Path("bert/bert.parquet"), manifests.BERT)
     features = {row["utterance_id"]: row for row in table.to_pylist()}
-    pcm = write_shards(Path("resample"), TEXTS, lambda _: bytes(2 * 128 * N_FRAMES), lambda _: None)
+    pcm = write_named_shards(Path("resample"), TEXTS, lambda _: bytes(2 * 128 * N_FRAMES))
     split = [split_row(row, features[row["utterance_id"]], pcm[row["utterance_id"]]) for row in rows]
     facts = {
         "spectrogram": {"settings": asdict(SETTINGS), "source": "on_the_fly"}, "bert": manifests.metadata_of(table),

@@ -35,13 +35,13 @@ def test_the_default_is_every_core_this_process_may_use(monkeypatch: pytest.Monk
 
 def test_one_worker_runs_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICE_WORKERS", "1")
-    assert list(map_unordered(square, [1, 2], 2)) == [(1, os.getpid()), (4, os.getpid())]
+    assert list(map_unordered(square, [1, 2])) == [(1, os.getpid()), (4, os.getpid())]
 
 
 def test_several_workers_run_elsewhere_and_give_every_result(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICE_WORKERS", "2")
     numbers = [number for number in range(50) if number != 13]
-    results = list(map_unordered(square, iter(numbers), len(numbers)))
+    results = list(map_unordered(square, iter(numbers)))
     assert sorted(result for result, _ in results) == [number**2 for number in numbers]
     assert os.getpid() not in {process for _, process in results}
 
@@ -50,7 +50,7 @@ def test_several_workers_run_elsewhere_and_give_every_result(monkeypatch: pytest
 def test_an_error_in_a_worker_surfaces(monkeypatch: pytest.MonkeyPatch, workers: str) -> None:
     monkeypatch.setenv("VOICE_WORKERS", workers)
     with pytest.raises(ValueError, match="thirteen"):
-        list(map_unordered(square, range(20), 20))
+        list(map_unordered(square, range(20)))
 
 
 def die_over(bad: int, number: int) -> int:
@@ -61,14 +61,14 @@ def die_over(bad: int, number: int) -> int:
 
 def test_an_item_that_kills_its_worker_is_given_up_and_the_others_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICE_WORKERS", "2")
-    found = list(map_unordered(partial(die_over, 7), range(30), 30, give_up=lambda number: -number))
+    found = list(map_unordered(partial(die_over, 7), range(30), give_up=lambda number: -number))
     assert sorted(found) == sorted([*(number for number in range(30) if number != 7), -7])
 
 
 def test_a_worker_that_dies_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICE_WORKERS", "2")
     with pytest.raises(PipelineError, match="a worker process died over 1; if the machine ran out of memory, set VOICE_WORKERS lower"):
-        list(map_unordered(partial(die_over, 1), range(2), 2))
+        list(map_unordered(partial(die_over, 1), range(2)))
 
 
 def lack_a_shard(number: int) -> int:
@@ -78,8 +78,8 @@ def lack_a_shard(number: int) -> int:
 def test_a_stage_error_in_a_worker_comes_back_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICE_WORKERS", "2")
     with pytest.raises(StageError, match="shards/5.bin, utterance 'anna/.': is missing"):
-        list(map_unordered(lack_a_shard, range(4), 4))
+        list(map_unordered(lack_a_shard, range(4)))
 
 
 def test_no_items_need_no_workers() -> None:
-    assert list(map_unordered(square, [], 0)) == []
+    assert list(map_unordered(square, [])) == []

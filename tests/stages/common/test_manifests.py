@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.common import manifests
-from stages.common.errors import ManifestError, PipelineError
+from stages.common.errors import ManifestError
 
 pytestmark = pytest.mark.usefixtures("workspace")
 
@@ -24,10 +25,6 @@ def rows(count: int) -> list[dict[str, Any]]:
 
 def table(count: int) -> pa.Table:
     return manifests.table_from_rows(rows(count), KIND)
-
-
-def rejects(*reasons: str) -> list[dict[str, str]]:
-    return [manifests.reject(f"anna/r{index}", "resample", reason, "some detail") for index, reason in enumerate(reasons)]
 
 
 def test_a_manifest_comes_back_with_its_facts(tmp_path: Path) -> None:
@@ -81,60 +78,43 @@ def test_rows_of_the_wrong_type_do_not_fit() -> None:
 
 
 @pytest.mark.parametrize(("content", "message"), [(None, "no such manifest; run `dvc repro`"), (b"PAR1 half", "not a readable Parquet file")])
-def test_a_missing_or_damaged_manifest_says_what_to_do(tmp_path: Path, content: bytes | None, message: str) -> None:
+@pytest.mark.parametrize("read", [manifests.read_manifest, manifests.open_manifest])
+def test_a_missing_or_damaged_manifest_says_what_to_do(tmp_path: Path, read: Callable[..., Any], content: bytes | None, message: str) -> None:
     path = tmp_path / "a.parquet"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(ManifestError) as caught:
-        manifests.read_manifest(path, KIND)
+        read(path, KIND)
     assert str(path) in str(caught.value) and message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def write(folder: Path, kept: int, rejected: list[dict[str, str]], *, n_input: int, share: float = 0.25) -> None:
-    manifests.write_outcome(folder, "resample", table(kept), KIND, rejected, n_input=n_input, max_reject_share=share)
+def test_rows_come_by_utterance_id_a_few_at_a_time_and_again(tmp_path: Path) -> None:
+    count = 2 * manifests.BATCH_ROWS + 5
+    path = tmp_path / "a.parquet"
+    manifests.write_manifest(path, manifests.table_from_rows(rows(count), KIND, {"rate": 16000}))
+    opened = manifests.open_manifest(path, KIND)
+    assert (opened.n_rows, opened.facts, opened.table) == (count, {"rate": 16000}, None)
+    assert list(opened.read()) == list(opened.read()) == manifests.read_manifest(path, KIND).to_pylist()
+    assert next(opened.read("n_frames")) == {"n_frames": rows(1)[0]["n_frames"]}
 
 
-def test_kept_and_rejected_rows_are_written_side_by_side(tmp_path: Path) -> None:
-    write(tmp_path, 9, rejects("damaged_audio"), n_input=10)
-    assert manifests.read_manifest(tmp_path / "resample.parquet", KIND).num_rows == 9
-    assert manifests.read_manifest(tmp_path / "rejects.parquet", manifests.REJECTS).to_pylist() == rejects("damaged_audio")
+def test_a_manifest_in_another_order_is_sorted(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    shuffled = random.Random(1).sample(rows(300), 300)
+    manifests.write_manifest(path, pa.Table.from_pylist(shuffled, schema=KIND))
+    assert list(manifests.open_manifest(path, KIND).read()) == table(300).to_pylist()
 
 
-@pytest.mark.parametrize("n_input", [9, 11])
-def test_kept_and_rejected_must_add_up_to_the_input(tmp_path: Path, n_input: int) -> None:
-    with pytest.raises(ManifestError, match=rf"resample: {n_input} utterances came in, 9 kept \+ 1 rejected went out"):
-        write(tmp_path, 9, rejects("damaged_audio"), n_input=n_input)
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("ids", [["a", "a"], ["b", "a", "b"]])
+def test_a_repeated_utterance_is_found_on_opening(tmp_path: Path, ids: list[str]) -> None:
+    path = tmp_path / "a.parquet"
+    manifests.write_manifest(path, pa.Table.from_pylist([{"utterance_id": name, "n_frames": 1} for name in ids], schema=KIND))
+    with pytest.raises(ManifestError, match="appears more than once"):
+        manifests.open_manifest(path, KIND)
 
 
-def test_too_many_rejects_stop_the_run_and_say_why(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError) as caught:
-        write(tmp_path, 5, rejects("damaged_audio", "damaged_audio", "silent_audio"), n_input=8)
-    message = str(caught.value)
-    assert message.startswith("resample: 3 of 8 utterances rejected (damaged_audio 2, silent_audio 1)")
-    assert "resample.max_reject_share = 0.25" in message
-    assert "first damaged_audio: anna/r0: some detail" in message
-
-
-def test_the_limit_is_inclusive(tmp_path: Path) -> None:
-    write(tmp_path, 6, rejects("damaged_audio", "damaged_audio"), n_input=8)
-
-
-def test_what_a_limit_left_out_does_not_count_as_rejected(tmp_path: Path) -> None:
-    write(tmp_path, 2, rejects(*[manifests.OVER_LIMIT] * 50), n_input=52)
-    with pytest.raises(PipelineError, match="resample"):
-        write(tmp_path, 2, rejects("damaged_audio", *[manifests.OVER_LIMIT] * 50), n_input=53)
-
-
-def test_too_many_rejects_are_explained_by_what_is_wrong_not_by_what_a_limit_left_out(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError) as caught:
-        write(tmp_path, 2, rejects(*[manifests.OVER_LIMIT] * 50, "damaged_audio"), n_input=53)
-    assert "1 of 3 utterances rejected" in str(caught.value)
-    assert "first damaged_audio: anna/r50" in str(caught.value)
-
-
-def test_nothing_left_is_a_failure_whatever_the_limit(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match=r"2 of 2 utterances rejected \(silent_audio 2\)"):
-        write(tmp_path, 0, rejects("silent_audio", "silent_audio"), n_input=2, share=1.0)
-    with pytest.raises(PipelineError, match="no utterances came in; look at the rejects of the stage before it"):
-        write(tmp_path, 0, [], n_input=0, share=1.0)
+def test_an_empty_cell_is_found_when_its_row_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    manifests.write_manifest(path, pa.table({"utterance_id": ["a", "b"], "n_frames": pa.array([1, None], pa.int32())}))
+    with pytest.raises(ManifestError, match="column 'n_frames' is empty for utterance 'b'"):
+        list(manifests.open_manifest(path, KIND).read())

@@ -26,7 +26,7 @@ def test_without_ray_the_remedy_is_named(workspace: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("VOICE_EXECUTOR", "ray")
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(PipelineError, match="Ray is not installed; run `make ray`"):
-        list(map_unordered(square, [1, 2], 2))
+        list(map_unordered(square, [1, 2]))
 
 
 def square(number: int) -> int:
@@ -67,29 +67,29 @@ def on_ray(one_node: Cluster, workspace: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @on_a_cluster
 def test_every_item_gives_its_result() -> None:
-    assert sorted(map_unordered(square, iter(range(300)), 300)) == [number**2 for number in range(300)]
+    assert sorted(map_unordered(square, iter(range(300)))) == [number**2 for number in range(300)]
 
 
 @on_a_cluster
 def test_errors_come_back_as_they_were_raised() -> None:
     with pytest.raises(StageError) as stage_error:
-        list(map_unordered(fail, range(20), 20))
+        list(map_unordered(fail, range(20)))
     assert str(stage_error.value) == "shards/5.bin, utterance 'anna/005': is missing" and stage_error.value.utterance_id == "anna/005"
     with pytest.raises(RowRejected) as rejected:
-        list(map_unordered(fail, [50, 51], 2))
+        list(map_unordered(fail, [50, 51]))
     assert (rejected.value.reason, rejected.value.lasting) == ("odd", False)
 
 
 @on_a_cluster
 def test_workers_have_one_thread_the_drivers_kernels_and_its_folder(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MKL_CBWR", "AVX2,STRICT")
-    for found in map_unordered(surroundings, range(2), 2):
+    for found in map_unordered(surroundings, range(2)):
         assert found == dict.fromkeys(THREAD_SETTINGS, "1") | {"MKL_CBWR": "AVX2,STRICT", "folder": str(workspace)}
 
 
 @on_a_cluster
 def test_an_item_that_kills_its_worker_is_given_up_and_the_others_are_done() -> None:
-    found = list(map_unordered(partial(die_over, 3), range(12), 12, give_up=lambda number: -number))
+    found = list(map_unordered(partial(die_over, 3), range(12), give_up=lambda number: -number))
     assert sorted(found) == [-3, 0, 1, 2, *range(4, 12)]
 
 
@@ -98,4 +98,4 @@ def test_a_node_that_could_give_other_bytes_ends_the_run(monkeypatch: pytest.Mon
     here = ray_cluster.describe_node(False)
     monkeypatch.setattr(ray_cluster, "describe_node", lambda _: here | {"torch": "1.0"})
     with pytest.raises(PipelineError, match=r"Ray node .*: torch is .* there and 1\.0 here"):
-        list(map_unordered(square, [1, 2], 2))
+        list(map_unordered(square, [1, 2]))

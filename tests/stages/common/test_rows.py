@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stages.common.errors import RowRejected
 from stages.common.files import content_key
 from stages.common.row_store import RowStore, store_folder
-from stages.common.rows import Row, RowOutcome, RowResult, compute_each, run_rows
+from stages.common.rows import ChunkFunction, Finished, Row, RowResult, compute_each, run_rows
+from stages.common.shards import ShardReader
 from tests.small_corpus import folder_bytes
 
 pytestmark = pytest.mark.usefixtures("workspace")
@@ -38,8 +41,29 @@ def rows_of(words: Sequence[str]) -> list[Row]:
     return [Row(f"anna/{index:03d}", content_key(word), word) for index, word in enumerate(words)]
 
 
-def run(words: Sequence[str], folder: str = "out", log: str = "computed") -> RowOutcome:
-    return run_rows("spell", rows_of(words), partial(compute, str(Path(log).absolute())), Path(folder))
+@dataclass(frozen=True)
+class Done:
+    """What a run gave, by utterance id; and how many rows it computed."""
+
+    rows: dict[str, Finished]
+    n_computed: int
+
+    @property
+    def facts(self) -> dict[str, dict[str, Any]]:
+        return {name: row.facts for name, row in self.rows.items() if not row.rejected}
+
+    @property
+    def rejected(self) -> dict[str, tuple[str, str]]:
+        return {name: row.rejected for name, row in self.rows.items() if row.rejected}
+
+
+def run_with(function: ChunkFunction, words: Sequence[str], folder: str = "out") -> Done:
+    with run_rows("spell", partial(rows_of, words), function, Path(folder)) as outcome:
+        return Done({row.utterance_id: row for row in outcome}, outcome.n_computed)
+
+
+def run(words: Sequence[str], folder: str = "out", log: str = "computed") -> Done:
+    return run_with(partial(compute, str(Path(log).absolute())), words, folder)
 
 
 def computed() -> list[str]:
@@ -52,8 +76,9 @@ WORDS = [f"word{index}" for index in range(60)]
 def test_results_are_placed_in_shards_with_their_facts() -> None:
     outcome = run(["one", "seven"])
     assert outcome.facts == {"anna/000": {"length": 3}, "anna/001": {"length": 5}}
-    assert sorted(outcome.placed) == ["anna/000", "anna/001"]
-    assert b"".join(folder_bytes(Path("out")).values()).count(b"neves") == 50
+    with ShardReader(Path("out")) as reader:
+        read = [reader.read(row.shard, row.offset_bytes, 50 * row.facts["length"]) for row in outcome.rows.values()]
+    assert read == [b"eno" * 50, b"neves" * 50]
 
 
 def test_only_new_keys_are_computed() -> None:
@@ -90,16 +115,16 @@ def test_the_number_of_workers_changes_nothing(monkeypatch: pytest.MonkeyPatch) 
 def test_a_rejected_row_is_reported_and_not_computed_again() -> None:
     for n_computed in (2, 0):
         outcome = run(["good", "bad"])
-        assert outcome.rejected == [{"utterance_id": "anna/001", "stage": "spell", "reason": "bad_word", "detail": "bad"}]
+        assert outcome.rejected == {"anna/001": ("bad_word", "bad")}
         assert sorted(outcome.facts) == ["anna/000"]
         assert outcome.n_computed == n_computed
 
 
 def test_a_reject_that_blames_the_moment_is_tried_again() -> None:
-    assert [row["reason"] for row in run(["away"]).rejected] == ["unreadable"]
+    assert run(["away"]).rejected == {"anna/000": ("unreadable", "away")}
     Path("here").touch()
     outcome = run(["away"])
-    assert outcome.rejected == [] and outcome.facts == {"anna/000": {"length": 4}}
+    assert outcome.rejected == {} and outcome.facts == {"anna/000": {"length": 4}}
 
 
 def damage_store() -> None:
@@ -124,7 +149,7 @@ def test_a_momentary_reject_of_a_damaged_row_is_not_stored() -> None:
     run(["away"])
     damage_store()
     Path("here").unlink()
-    assert [row["reason"] for row in run(["away"]).rejected] == ["unreadable"]
+    assert run(["away"]).rejected == {"anna/000": ("unreadable", "away")}
     assert not any(b"unreadable" in content for content in folder_bytes(store_folder("spell")).values())
 
 
@@ -135,7 +160,7 @@ def test_what_was_finished_before_a_crash_is_kept() -> None:
         return compute_each(process, rows)
 
     with pytest.raises(OSError, match="power cut"):
-        run_rows("spell", rows_of(WORDS), crash, Path("out"))
+        run_with(crash, WORDS)
     with RowStore(store_folder("spell")) as store:
         kept = sum(row.key in store for row in rows_of(WORDS))
     assert kept == 32
@@ -154,8 +179,8 @@ def stumble(word: str) -> RowResult:
 
 def test_a_row_that_nobody_foresaw_or_that_kills_its_worker_is_the_only_one_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICE_WORKERS", "2")
-    outcome = run_rows("spell", rows_of(WORDS), fall_over, Path("out"))
-    assert {row["utterance_id"]: row["reason"] for row in outcome.rejected} == {"anna/007": "worker_died", "anna/009": "unexpected_error"}
+    outcome = run_with(fall_over, WORDS)
+    assert {name: reason for name, (reason, _) in outcome.rejected.items()} == {"anna/007": "worker_died", "anna/009": "unexpected_error"}
     assert "IndexError: string index out of range" in str(outcome.rejected)
     assert len(outcome.facts) == 58
     assert run(WORDS, "later").n_computed == 2, "neither is remembered"
@@ -163,5 +188,5 @@ def test_a_row_that_nobody_foresaw_or_that_kills_its_worker_is_the_only_one_lost
 
 def test_no_rows_give_no_shards() -> None:
     outcome = run([])
-    assert outcome == RowOutcome()
+    assert outcome == Done({}, 0)
     assert folder_bytes(Path("out")) == {}
