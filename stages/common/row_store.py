@@ -5,7 +5,7 @@ in append-only packs. Every process writes a pack of its own; a reader scans the
 crash cut off. Each record carries a checksum: a corrupted row is reported and computed again. A pack's time of modification
 is its last use, by which `make gc` chooses; a pack deleted while a run goes on is only so many rows to compute again.
 
-Record: magic (4) | key (32) | length of meta (4) | length of blob (8) | crc32 of these (4) | crc32 of the rest (4) | meta | blob.
+Record: magic (4) | key (32) | length of meta (4) | length of blob (8) | XXH3 of these (8) | XXH3 of the rest (8) | meta | blob.
 
 What an open store holds in memory is 28 bytes a row: the first half of its key, its pack and its place there.
 """
@@ -18,7 +18,6 @@ import os
 import struct
 import time
 import uuid
-import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -28,11 +27,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from xxhash import xxh3_64, xxh3_64_intdigest
 
 logger = logging.getLogger(__name__)
 
 _FIELDS = struct.Struct("<4s32sIQ")
-_CHECKSUMS = struct.Struct("<II")
+_CHECKSUMS = struct.Struct("<QQ")
 _HEADER_BYTES = _FIELDS.size + _CHECKSUMS.size
 _MAGIC = b"row2"
 _PLACE = np.dtype([("key", "S16"), ("pack", "<u4"), ("start", "<u8")])
@@ -123,7 +123,9 @@ class RowStore:
             self._own = len(self._packs) - 1
         packed = json.dumps(meta, sort_keys=True, ensure_ascii=False).encode("utf-8")
         fields = _FIELDS.pack(_MAGIC, bytes.fromhex(key), len(packed), len(blob))
-        record = [fields, _CHECKSUMS.pack(zlib.crc32(fields), zlib.crc32(blob, zlib.crc32(packed))), packed, blob]
+        of_rest = xxh3_64(packed)
+        of_rest.update(blob)
+        record = [fields, _CHECKSUMS.pack(xxh3_64_intdigest(fields), of_rest.intdigest()), packed, blob]
         start = os.fstat(self._writer).st_size
         n_bytes = sum(map(len, record))
         n_written = os.writev(self._writer, record)
@@ -149,7 +151,7 @@ class RowStore:
         header = _read_header(descriptor, start)
         if header is not None and header.key == key:
             data = os.pread(descriptor, header.n_meta + header.n_blob, start + _HEADER_BYTES)
-            if len(data) == header.n_meta + header.n_blob and zlib.crc32(data) == header.checksum:
+            if len(data) == header.n_meta + header.n_blob and xxh3_64_intdigest(data) == header.checksum:
                 return json.loads(data[: header.n_meta]), data[header.n_meta :]
         logger.warning("row store: a row in %s is damaged; it is computed again", self._packs[number])
         return None
@@ -194,7 +196,7 @@ def _read_header(descriptor: int, start: int) -> _Header | None:
         return None
     magic, key, n_meta, n_blob = _FIELDS.unpack_from(data)
     of_fields, of_rest = _CHECKSUMS.unpack_from(data, _FIELDS.size)
-    if magic != _MAGIC or zlib.crc32(data[: _FIELDS.size]) != of_fields:
+    if magic != _MAGIC or xxh3_64_intdigest(data[: _FIELDS.size]) != of_fields:
         return None
     return _Header(key[:KEY_BYTES], n_meta, n_blob, of_rest)
 
