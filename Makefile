@@ -13,7 +13,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 # A preset may ask for other recordings.
 SWITCH = $(if $(PRESET),$(BIN)/python -m pipeline.presets $(PRESET) && $(BIN)/python -m pipeline.prepare &&)
 
-.PHONY: help setup recordings run voice flow say test test-all check bench preset summary deps gc ray clean
+.PHONY: help setup recordings run voice flow corpus-report say test test-all check bench preset summary deps gc ray clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ voice: setup  ## the laptop's best voice: the run above with the preset voice, a
 
 flow: setup  ## the same DAG as a Prefect flow, independent stages side by side
 	@$(SWITCH) $(BIN)/python -m pipeline.flows && $(BIN)/python -m pipeline.summary
+
+corpus-report: setup  ## a page about the recordings before anything is trained: make corpus-report [OUT=page.html]
+	@$(BIN)/python -m stages.corpus --report $(if $(OUT),"$(OUT)")
 
 say: $(VENV)/.ready  ## speak with the trained voice: make say TEXT="Hello." [OUT=say.wav] [SPEAKER=…] [LANGUAGE=EN]
 	@$(BIN)/python -m model.say --text "$$TEXT" --out "$(or $(OUT),say.wav)" --language $(or $(LANGUAGE),EN) $(if $(SPEAKER),--speaker "$(SPEAKER)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import os
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 import soxr
+from xxhash import xxh3_128_hexdigest
 
 from bench.common import LIMIT, OURS, REFERENCE, Result, interleave, rate_result
 from bench.shard_files import write_named_shards
@@ -44,7 +44,7 @@ def write_recordings(pcm: Sequence[Pcm], folder: Path) -> Recordings:
     for number, samples in enumerate(pcm):
         path = folder / f"{number:04d}.wav"
         soundfile.write(path, samples, SOURCE_RATE_HZ, subtype="PCM_16")
-        sources.append(Source(str(path), hashlib.sha256(path.read_bytes()).hexdigest()))
+        sources.append(Source(str(path), xxh3_128_hexdigest(path.read_bytes())))
     return Recordings(sources, sum(map(len, pcm)) / SOURCE_RATE_HZ)
 
 
@@ -56,7 +56,7 @@ def ours(recordings: Recordings, folder: Path) -> None:
 
 def ours_as_stage(recordings: Recordings, folder: Path, run: int) -> None:
     """Every recording as the stage runs it on one worker: row store with nothing in it, then shards."""
-    rows = [Row(Path(source.path).stem, content_key(run, source.sha256), source) for source in recordings.sources]
+    rows = [Row(Path(source.path).stem, content_key(run, source.xxh3), source) for source in recordings.sources]
     os.environ.update(VOICE_WORKERS="1", VOICE_ROW_STORE=str(folder / f"rows-{run}"))
     # Standard error takes the stage's own progress bars.
     with contextlib.redirect_stderr(io.StringIO()), run_rows("resample", lambda: rows, partial(compute, PARAMS), folder):

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
+import inspect
 import logging
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from stages.common import audio, manifests
 from stages.common.errors import RowRejected, StageError
-from stages.common.executors import map_unordered
 from stages.common.files import output_folder
 from stages.common.outcomes import outcome_writer
-from stages.common.progress import progress_bar
-from stages.common.stage import run_stage
+from stages.common.params import load_section
+from stages.common.stage import configure_logging, run_command, run_stage
 from stages.common.transcripts import TranscriptLine, read_transcripts, undecodable_bytes
+from stages.quality.checks import QualityParams, check_limits, duration_deviations, first_of_the_same_samples, seconds_per_character
+from stages.quality.describing import describe_all
+from stages.quality.recordings import Measuring
 
 logger = logging.getLogger(__name__)
+
+DEFAULT_REPORT = Path("reports/corpus.html")
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,7 @@ class CorpusParams:
     max_utterances: int | None
     max_reject_share: float
     source_note: str
+    quality: QualityParams = field(default_factory=QualityParams)
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_seconds < self.max_seconds:
@@ -73,6 +80,18 @@ def find_recordings(folder: Path) -> list[str]:
         relative = Path(parent).relative_to(folder)
         found.extend((relative / name).as_posix() for name in files if Path(name).suffix.lower() in audio.SUFFIXES)
     return sorted(found)
+
+
+def check_names(recordings: Sequence[str]) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the recordings whose names can be written down, and rejects for those that are not UTF-8."""
+    named, rejects = [], []
+    for recording in recordings:
+        shown = recording.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if shown == recording:
+            named.append(recording)
+        else:
+            rejects.append(manifests.reject(shown, "corpus", "undecodable_name", "the file's name is not UTF-8; rename it"))
+    return named, rejects
 
 
 def match(
@@ -119,9 +138,8 @@ def _find(line: TranscriptLine, by_name: dict[str, str]) -> str | None:
     return None
 
 
-def inspect_row(candidate: Candidate, recordings: str, params: CorpusParams) -> dict[str, Any]:
-    """Return the manifest row of one utterance; raises RowRejected with the reason it cannot be learnt from."""
-    line = candidate.line
+def check_text(line: TranscriptLine, params: CorpusParams) -> str:
+    """Return the language of a line; raises RowRejected with the reason its text cannot be learnt from."""
     if not line.text:
         raise RowRejected("empty_text", "the transcript is empty")
     if unreadable := undecodable_bytes(line.text):
@@ -131,38 +149,26 @@ def inspect_row(candidate: Candidate, recordings: str, params: CorpusParams) -> 
     language = (line.language or params.default_language).upper()
     if language not in params.languages:
         raise RowRejected("unknown_language", f"{language!r} is not among corpus.languages: {', '.join(params.languages)}")
-    path = Path(recordings) / candidate.audio_path
-    data, sha256 = audio.read_bytes(path)
-    recording = audio.decode(data, path.suffix)
-    n_samples, n_channels = recording.samples.shape
-    seconds = n_samples / recording.sample_rate_hz
-    if seconds < params.min_seconds:
-        raise RowRejected("too_short", f"{seconds:.2f} s, less than corpus.min_seconds = {params.min_seconds:g}")
-    if seconds > params.max_seconds:
-        raise RowRejected("too_long", f"{seconds:.2f} s, more than corpus.max_seconds = {params.max_seconds:g}")
-    if not recording.samples.any():
-        raise RowRejected("silent_audio", "every sample is zero")
-    parent = PurePosixPath(candidate.audio_path).parts
+    return language
+
+
+def manifest_row(candidate: Candidate, language: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the manifest row of one utterance; `duration_deviation` is still open."""
+    line, folders = candidate.line, PurePosixPath(candidate.audio_path).parts
+    seconds = facts["n_samples"] / facts["sample_rate_hz"]
     return {
-        "utterance_id": candidate.utterance_id, "speaker": line.speaker or (parent[0] if len(parent) > 1 else "speaker"),
-        "language": language, "text": line.text, "audio_path": candidate.audio_path, "audio_sha256": sha256,
-        "container": recording.container, "sample_rate_hz": recording.sample_rate_hz, "n_channels": n_channels,
-        "n_samples": n_samples, "synthetic": line.synthetic,
+        "utterance_id": candidate.utterance_id, "speaker": line.speaker or (folders[0] if len(folders) > 1 else "speaker"),
+        "language": language, "text": line.text, "audio_path": candidate.audio_path, "synthetic": line.synthetic,
+        "seconds_per_character": seconds_per_character(seconds, line.text), "duration_deviation": None, **facts,
     }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Inspector:
-    """Picklable form of `inspect_row` for worker processes: a row, or a reject."""
-
-    recordings: str
-    params: CorpusParams
-
-    def __call__(self, candidate: Candidate) -> dict[str, Any]:
-        try:
-            return inspect_row(candidate, self.recordings, self.params)
-        except RowRejected as error:
-            return manifests.reject(candidate.utterance_id, "corpus", error.reason, error.detail)
+def check_row(row: Mapping[str, Any], params: CorpusParams) -> None:
+    """Raise RowRejected with the reason a described recording cannot be learnt from."""
+    seconds = row["n_samples"] / row["sample_rate_hz"]
+    if seconds < params.min_seconds:
+        raise RowRejected("too_short", f"{seconds:.2f} s, less than corpus.min_seconds = {params.min_seconds:g}")
+    check_limits(row, params.quality)
 
 
 def select(candidates: Sequence[Candidate], limit: int | None) -> tuple[list[Candidate], list[dict[str, str]]]:
@@ -175,12 +181,18 @@ def select(candidates: Sequence[Candidate], limit: int | None) -> tuple[list[Can
     return sorted(ranked[:limit], key=lambda candidate: candidate.utterance_id), left_out
 
 
-def main(out: Path, params: CorpusParams) -> None:
-    """Find, hash and describe every recording and pair it with its transcript.
+@dataclass(frozen=True)
+class Survey:
+    """Each of the `n_input` utterances in `kept` or `rejects`; `set_aside` are the manifest rows of those rejects that were measured."""
 
-    Reads the folder corpus.recordings and the file corpus.transcripts (never writes to either);
-    writes corpus.parquet and rejects.parquet.
-    """
+    kept: list[dict[str, Any]]
+    rejects: list[dict[str, str]]
+    set_aside: list[dict[str, Any]]
+    n_input: int
+
+
+def survey(params: CorpusParams) -> Survey:
+    """Find, hash, describe and judge every recording of the folder corpus.recordings, which is only ever read."""
     folder = Path(params.recordings)
     if not folder.is_dir():
         raise StageError(None, folder, "no such folder of recordings; run `make recordings` for the default corpus, "
@@ -189,27 +201,101 @@ def main(out: Path, params: CorpusParams) -> None:
     recordings = find_recordings(folder)
     if not recordings:
         raise StageError(None, folder, f"no recordings found; known suffixes: {', '.join(audio.SUFFIXES)}")
-    candidates, rejects = match(lines, recordings)
+    named, nameless = check_names(recordings)
+    candidates, rejects = match(lines, named)
+    rejects += nameless
     selected, left_out = select(candidates, params.max_utterances)
-    n_input = len(rejects) + len(candidates)
-    rejects += left_out
-    kept: list[dict[str, Any]] = []
-    with progress_bar("corpus", len(selected), "utterance") as bar:
-        for row in map_unordered(Inspector(params.recordings, params), selected):
-            (rejects if "reason" in row else kept).append(row)
-            bar.update(1)
+    found = Survey([], rejects + left_out, [], n_input=len(rejects) + len(candidates))
+    readable: dict[str, tuple[Candidate, str]] = {}
+    for candidate in selected:
+        try:
+            readable[candidate.utterance_id] = candidate, check_text(candidate.line, params)
+        except RowRejected as error:
+            found.rejects.append(manifests.reject(candidate.utterance_id, "corpus", error.reason, error.detail))
+    paths = {utterance_id: folder / candidate.audio_path for utterance_id, (candidate, _) in readable.items()}
+    facts, unusable = describe_all("corpus", paths, Measuring(params.max_seconds, params.quality.measure_speech))
+    found.rejects.extend(unusable)
+    for utterance_id, described in facts.items():
+        row = manifest_row(*readable[utterance_id], described)
+        try:
+            check_row(row, params)
+            found.kept.append(row)
+        except RowRejected as error:
+            _set_aside(found, row, error)
+    _compare_rows(found, params.quality)
+    return found
+
+
+def _set_aside(found: Survey, row: dict[str, Any], error: RowRejected) -> None:
+    found.rejects.append(manifests.reject(row["utterance_id"], "corpus", error.reason, error.detail))
+    found.set_aside.append(row)
+
+
+def _compare_rows(found: Survey, params: QualityParams) -> None:
+    """Judge what is kept so far by comparison with the rest of it: the same samples again, unusual lengths."""
+    rows = found.kept.copy()
+    found.kept.clear()
+    again = first_of_the_same_samples(rows) if params.duplicates == "keep_first" else {}
+    deviations = duration_deviations([row for row in rows if row["utterance_id"] not in again])
+    for row in rows:
+        deviation = row["duration_deviation"] = deviations.get(row["utterance_id"])
+        if first := again.get(row["utterance_id"]):
+            other = "" if first["text"] == row["text"] else f", whose text is another: {first['text'][:80]!r}"
+            _set_aside(found, row, RowRejected("duplicate_audio", f"the same samples as {first['utterance_id']}{other}"))
+        elif deviation is not None and params.max_duration_deviation is not None and abs(deviation) > params.max_duration_deviation:
+            detail = (f"{row['seconds_per_character']:.3f} s a character, {deviation:+.1f} standard deviations from what is usual; "
+                      f"corpus.quality.max_duration_deviation = {params.max_duration_deviation:g}")  # fmt: skip
+            _set_aside(found, row, RowRejected("unlikely_duration", detail))
+        else:
+            found.kept.append(row)
+
+
+def main(out: Path, params: CorpusParams) -> None:
+    """Find, hash, describe and judge every recording and pair it with its transcript.
+
+    Reads the folder corpus.recordings and the file corpus.transcripts (never writes to either);
+    writes corpus.parquet and rejects.parquet. With --report [PAGE] it writes an HTML page about the corpus instead.
+    """
+    found = survey(params)
     facts = {"recordings": params.recordings, "source_note": params.source_note}
     with (
         output_folder(out) as temporary,
-        outcome_writer(temporary, "corpus", manifests.CORPUS, facts, n_input=n_input, max_reject_share=params.max_reject_share) as writer,
+        outcome_writer(temporary, "corpus", manifests.CORPUS, facts, n_input=found.n_input, max_reject_share=params.max_reject_share) as writer,
     ):
-        for row in sorted(kept, key=itemgetter("utterance_id")):
+        for row in sorted(found.kept, key=itemgetter("utterance_id")):
             writer.keep(row)
-        for row in sorted(rejects, key=itemgetter("utterance_id")):
+        for row in sorted(found.rejects, key=itemgetter("utterance_id")):
             writer.reject(row["utterance_id"], row["reason"], row["detail"])
-    minutes = sum(row["n_samples"] / row["sample_rate_hz"] for row in kept) / 60
-    logger.info("corpus: %d utterances, %.1f minutes kept, %d rejected", len(kept), minutes, len(rejects))
+    minutes = sum(row["n_samples"] / row["sample_rate_hz"] for row in found.kept) / 60
+    logger.info("corpus: %d utterances, %.1f minutes kept, %d rejected", len(found.kept), minutes, len(found.rejects))
 
 
-if __name__ == "__main__":
+def report(page: Path, params: CorpusParams) -> None:
+    """Write a page about the corpus: distributions, rejects by reason, extremes. Neither the sources nor the stage's output are touched."""
+    from stages.quality.corpus_report import CorpusFacts, write_report  # only now: matplotlib takes its time
+
+    if page.resolve().is_relative_to(Path(params.recordings).resolve()):
+        raise StageError(None, page, "lies among the recordings, where nothing is ever written; name another page")
+    found = survey(params)
+    facts = {"Recordings": params.recordings, "Transcripts": params.transcripts, "Source": params.source_note}
+    written = write_report(page, found.kept, found.set_aside, found.rejects, CorpusFacts(facts, params.quality, params.max_reject_share))
+    logger.info("corpus report: %s", written.resolve())
+
+
+def _report_from_command_line() -> bool:
+    """Write the report if the command line asks for it, and return whether it did."""
+    parser = argparse.ArgumentParser(prog="python -m stages.corpus", description=inspect.getdoc(report), add_help=False, allow_abbrev=False)
+    parser.add_argument("--report", nargs="?", type=Path, const=DEFAULT_REPORT, metavar="PAGE",
+                        help=f"an HTML file, or a folder for its index.html (default: {DEFAULT_REPORT})")  # fmt: skip
+    if parser.parse_known_args()[0].report is None:
+        return False
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="PATH")
+    parser.add_argument("--help", "-h", action="help")
+    arguments = parser.parse_args()
+    configure_logging()
+    run_command(lambda: report(arguments.report, load_section(arguments.params, "corpus", CorpusParams)), "corpus report")
+    return True
+
+
+if __name__ == "__main__" and not _report_from_command_line():
     run_stage(main, CorpusParams, "corpus")

@@ -1,15 +1,17 @@
-"""Resample stage: recordings become mono 16-bit PCM at the target rate, in shards."""
+"""Resample stage: recordings become mono 16-bit PCM at the target rate, in shards; trimmed and of one loudness if so wished."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import soxr
+from xxhash import xxh3_128_hexdigest
 
 from stages.common import audio, manifests
 from stages.common.code_graph import code_version
@@ -19,17 +21,35 @@ from stages.common.manifests import ManifestRows
 from stages.common.outcomes import outcome_writer
 from stages.common.rows import Row, RowResult, compute_each, run_rows
 from stages.common.stage import run_stage
+from stages.quality.loudness import gain_db_to
+from stages.quality.speech import PACKAGES as SPEECH_PACKAGES
+from stages.quality.trimming import energy_span, speech_span
 
 
 @dataclass(frozen=True)
 class ResampleParams:
-    """Target rate and soxr's quality ("HQ" is what librosa calls soxr_hq)."""
+    """Target rate and soxr's quality ("HQ" is what librosa calls soxr_hq); then what else is done to the sound, if anything.
+
+    `loudness_lufs` is brought about as far as a peak of `peak_ceiling_dbfs` allows. `trim` cuts silence off both ends but for
+    `trim_margin_seconds`: what is `trim_below_db` below the loudest 10 ms (energy), or where no voice is heard (vad).
+    """
 
     sample_rate_hz: int
     quality: str
     max_reject_share: float
+    loudness_lufs: float | None = None
+    peak_ceiling_dbfs: float = -1.0
+    trim: Literal["none", "energy", "vad"] = "none"
+    trim_margin_seconds: float = 0.1
+    trim_below_db: float = 40.0
 
     def __post_init__(self) -> None:
+        if self.loudness_lufs is not None and not -70 < self.loudness_lufs < 0:
+            raise ValueError(f"loudness_lufs {self.loudness_lufs:g} is outside -70–0")
+        if self.peak_ceiling_dbfs > 0:
+            raise ValueError(f"peak_ceiling_dbfs {self.peak_ceiling_dbfs:g} is above full scale, 0")
+        if self.trim_margin_seconds < 0 or self.trim_below_db <= 0:
+            raise ValueError(f"trim_margin_seconds {self.trim_margin_seconds:g} is negative or trim_below_db {self.trim_below_db:g} not positive")
         if not 4000 <= self.sample_rate_hz <= 192000:
             raise ValueError(f"sample_rate_hz {self.sample_rate_hz} is outside 4000–192000")
         if self.quality not in ("QQ", "LQ", "MQ", "HQ", "VHQ"):
@@ -41,34 +61,66 @@ class Source:
     """A recording as the corpus manifest knows it."""
 
     path: str
-    sha256: str
+    xxh3: str
 
 
-def to_pcm(samples: np.ndarray, source_rate_hz: int, params: ResampleParams) -> np.ndarray:
-    """Mix (S, channels) float samples to mono and resample; returns int16 (S',).
+@dataclass(frozen=True)
+class Processed:
+    """16-bit samples (S,) and what was done on the way to them."""
 
-    Full scale is 32768; what would overflow is clipped, as in the reference's PCM16 files.
+    pcm: np.ndarray
+    gain_db: float
+    trimmed_start_seconds: float
+    trimmed_end_seconds: float
+
+
+def to_pcm(samples: np.ndarray, source_rate_hz: int, params: ResampleParams) -> Processed:
+    """Mix (S, channels) float samples to mono, resample, trim, and bring to a loudness.
+
+    Full scale is 32768; what would overflow is clipped, as in the reference's PCM16 files. Raises
+    RowRejected("no_speech") where trimming finds nothing to keep.
     """
-    mono = samples.mean(axis=1, dtype=np.float64).astype(np.float32) if samples.shape[1] > 1 else samples[:, 0]
+    mono = audio.to_mono(samples)
     if source_rate_hz != params.sample_rate_hz:
         mono = soxr.resample(mono, source_rate_hz, params.sample_rate_hz, quality=params.quality)
-    return np.clip(np.rint(mono * 32768.0), -32768, 32767).astype("<i2")
+    start, end = _kept_span(mono, params)
+    n_samples, mono = len(mono), mono[start:end]
+    gain_db = 0.0
+    if params.loudness_lufs is not None and mono.any():
+        gain_db = gain_db_to(params.loudness_lufs, mono, params.sample_rate_hz, params.peak_ceiling_dbfs)
+        mono = mono * np.float32(10 ** (gain_db / 20))
+    scaled = mono * np.float32(audio.INT16_SCALE)
+    np.rint(scaled, out=scaled)
+    pcm = np.clip(scaled, -32768, 32767, out=scaled).astype("<i2")
+    return Processed(pcm, gain_db, start / params.sample_rate_hz, (n_samples - end) / params.sample_rate_hz)
+
+
+def _kept_span(mono: np.ndarray, params: ResampleParams) -> tuple[int, int]:
+    if params.trim == "none":
+        return 0, len(mono)
+    if params.trim == "energy":
+        span = energy_span(mono, params.sample_rate_hz, params.trim_below_db, params.trim_margin_seconds)
+    else:
+        span = speech_span(mono, params.sample_rate_hz, params.trim_margin_seconds)
+    if span is None:
+        raise RowRejected("no_speech", f"resample.trim = {params.trim} finds nothing to keep")
+    return span
 
 
 def process(source: Source, params: ResampleParams) -> RowResult:
     """Return (facts, PCM bytes) of one recording; raises RowRejected when it cannot be read as the corpus stage saw it."""
     path = Path(source.path)
-    data, sha256 = audio.read_bytes(path)
-    if sha256 != source.sha256:
+    data = audio.read_bytes(path)
+    if xxh3_128_hexdigest(data) != source.xxh3:
         raise RowRejected("changed_audio", f"{path} is not what the corpus stage hashed; run `dvc repro` again", lasting=False)
     recording = audio.decode(data, path.suffix)
-    pcm = to_pcm(recording.samples, recording.sample_rate_hz, params)
-    if not pcm.any():
+    done = to_pcm(recording.samples, recording.sample_rate_hz, params)
+    if not done.pcm.any():
         raise RowRejected("silent_audio", "every sample is zero at 16 bits")
-    level = pcm.astype(np.float64) / 32768.0
-    facts = {"n_samples": len(pcm), "pcm_sha256": hashlib.sha256(pcm.tobytes()).hexdigest(),
-             "peak": float(np.abs(level).max()), "rms": float(np.sqrt(np.mean(level**2)))}  # fmt: skip
-    return facts, pcm.tobytes()
+    packed = done.pcm.tobytes()
+    facts = {"n_samples": len(done.pcm), "pcm_xxh3": xxh3_128_hexdigest(packed), "gain_db": done.gain_db,
+             "trimmed_start_seconds": done.trimmed_start_seconds, "trimmed_end_seconds": done.trimmed_end_seconds}  # fmt: skip
+    return facts, packed
 
 
 def compute(params: ResampleParams, rows: Sequence[Row]) -> list[RowResult]:
@@ -76,17 +128,24 @@ def compute(params: ResampleParams, rows: Sequence[Row]) -> list[RowResult]:
     return compute_each(partial(process, params=params), rows)
 
 
+def _packages(params: ResampleParams) -> list[str]:
+    """Return the packages whose versions the samples depend on."""
+    loudness = ["pyloudnorm", "scipy"] if params.loudness_lufs is not None else []
+    return ["soxr", *loudness, *(SPEECH_PACKAGES if params.trim == "vad" else ())]
+
+
 def make_rows(utterances: ManifestRows, params: ResampleParams) -> Iterator[Row]:
     """Yield every recording's work."""
     recordings = Path(utterances.facts["recordings"])
-    settings = [params.sample_rate_hz, params.quality, soxr.__version__, code_version("stages.resample")]
-    for row in utterances.read("utterance_id", "audio_path", "audio_sha256"):
+    processing = {name: value for name, value in asdict(params).items() if name != "max_reject_share"}
+    settings = [processing, {name: version(name) for name in _packages(params)}, code_version("stages.resample")]
+    for row in utterances.read("utterance_id", "audio_path", "audio_sha256", "audio_xxh3"):
         key = content_key("resample", row["audio_sha256"], Path(row["audio_path"]).suffix.lower(), settings)
-        yield Row(row["utterance_id"], key, Source(str(recordings / row["audio_path"]), row["audio_sha256"]))
+        yield Row(row["utterance_id"], key, Source(str(recordings / row["audio_path"]), row["audio_xxh3"]))
 
 
 def main(corpus: Path, out: Path, params: ResampleParams) -> None:
-    """Decode, mix to mono and resample every recording of the corpus manifest.
+    """Decode, mix to mono and resample every recording of the corpus manifest; trim it and set its loudness if params say so.
 
     Reads corpus.parquet and the recordings; writes resample.parquet, rejects.parquet and shards of 16-bit PCM.
     """

@@ -86,9 +86,9 @@ def make_rows(utterances: ManifestRows, resample: Path, settings: SpectrogramSet
     """Yield every utterance's work."""
     transform = [settings.n_fft, settings.hop_samples, settings.win_samples, scipy.__version__, np.__version__,
                  code_version("stages.spectrogram")]  # fmt: skip
-    for row in utterances.read("utterance_id", "pcm_sha256", "shard", "offset_bytes", "n_samples"):
+    for row in utterances.read("utterance_id", "pcm_xxh3", "shard", "offset_bytes", "n_samples"):
         place = PcmPlace(str(resample), row["shard"], row["offset_bytes"], row["n_samples"])
-        yield Row(row["utterance_id"], content_key("spectrogram", row["pcm_sha256"], transform), place)
+        yield Row(row["utterance_id"], content_key("spectrogram", row["pcm_xxh3"], transform), place)
 
 
 def describe_all(utterances: ManifestRows, settings: SpectrogramSettings, writer: OutcomeWriter) -> None:

@@ -28,14 +28,23 @@ def schema(**columns: pa.DataType) -> pa.Schema:
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
 
 
-CORPUS = schema(
-    utterance_id=pa.string(), speaker=pa.string(), language=pa.string(), text=pa.string(), audio_path=pa.string(),
-    audio_sha256=pa.string(), container=pa.string(), sample_rate_hz=pa.int32(), n_channels=pa.int16(),
-    n_samples=pa.int64(), synthetic=pa.bool_(),
+def with_optional(columns: pa.Schema, **optional: pa.DataType) -> pa.Schema:
+    """Return a schema with further columns, in which a value may be missing."""
+    return pa.schema([*columns, *(pa.field(name, kind) for name, kind in optional.items())])
+
+
+CORPUS = with_optional(
+    schema(
+        utterance_id=pa.string(), speaker=pa.string(), language=pa.string(), text=pa.string(), audio_path=pa.string(),
+        audio_sha256=pa.string(), audio_xxh3=pa.string(), container=pa.string(), sample_rate_hz=pa.int32(), n_channels=pa.int16(),
+        n_samples=pa.int64(), synthetic=pa.bool_(), samples_xxh3=pa.string(), clipped_share=pa.float32(), dc_offset=pa.float32(),
+    ),
+    peak_dbfs=pa.float32(), loudness_lufs=pa.float32(), noise_floor_dbfs=pa.float32(), bandwidth_hz=pa.float32(),
+    speech_share=pa.float32(), seconds_per_character=pa.float32(), duration_deviation=pa.float32(),
 )  # fmt: skip
 RESAMPLE = schema(
-    utterance_id=pa.string(), shard=pa.int32(), offset_bytes=pa.int64(), n_samples=pa.int64(), pcm_sha256=pa.string(),
-    peak=pa.float32(), rms=pa.float32(),
+    utterance_id=pa.string(), shard=pa.int32(), offset_bytes=pa.int64(), n_samples=pa.int64(), pcm_xxh3=pa.string(),
+    gain_db=pa.float32(), trimmed_start_seconds=pa.float32(), trimmed_end_seconds=pa.float32(),
 )  # fmt: skip
 CLEAN_TEXT = schema(
     utterance_id=pa.string(), language=pa.string(), normalised=pa.string(), words=pa.list_(pa.string()),
@@ -146,7 +155,7 @@ def read_manifest(path: Path, kind: pa.Schema, columns: Sequence[str] | None = N
 
 
 def validate(table: pa.Table, kind: pa.Schema, *, where: str) -> None:
-    """Check column names, types, nulls and the uniqueness of utterance ids; raises ManifestError."""
+    """Check column names, types, nulls where none are allowed, and the uniqueness of utterance ids; raises ManifestError."""
     _check_columns(table.schema, kind, where=where)
     _check_values(table, kind, where=where)
     if "utterance_id" in kind.names:

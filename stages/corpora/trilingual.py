@@ -231,7 +231,7 @@ def summary(clips: Sequence[Clip], out: Path) -> list[str]:
 
     totals: dict[tuple[str, str, bool], tuple[int, float]] = {}
     for clip in clips:
-        recording = decode(read_bytes(out / clip.audio)[0], Path(clip.audio).suffix)
+        recording = decode(read_bytes(out / clip.audio), Path(clip.audio).suffix)
         key = clip.language, clip.speaker, clip.synthetic
         count, seconds = totals.get(key, (0, 0.0))
         totals[key] = count + 1, seconds + recording.samples.shape[0] / recording.sample_rate_hz

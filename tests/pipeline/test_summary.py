@@ -28,7 +28,8 @@ def write_stage(root: Path, name: str, rows: list[dict[str, Any]], kind: Any, re
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A folder as a run leaves it, with two stages."""
-    resampled = [{"utterance_id": f"a/{index}", "shard": 0, "offset_bytes": 0, "n_samples": 960_000, "pcm_sha256": "", "peak": 0.5, "rms": 0.1}
+    resampled = [{"utterance_id": f"a/{index}", "shard": 0, "offset_bytes": 0, "n_samples": 960_000, "pcm_xxh3": "",
+                  "gain_db": 0.0, "trimmed_start_seconds": 0.0, "trimmed_end_seconds": 0.0}
                  for index in range(4)]  # fmt: skip
     write_stage(tmp_path, "resample", resampled, manifests.RESAMPLE, ["damaged_audio", "silent_audio", "damaged_audio"])
     split = [{"utterance_id": f"a/{index}", "subset": subset, "speaker": "a", "language": "EN", "synthetic": False, "text": "",

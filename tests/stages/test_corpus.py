@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +15,27 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 import soundfile
+import soxr
 
 from stages import corpus
-from stages.common import manifests
+from stages.common import audio, manifests
 from stages.common.errors import PipelineError
 from stages.common.params import from_mapping
 from stages.common.transcripts import TranscriptLine
 from stages.corpus import Candidate, CorpusParams
-from tests.small_corpus import CORPUS_VALUES, PROMPTS, copy_prompts, folder_bytes, reasons, utterance_ids, write_transcripts
+from stages.quality import checks, describing
+from stages.quality.checks import QualityParams
+from tests.small_corpus import (
+    CORPUS_VALUES,
+    PROMPTS,
+    RECORDINGS,
+    copy_prompts,
+    default_transcripts,
+    folder_bytes,
+    reasons,
+    utterance_ids,
+    write_transcripts,
+)
 
 pytestmark = pytest.mark.usefixtures("workspace")
 
@@ -40,6 +57,49 @@ def prompts(names: tuple[str, ...] = PROMPTS, extra: dict[str, str] | None = Non
     write_transcripts(Path("recordings/transcripts.csv"), {**copy_prompts(Path("recordings"), names), **(extra or {})})
 
 
+def speech() -> np.ndarray:
+    """Return the samples (S,) of a prompt at 16 kHz."""
+    return audio.decode((RECORDINGS / "allison" / "conf-full.g722").read_bytes(), ".g722").samples[:, 0]
+
+
+def write_samples(path: str, samples: np.ndarray, rate_hz: int, container: str = "WAV", subtype: str | None = None) -> None:
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, rate_hz, format=container, subtype=subtype)
+
+
+def fingerprints(folder: Path) -> dict[str, tuple[int, int, str]]:
+    """Return relative path → mode, time of modification and hash (of a link: its target) of everything below a folder."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        content = os.fsencode(os.readlink(path)) if path.is_symlink() else path.read_bytes() if path.is_file() else b""
+        found[str(path.relative_to(folder))] = path.lstat().st_mode, path.lstat().st_mtime_ns, hashlib.sha256(content).hexdigest()
+    return found
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Give up root's right to read everything, where the tests run as root."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def nobodys_workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A working folder that every user may enter and write to."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        monkeypatch.chdir(name)
+        monkeypatch.setenv("VOICE_ROW_STORE", str(Path(name, "rows")))
+        yield Path(name)
+        monkeypatch.chdir(workspace)
+
+
 def write_wav(path: str, seconds: float = 1.0, rate_hz: int = 22050, level: float = 0.3, channels: int = 1) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(0).normal(0, 0.1, (int(seconds * rate_hz), channels))
@@ -58,6 +118,155 @@ def test_every_utterance_is_described() -> None:
     assert row["synthetic"] is False
     assert manifests.metadata_of(table) == {"recordings": "recordings", "source_note": CORPUS_VALUES["source_note"]}
     assert reasons(Path("out")) == {}
+
+
+def test_every_recording_is_measured() -> None:
+    prompts()
+    run()
+    rows = pq.read_table("out/corpus.parquet").to_pylist()
+    assert all(-40 < row["loudness_lufs"] < -10 and row["noise_floor_dbfs"] < -30 and row["bandwidth_hz"] == 8000 for row in rows)
+    assert all(-12 < row["peak_dbfs"] < 0 and row["clipped_share"] == 0 and abs(row["dc_offset"]) < 1e-3 for row in rows)
+    assert all(0.02 < row["seconds_per_character"] < 0.5 and row["speech_share"] is None for row in rows)
+    run(quality=QualityParams(measure_speech=True))
+    assert all(0.5 < share <= 1 for share in pq.read_table("out/corpus.parquet").column("speech_share").to_pylist())
+
+
+def test_only_new_content_is_decoded_whatever_the_limits_and_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[str] = []
+    real = audio.decode
+    monkeypatch.setattr(audio, "decode", lambda data, suffix, *limits: decoded.append(suffix) or real(data, suffix, *limits))
+    prompts(PROMPTS[:3])
+    run()
+    assert len(decoded) == 3
+    Path("recordings/allison").joinpath(f"{PROMPTS[0]}.g722").rename("recordings/allison/another.g722")
+    prompts(PROMPTS[1:4], extra={"allison/another.g722": "All circuits are busy."})
+    run(min_seconds=0.5, quality=QualityParams(max_noise_floor_dbfs=-10.0))
+    assert len(decoded) == 4 and len(utterance_ids(Path("out/corpus.parquet"))) == 4
+
+
+def test_history_order_workers_and_scratch_give_the_same_bytes_with_every_check_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "MIN_GROUP", 5)
+    monkeypatch.setattr(describing, "HASH_CHUNK_FILES", 3)
+    quality = QualityParams(measure_speech=True, max_clipped_share=0.01, max_dc_offset=0.1, max_noise_floor_dbfs=-20.0, min_loudness_lufs=-60.0,
+                            min_bandwidth_share=0.6, min_speech_share=0.3, duplicates="keep_first", max_duration_deviation=6.0)  # fmt: skip
+    bad = {"copy": speech(), "shifted": speech() / 2 + 0.3, "hush": speech() / 3000, "hiss": np.random.default_rng(0).normal(0, 0.01, 16000)}
+    names = sorted(name for name, text in default_transcripts().items() if 20 < len(text) < 60 and not set(text) & set("[](){}<>"))[:20]
+    prompts((*names[:5], "conf-full"))
+    run(quality=quality)
+    for name, samples in bad.items():
+        write_samples(f"recordings/allison/{name}.wav", samples, 16000)
+    Path("recordings/allison/empty.wav").touch()
+    prompts((*names, "conf-full"), extra={f"allison/{name}.wav": "That conference is full." for name in (*bad, "empty")})
+    run(quality=quality)
+    found = folder_bytes(Path("out"))
+    assert reasons(Path("out")) == {"allison/copy": "duplicate_audio", "allison/shifted": "dc_offset", "allison/hush": "too_quiet",
+                                    "allison/hiss": "no_speech", "allison/empty": "empty_audio"}  # fmt: skip
+    transcripts = Path("recordings/transcripts.csv")
+    header, *lines = transcripts.read_text(encoding="utf-8").splitlines()
+    transcripts.write_text("\n".join([header, *lines[::-1]]) + "\n", encoding="utf-8")
+    for workers in ("1", "2"):
+        monkeypatch.setenv("VOICE_WORKERS", workers)
+        monkeypatch.setenv("VOICE_ROW_STORE", f"another store {workers}")
+        run(quality=quality)
+        assert folder_bytes(Path("out")) == found
+
+
+def test_what_exceeds_the_limits_is_rejected_with_its_reason() -> None:
+    spoken = speech()
+    clipped = np.clip(20 * spoken, -1, 1)
+    upsampled = soxr.resample(spoken, 16000, 48000)
+    hum = spoken / 100 + 0.05 * np.sin(np.arange(len(spoken)) * 2 * np.pi * 200 / 16000)
+    made = {"clipped": (clipped, 16000), "shifted": (spoken / 2 + 0.3, 16000), "hum": (hum, 16000), "hush": (spoken / 300, 16000),
+            "fake": (upsampled, 48000), "telephone": (soxr.resample(spoken, 16000, 8000), 8000)}  # fmt: skip
+    for name, (samples, rate_hz) in made.items():
+        write_samples(f"recordings/allison/{name}.wav", samples, rate_hz)
+    prompts(extra={f"allison/{name}.wav": "That conference is full." for name in made})
+    run(quality=QualityParams(max_clipped_share=0.01, max_dc_offset=0.1, max_noise_floor_dbfs=-32.0, min_loudness_lufs=-55.0,
+                              min_bandwidth_hz=5000.0, min_bandwidth_share=0.6))  # fmt: skip
+    assert reasons(Path("out")) == {"allison/clipped": "clipped", "allison/shifted": "dc_offset", "allison/hum": "noisy", "allison/hush": "too_quiet",
+                                    "allison/fake": "upsampled", "allison/telephone": "narrow_band"}  # fmt: skip
+
+
+def test_the_same_samples_under_another_name_or_in_another_container_are_kept_once() -> None:
+    prompts()
+    write_samples("recordings/allison/a.wav", speech(), 16000)
+    write_samples("recordings/allison/b.flac", speech(), 16000, "FLAC")
+    copied = Path("recordings/allison/conf-full.g722").read_bytes()
+    Path("recordings/allison/copy.g722").write_bytes(copied)
+    same = "That conference is full."
+    prompts(extra={"allison/a.wav": same, "allison/b.flac": same, "allison/copy.g722": "Another text."})
+    run()
+    assert reasons(Path("out")) == {}
+    run(quality=QualityParams(duplicates="keep_first"))
+    details = {row["utterance_id"]: row["detail"] for row in pq.read_table("out/rejects.parquet").to_pylist()}
+    assert set(reasons(Path("out")).values()) == {"duplicate_audio"}
+    assert details == {
+        "allison/b": "the same samples as allison/a", "allison/conf-full": "the same samples as allison/a",
+        "allison/copy": "the same samples as allison/a, whose text is another: 'That conference is full.'",
+    }  # fmt: skip
+
+
+def test_a_text_that_is_not_what_is_said_is_an_unlikely_duration() -> None:
+    names = tuple(name for name, text in sorted(default_transcripts().items()) if 20 < len(text) < 60 and not set(text) & set("[](){}<>"))[:60]
+    prompts(names)
+    transcripts = Path("recordings/transcripts.csv")
+    texts = transcripts.read_text(encoding="utf-8").splitlines()
+    texts[7] = f"allison/{names[6]}.g722,allison,EN," + "These are far more words than anybody could ever have said in it. " * 6
+    transcripts.write_text("\n".join(texts) + "\n", encoding="utf-8")
+    run(quality=QualityParams(max_duration_deviation=6.0))
+    assert reasons(Path("out")) == {f"allison/{names[6]}": "unlikely_duration"}
+    assert "standard deviations from what is usual" in pq.read_table("out/rejects.parquet").column("detail").to_pylist()[0]
+
+
+def test_bad_input_of_every_kind_is_rejected_or_handled_and_stays_as_it_is(nobodys_workspace: Path) -> None:
+    spoken, folder = speech(), Path("recordings/allison")
+    prompts()
+    for subtype in ("PCM_U8", "PCM_24", "FLOAT", "DOUBLE"):
+        write_samples(f"{folder}/{subtype}.wav", spoken, 16000, subtype=subtype)
+    for channels in (2, 6):
+        write_samples(f"{folder}/channels-{channels}.wav", np.repeat(spoken[:, None], channels, axis=1), 16000)
+    for rate_hz in (4000, 192000):
+        write_samples(f"{folder}/rate-{rate_hz}.wav", soxr.resample(spoken, 16000, rate_hz), rate_hz)
+    for number, name in enumerate(("names with  spaces", "emoji 🎙️", "new\nline", "..up..", "{braces} & <tags>; 'quotes'", "x" * 200)):
+        write_samples(f"{folder}/{name}.wav", spoken * (0.5 + 0.05 * number), 16000)
+    write_samples(f"{folder}/flac inside.wav", spoken, 16000, "FLAC")
+    write_samples(f"{folder}/wav inside.mp3", spoken, 16000, "WAV")
+    handled = {f"allison/{path.name}" for path in folder.iterdir()}
+    whole = (folder / "PCM_24.wav").read_bytes()
+    (folder / "truncated.wav").write_bytes(whole[:-1000])
+    (folder / "empty.wav").touch()
+    write_samples(f"{folder}/no samples.wav", spoken[:0], 16000)
+    write_samples(f"{folder}/nan.wav", np.where(np.arange(len(spoken)) == 999, np.nan, spoken), 16000, subtype="FLOAT")
+    write_samples(f"{folder}/cancels out.wav", np.stack([spoken, -spoken], axis=1), 16000)
+    write_samples(f"{folder}/two hours.wav", np.zeros(7200 * 4000), 4000, subtype="PCM_U8")
+    with (folder / "hours.g722").open("wb") as stream:
+        stream.truncate(7200 * 8000)
+    (folder / "locked.wav").write_bytes(whole)
+    (folder / "locked.wav").chmod(0)
+    os.symlink("loop.wav", folder / "loop.wav")
+    os.symlink("..", folder / "round and round")
+    os.symlink("nowhere.wav", folder / "dangling.wav")
+    (folder / os.fsdecode(b"latin-\xe9.wav")).write_bytes(whole)
+    expected = {
+        "truncated": "damaged_audio", "empty": "empty_audio", "no samples": "empty_audio", "nan": "damaged_audio", "cancels out": "silent_audio",
+        "two hours": "too_long", "hours": "too_long", "locked": "unreadable_audio", "loop": "unreadable_audio", "dangling": "unreadable_audio",
+    }  # fmt: skip
+    texts = {f"allison/{name}.{'g722' if name == 'hours' else 'wav'}": "Some words." for name in expected}
+    texts |= {"../../etc/passwd.wav": "Not ours.", "../recordings/allison/PCM_24.wav": "Found below."}
+    prompts(extra={name: "That conference is full." for name in sorted(handled) if name != "allison/PCM_24.wav"} | texts)
+    before = fingerprints(Path("recordings"))
+    with as_nobody():
+        run()
+    assert fingerprints(Path("recordings")) == before
+    rejected = reasons(Path("out"))
+    assert rejected.pop("allison/latin-\\xe9.wav") == "undecodable_name"
+    assert rejected.pop("../../etc/passwd.wav") == "missing_audio"
+    assert rejected == {f"allison/{name}": reason for name, reason in expected.items()}
+    kept = pq.read_table("out/corpus.parquet").to_pylist()
+    assert {row["audio_path"] for row in kept} == handled
+    assert all(-40 < row["loudness_lufs"] < -10 for row in kept)
+    details = dict(zip(*pq.read_table("out/rejects.parquet", columns=["utterance_id", "detail"]).to_pydict().values(), strict=True))
+    assert "Permission denied" in details["allison/locked"] and "symbolic links" in details["allison/loop"]
 
 
 def test_sources_keep_their_bytes_and_times() -> None:
@@ -159,15 +368,6 @@ def test_the_limit_chooses_the_same_utterances_everywhere() -> None:
         assert [candidate.utterance_id for candidate in corpus.select(order, 5)[0]] == first
     smaller = {candidate.utterance_id for candidate in corpus.select(candidates, 3)[0]}
     assert smaller < set(first)
-
-
-def test_the_number_of_workers_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    prompts(extra={"allison/lost.g722": "Gone."})
-    run()
-    single = folder_bytes(Path("out"))
-    monkeypatch.setenv("VOICE_WORKERS", "2")
-    run()
-    assert folder_bytes(Path("out")) == single
 
 
 def test_speakers_come_from_the_transcript_or_the_folder() -> None:

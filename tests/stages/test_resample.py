@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 import soxr
+from xxhash import xxh3_128_hexdigest
 
 from stages import corpus, resample
 from stages.common import audio, manifests
 from stages.common.errors import PipelineError
 from stages.common.params import from_mapping
 from stages.common.shards import ShardReader
+from stages.quality.loudness import integrated_lufs
 from stages.resample import ResampleParams, to_pcm
 from tests.small_corpus import CORPUS_VALUES, PROMPTS, SmallCorpus, copy_prompts, folder_bytes, reasons, utterance_ids, write_transcripts
 
@@ -66,13 +68,74 @@ def test_other_rates_are_what_soxr_makes_of_them(rate_hz: int, target_hz: int, q
 
 def test_channels_are_averaged() -> None:
     samples = noise(1000, channels=3)
-    pcm = to_pcm(samples, 16000, ResampleParams(16000, "HQ", 0.0))
+    pcm = to_pcm(samples, 16000, ResampleParams(16000, "HQ", 0.0)).pcm
     assert np.abs(pcm / 32768 - samples.mean(axis=1)).max() <= 0.51 / 32768
 
 
 def test_what_overflows_is_clipped() -> None:
-    pcm = to_pcm(np.array([[1.5], [-1.5], [1.0], [0.0]], dtype=np.float32), 16000, ResampleParams(16000, "HQ", 0.0))
+    pcm = to_pcm(np.array([[1.5], [-1.5], [1.0], [0.0]], dtype=np.float32), 16000, ResampleParams(16000, "HQ", 0.0)).pcm
     assert pcm.tolist() == [32767, -32768, 32767, 0]
+
+
+def loudness_of(pcm: npt.NDArray[np.int16]) -> float:
+    loudness = integrated_lufs((pcm / 32768).astype(np.float32), 16000)
+    assert loudness is not None
+    return loudness
+
+
+def facts_of(column: str) -> dict[str, float]:
+    table = pq.read_table("out/resample.parquet")
+    return dict(zip(table.column("utterance_id").to_pylist(), table.column(column).to_pylist(), strict=True))
+
+
+def test_by_default_the_sound_is_left_as_it_is(small_corpus: SmallCorpus) -> None:
+    for row in pq.read_table(small_corpus.resample / "resample.parquet").to_pylist():
+        assert (row["gain_db"], row["trimmed_start_seconds"], row["trimmed_end_seconds"]) == (0, 0, 0)
+
+
+def test_every_recording_comes_to_one_loudness_below_the_peak_ceiling(small_corpus: SmallCorpus) -> None:
+    run(small_corpus.corpus, loudness_lufs=-23.0)
+    for utterance_id, gain_db in facts_of("gain_db").items():
+        before, after = pcm_of(small_corpus.resample, utterance_id), pcm_of(Path("out"), utterance_id)
+        assert loudness_of(after) == pytest.approx(-23.0, abs=0.02)
+        assert np.abs(after / 32768 - before / 32768 * 10 ** (gain_db / 20)).max() <= 2 / 32768
+    run(small_corpus.corpus, loudness_lufs=-5.0, peak_ceiling_dbfs=-3.0)
+    for utterance_id in utterance_ids(Path("out/resample.parquet")):
+        assert 20 * np.log10(np.abs(pcm_of(Path("out"), utterance_id)).max() / 32768) == pytest.approx(-3.0, abs=0.01)
+
+
+@pytest.mark.parametrize("trim", ["energy", "vad"])
+def test_silence_at_both_ends_is_cut_off_and_told(small_corpus: SmallCorpus, trim: str) -> None:
+    spoken = pcm_of(small_corpus.resample, "allison/conf-full")
+    silence = (noise(16000)[:, 0] * 100).astype(np.int16)
+    soundfile.write("a.wav", np.concatenate([silence, spoken, silence[:8000]]), 16000, subtype="PCM_16")
+    describe({"a.wav": "That conference is full."}, ".")
+    run(trim=trim, trim_margin_seconds=0.05)
+    pcm, row = pcm_of(Path("out"), "a"), pq.read_table("out/resample.parquet").to_pylist()[0]
+    start, end = round(row["trimmed_start_seconds"] * 16000), round(row["trimmed_end_seconds"] * 16000)
+    assert 0.9 < row["trimmed_start_seconds"] < 1.3 and 0.4 < row["trimmed_end_seconds"] < 0.9
+    assert row["n_samples"] == len(pcm) == 24000 + len(spoken) - start - end
+    assert np.array_equal(pcm, np.concatenate([silence, spoken, silence[:8000]])[start : start + len(pcm)])
+
+
+def test_trimming_a_recording_without_speech_rejects_it() -> None:
+    soundfile.write("hiss.wav", noise(32000) / 50, 16000)
+    describe({"hiss.wav": "Nothing.", **copy_prompts(Path("."), PROMPTS[:2])}, ".")
+    run(trim="vad")
+    assert reasons(Path("out")) == {"hiss": "no_speech"}
+
+
+def test_trimmed_and_levelled_from_scratch_in_part_and_by_two_workers_are_the_same_bytes(
+    small_corpus: SmallCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    describe(copy_prompts(Path("recordings"), PROMPTS[:7]))
+    done = {"trim": "vad", "loudness_lufs": -23.0}
+    run(**done)
+    run(small_corpus.corpus, out="incremental", **done)
+    monkeypatch.setenv("VOICE_WORKERS", "2")
+    monkeypatch.setenv("VOICE_ROW_STORE", "another store")
+    run(small_corpus.corpus, out="scratch", **done)
+    assert folder_bytes(Path("incremental")) == folder_bytes(Path("scratch")) != folder_bytes(small_corpus.resample)
 
 
 def test_the_manifest_describes_the_samples(small_corpus: SmallCorpus) -> None:
@@ -80,9 +143,8 @@ def test_the_manifest_describes_the_samples(small_corpus: SmallCorpus) -> None:
     assert table.column("utterance_id").to_pylist() == utterance_ids(small_corpus.corpus / "corpus.parquet")
     for row in table.to_pylist():
         pcm = pcm_of(small_corpus.resample, row["utterance_id"])
-        assert row["pcm_sha256"] == hashlib.sha256(pcm.tobytes()).hexdigest()
-        assert row["peak"] == pytest.approx(np.abs(pcm / 32768).max())
-        assert row["rms"] == pytest.approx(np.sqrt(np.mean((pcm / 32768) ** 2)))
+        assert row["pcm_xxh3"] == xxh3_128_hexdigest(pcm.tobytes())
+        assert row["n_samples"] == len(pcm)
 
 
 def test_workers_history_and_scratch_give_the_same_bytes(small_corpus: SmallCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +203,12 @@ def test_everything_rejected_stops_the_run_and_leaves_no_output() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"), [({"sample_rate_hz": 1}, "outside 4000–192000"), ({"quality": "BEST"}, "not one of QQ, LQ, MQ, HQ, VHQ")]
+    ("changes", "message"),
+    [
+        ({"sample_rate_hz": 1}, "outside 4000–192000"), ({"quality": "BEST"}, "not one of QQ, LQ, MQ, HQ, VHQ"),
+        ({"loudness_lufs": 3.0}, "loudness_lufs 3 is outside -70–0"), ({"peak_ceiling_dbfs": 1.0}, "peak_ceiling_dbfs 1 is above full scale"),
+        ({"trim": "all"}, "'all' is not one of none, energy, vad"), ({"trim_margin_seconds": -1.0}, "trim_margin_seconds -1 is negative"),
+    ],
 )
 def test_values_that_cannot_work_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(PipelineError) as caught:

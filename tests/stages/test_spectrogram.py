@@ -31,7 +31,8 @@ def run(resample: Path, out: str = "out", **changes: Any) -> None:
 def write_resampled(clips: dict[str, np.ndarray], folder: str = "resample") -> Path:
     """Write what the resample stage would of these clips."""
     placed = write_named_shards(Path(folder), clips, lambda name: clips[name].astype("<i2").tobytes())
-    rows = [{"utterance_id": name, "shard": shard, "offset_bytes": offset, "n_samples": len(clips[name]), "pcm_sha256": name, "peak": 0.5, "rms": 0.1}
+    rows = [{"utterance_id": name, "shard": shard, "offset_bytes": offset, "n_samples": len(clips[name]), "pcm_xxh3": name,
+             "gain_db": 0.0, "trimmed_start_seconds": 0.0, "trimmed_end_seconds": 0.0}
             for name, (shard, offset) in placed.items()]  # fmt: skip
     manifests.write_manifest(Path(folder) / "resample.parquet", manifests.table_from_rows(rows, manifests.RESAMPLE, {"sample_rate_hz": 16000}))
     return Path(folder)

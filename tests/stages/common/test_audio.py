@@ -11,6 +11,7 @@ import av
 import numpy as np
 import pytest
 import soundfile
+from xxhash import xxh3_128_hexdigest
 
 from stages.common import audio
 from stages.common.errors import RowRejected
@@ -115,7 +116,9 @@ def test_the_suffix_may_be_wrong_where_the_file_has_a_header() -> None:
 def test_bytes_are_hashed_as_they_were_read(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(encoded(tone(), "WAV"))
-    assert audio.read_bytes(path) == (path.read_bytes(), hashlib.sha256(path.read_bytes()).hexdigest())
+    data = audio.read_bytes(path)
+    assert data == path.read_bytes()
+    assert audio.hash_file(path) == (hashlib.sha256(data).hexdigest(), xxh3_128_hexdigest(data))
 
 
 @pytest.mark.parametrize(("content", "reason"), [(None, "unreadable_audio"), (b"", "empty_audio")])
@@ -164,3 +167,21 @@ def test_a_wav_that_was_streamed_with_an_unknown_length_is_read() -> None:
     data[4:8] = data[40:44] = struct.pack("<I", 0xFFFFFFFF)
     assert data[36:40] == b"data"
     assert len(audio.decode(bytes(data), ".wav").samples) == len(tone())
+
+
+@pytest.mark.parametrize(("container", "suffix"), [("WAV", ".wav"), ("OGG", ".ogg"), ("g722", ".g722")])
+def test_what_is_longer_than_asked_for_is_not_decoded_to_its_end(container: str, suffix: str) -> None:
+    data = bytes(8000 * 3600) if container == "g722" else encoded(tone(seconds=3.0), container)
+    with pytest.raises(RowRejected) as caught:
+        audio.decode(data, suffix, max_seconds=2.0)
+    assert caught.value.reason == "too_long" and "more than corpus.max_seconds = 2" in caught.value.detail
+    if container != "g722":
+        assert len(audio.decode(data, suffix, max_seconds=3.0).samples) == len(tone(seconds=3.0))
+
+
+@pytest.mark.parametrize(("container", "suffix"), [("WAV", ".wav"), ("FLAC", ".flac"), ("OGG", ".ogg")])
+def test_a_cut_off_recording_is_damaged_however_long_it_may_be(container: str, suffix: str) -> None:
+    whole = encoded(tone(seconds=2.0), container)
+    with pytest.raises(RowRejected) as caught:
+        audio.decode(whole[: len(whole) // 50], suffix, max_seconds=40.0)
+    assert caught.value.reason == "damaged_audio"

@@ -1,0 +1,130 @@
+"""What is rejected for its findings: limits by params, one recording under two names, and texts that cannot be what is said."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from stages.common.errors import RowRejected
+
+MIN_GROUP = 30  # utterances of a speaker and language, below which there is no telling what is usual
+MAD_TO_STD = 1.4826  # of a normal distribution
+
+
+@dataclass(frozen=True)
+class QualityParams:
+    """Limits on findings; what is null is measured all the same and rejects nothing. The units are in `findings.Findings`.
+
+    `min_bandwidth_share` is in parts of half the file's rate. `max_duration_deviation` is in robust standard deviations
+    of the logarithm of seconds per character, among texts of like length of the same speaker and language.
+    """
+
+    measure_speech: bool = False
+    max_clipped_share: float | None = None
+    max_dc_offset: float | None = None
+    max_noise_floor_dbfs: float | None = None
+    min_loudness_lufs: float | None = None
+    min_bandwidth_hz: float | None = None
+    min_bandwidth_share: float | None = None
+    min_speech_share: float | None = None
+    duplicates: Literal["keep", "keep_first"] = "keep"
+    max_duration_deviation: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.min_speech_share is not None and not self.measure_speech:
+            raise ValueError("min_speech_share needs measure_speech: true")
+        for name in ("max_clipped_share", "max_dc_offset", "min_bandwidth_share", "min_speech_share"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name} {value} is outside 0–1")
+
+
+@dataclass(frozen=True)
+class _Limit:
+    param: str
+    finding: str
+    reason: str
+    unit: str
+
+
+LIMITS = (
+    _Limit("max_clipped_share", "clipped_share", "clipped", " of the samples"),
+    _Limit("max_dc_offset", "dc_offset", "dc_offset", " of full scale"),
+    _Limit("max_noise_floor_dbfs", "noise_floor_dbfs", "noisy", " dBFS"),
+    _Limit("min_loudness_lufs", "loudness_lufs", "too_quiet", " LUFS"),
+    _Limit("min_bandwidth_hz", "bandwidth_hz", "narrow_band", " Hz"),
+    _Limit("min_bandwidth_share", "bandwidth_share", "upsampled", " of half the sample rate"),
+    _Limit("min_speech_share", "speech_share", "no_speech", " of the time"),
+)
+
+
+def check_limits(row: Mapping[str, Any], params: QualityParams) -> None:
+    """Raise RowRejected with the number and the limit if a described recording exceeds one."""
+    values = {**row, "dc_offset": abs(row["dc_offset"]), "bandwidth_share": bandwidth_share(row)}
+    for limit in LIMITS:
+        bound, value = getattr(params, limit.param), values[limit.finding]
+        if bound is None:
+            continue
+        least = limit.param.startswith("min_")
+        if value is None:
+            exceeded = least
+        else:
+            exceeded = value < bound if least else value > bound
+        if exceeded:
+            found = "nothing measurable" if value is None else f"{value:.4g}{limit.unit}"
+            raise RowRejected(limit.reason, f"{found}, {'less' if least else 'more'} than corpus.quality.{limit.param} = {bound:g}")
+
+
+def bandwidth_share(row: Mapping[str, Any]) -> float | None:
+    """Return a described recording's bandwidth in parts of half its rate."""
+    return None if row["bandwidth_hz"] is None else row["bandwidth_hz"] / (row["sample_rate_hz"] / 2)
+
+
+def seconds_per_character(seconds: float, text: str) -> float | None:
+    """Return how long a letter, syllable sign or digit of the text takes; None for a text without any."""
+    count = n_characters(text)
+    return seconds / count if count else None
+
+
+def n_characters(text: str) -> int:
+    """Return how many letters, syllable signs and digits a text has."""
+    return sum(character.isalnum() for character in text)
+
+
+def first_of_the_same_samples(rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Return utterance id → the row with the same samples that comes first by id, for every row that is not the first."""
+    firsts: dict[str, Mapping[str, Any]] = {}
+    again = {}
+    for row in sorted(rows, key=lambda row: row["utterance_id"]):
+        first = firsts.setdefault(row["samples_xxh3"], row)
+        if first is not row:
+            again[row["utterance_id"]] = first
+    return again
+
+
+def duration_deviations(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Return utterance id → how unusual its seconds per character are: the robust z-score of their logarithm.
+
+    Usual is the median of the `MIN_GROUP` utterances of the same speaker and language that are nearest in length: short ones
+    are slower, for they are more pause. Groups smaller than that, or without any spread, are left out.
+    """
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["seconds_per_character"] is not None:
+            groups[row["speaker"], row["language"]].append(row)
+    deviations = {}
+    for group in groups.values():
+        if len(group) < MIN_GROUP:
+            continue
+        group.sort(key=lambda row: (n_characters(row["text"]), row["utterance_id"]))
+        logs = np.log([row["seconds_per_character"] for row in group])
+        medians = np.median(np.lib.stride_tricks.sliding_window_view(logs, MIN_GROUP), axis=1)
+        distances = logs - medians[np.clip(np.arange(len(group)) - MIN_GROUP // 2, 0, len(medians) - 1)]
+        spread = MAD_TO_STD * float(np.median(np.abs(distances)))
+        if spread > 0:
+            deviations.update({row["utterance_id"]: float(distance) / spread for row, distance in zip(group, distances, strict=True)})
+    return deviations
