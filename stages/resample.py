@@ -81,17 +81,18 @@ def to_pcm(samples: np.ndarray, source_rate_hz: int, params: ResampleParams) -> 
     RowRejected("no_speech") where trimming finds nothing to keep.
     """
     mono = audio.to_mono(samples)
-    if source_rate_hz != params.sample_rate_hz:
-        mono = soxr.resample(mono, source_rate_hz, params.sample_rate_hz, quality=params.quality)
+    same_rate = source_rate_hz == params.sample_rate_hz
+    mono = mono.copy() if same_rate else soxr.resample(mono, source_rate_hz, params.sample_rate_hz, quality=params.quality)
     start, end = _kept_span(mono, params)
     n_samples, mono = len(mono), mono[start:end]
     gain_db = 0.0
     if params.loudness_lufs is not None and mono.any():
         gain_db = gain_db_to(params.loudness_lufs, mono, params.sample_rate_hz, params.peak_ceiling_dbfs)
-        mono = mono * np.float32(10 ** (gain_db / 20))
-    scaled = mono * np.float32(audio.INT16_SCALE)
-    np.rint(scaled, out=scaled)
-    pcm = np.clip(scaled, -32768, 32767, out=scaled).astype("<i2")
+        mono *= np.float32(10 ** (gain_db / 20))
+    mono *= np.float32(audio.INT16_SCALE)
+    np.rint(mono, out=mono)
+    np.clip(mono, -32768, 32767, out=mono)
+    pcm = mono.astype("<i2")
     return Processed(pcm, gain_db, start / params.sample_rate_hz, (n_samples - end) / params.sample_rate_hz)
 
 
