@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import heapq
 import inspect
 import logging
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from operator import itemgetter
+from itertools import count
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+
+import numpy as np
 
 from stages.common import audio, manifests
 from stages.common.errors import RowRejected, StageError
@@ -21,8 +26,8 @@ from stages.common.outcomes import outcome_writer
 from stages.common.params import load_section
 from stages.common.stage import configure_logging, run_command, run_stage
 from stages.common.transcripts import TranscriptLine, read_transcripts, undecodable_bytes
-from stages.quality.checks import QualityParams, check_limits, duration_deviations, first_of_the_same_samples, seconds_per_character
-from stages.quality.describing import describe_all
+from stages.quality.checks import Comparison, QualityParams, check_limits, seconds_per_character
+from stages.quality.describing import Described, describe_all
 from stages.quality.recordings import Measuring
 
 logger = logging.getLogger(__name__)
@@ -58,7 +63,7 @@ class CorpusParams:
             raise ValueError(f"non_speech_pattern is not a regular expression: {error}") from None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A transcript line matched to its recording."""
 
@@ -182,16 +187,77 @@ def select(candidates: Sequence[Candidate], limit: int | None) -> tuple[list[Can
 
 
 @dataclass(frozen=True)
+class Judged:
+    """An utterance, or a recording without one: its manifest row if it was measured, and why it is rejected if it is (reason, detail)."""
+
+    utterance_id: str
+    row: dict[str, Any] | None = None
+    rejected: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
 class Survey:
-    """Each of the `n_input` utterances in `kept` or `rejects`; `set_aside` are the manifest rows of those rejects that were measured."""
+    """All of `n_input` utterances by their ids, as often as wanted; none is kept in memory."""
 
-    kept: list[dict[str, Any]]
-    rejects: list[dict[str, str]]
-    set_aside: list[dict[str, Any]]
     n_input: int
+    unmeasured: Sequence[Judged]
+    candidates: Mapping[str, Candidate]
+    described: Described
+    params: CorpusParams
+
+    def __iter__(self) -> Iterator[Judged]:
+        return heapq.merge(self.unmeasured, self._compared(), key=attrgetter("utterance_id"))
+
+    def _measured(self) -> Iterator[Judged]:
+        """Yield what was decoded, each judged by itself."""
+        for found in self.described:
+            if found.rejected:
+                yield Judged(found.utterance_id, rejected=found.rejected)
+                continue
+            candidate = self.candidates[found.utterance_id]
+            row = manifest_row(candidate, check_text(candidate.line, self.params), found.facts)
+            try:
+                check_row(row, self.params)
+            except RowRejected as error:
+                yield Judged(found.utterance_id, row, (error.reason, error.detail))
+            else:
+                yield Judged(found.utterance_id, row)
+
+    def _compared(self) -> Iterator[Judged]:
+        """Yield the same, judged by comparison with each other as well: the same samples again, unusual lengths."""
+        quality, comparison = self.params.quality, Comparison()
+        for one in self._measured():
+            if one.row and not one.rejected:
+                comparison.add(one.row)
+        first_of = comparison.first_of_the_same_samples()
+        is_first = first_of == np.arange(len(first_of)) if quality.duplicates == "keep_first" else np.ones(len(first_of), dtype=np.bool_)
+        deviations = comparison.duration_deviations(is_first)
+        repeated = set(first_of[~is_first].tolist())
+        firsts: dict[int, dict[str, Any]] = {}
+        numbers = count()
+        for one in self._measured():
+            if not one.row or one.rejected:
+                yield one
+                continue
+            number = next(numbers)
+            deviation = None if np.isnan(deviations[number]) else float(deviations[number])
+            row = {**one.row, "duration_deviation": deviation}
+            if number in repeated:
+                firsts[number] = row
+            if not is_first[number]:
+                first = firsts[int(first_of[number])]
+                other = "" if first["text"] == row["text"] else f", whose text is another: {first['text'][:80]!r}"
+                yield Judged(one.utterance_id, row, ("duplicate_audio", f"the same samples as {first['utterance_id']}{other}"))
+            elif deviation is not None and quality.max_duration_deviation is not None and abs(deviation) > quality.max_duration_deviation:
+                detail = (f"{row['seconds_per_character']:.3f} s a character, {deviation:+.1f} standard deviations from what is usual; "
+                          f"corpus.quality.max_duration_deviation = {quality.max_duration_deviation:g}")  # fmt: skip
+                yield Judged(one.utterance_id, row, ("unlikely_duration", detail))
+            else:
+                yield Judged(one.utterance_id, row)
 
 
-def survey(params: CorpusParams) -> Survey:
+@contextmanager
+def survey(params: CorpusParams) -> Iterator[Survey]:
     """Find, hash, describe and judge every recording of the folder corpus.recordings, which is only ever read."""
     folder = Path(params.recordings)
     if not folder.is_dir():
@@ -201,53 +267,28 @@ def survey(params: CorpusParams) -> Survey:
     recordings = find_recordings(folder)
     if not recordings:
         raise StageError(None, folder, f"no recordings found; known suffixes: {', '.join(audio.SUFFIXES)}")
-    named, nameless = check_names(recordings)
-    candidates, rejects = match(lines, named)
-    rejects += nameless
-    selected, left_out = select(candidates, params.max_utterances)
-    found = Survey([], rejects + left_out, [], n_input=len(rejects) + len(candidates))
-    readable: dict[str, tuple[Candidate, str]] = {}
+    named, rejects = check_names(recordings)
+    matched, without_partner = match(lines, named)
+    selected, left_out = select(matched, params.max_utterances)
+    n_input = len(rejects) + len(without_partner) + len(matched)
+    unmeasured = [Judged(row["utterance_id"], rejected=(row["reason"], row["detail"])) for row in (*rejects, *without_partner, *left_out)]
+    readable: dict[str, Candidate] = {}
     for candidate in selected:
         try:
-            readable[candidate.utterance_id] = candidate, check_text(candidate.line, params)
+            check_text(candidate.line, params)
         except RowRejected as error:
-            found.rejects.append(manifests.reject(candidate.utterance_id, "corpus", error.reason, error.detail))
-    paths = {utterance_id: folder / candidate.audio_path for utterance_id, (candidate, _) in readable.items()}
-    facts, unusable = describe_all("corpus", paths, Measuring(params.max_seconds, params.quality.measure_speech))
-    found.rejects.extend(unusable)
-    for utterance_id, described in facts.items():
-        row = manifest_row(*readable[utterance_id], described)
-        try:
-            check_row(row, params)
-            found.kept.append(row)
-        except RowRejected as error:
-            _set_aside(found, row, error)
-    _compare_rows(found, params.quality)
-    return found
-
-
-def _set_aside(found: Survey, row: dict[str, Any], error: RowRejected) -> None:
-    found.rejects.append(manifests.reject(row["utterance_id"], "corpus", error.reason, error.detail))
-    found.set_aside.append(row)
-
-
-def _compare_rows(found: Survey, params: QualityParams) -> None:
-    """Judge what is kept so far by comparison with the rest of it: the same samples again, unusual lengths."""
-    rows = found.kept.copy()
-    found.kept.clear()
-    again = first_of_the_same_samples(rows) if params.duplicates == "keep_first" else {}
-    deviations = duration_deviations([row for row in rows if row["utterance_id"] not in again])
-    for row in rows:
-        deviation = row["duration_deviation"] = deviations.get(row["utterance_id"])
-        if first := again.get(row["utterance_id"]):
-            other = "" if first["text"] == row["text"] else f", whose text is another: {first['text'][:80]!r}"
-            _set_aside(found, row, RowRejected("duplicate_audio", f"the same samples as {first['utterance_id']}{other}"))
-        elif deviation is not None and params.max_duration_deviation is not None and abs(deviation) > params.max_duration_deviation:
-            detail = (f"{row['seconds_per_character']:.3f} s a character, {deviation:+.1f} standard deviations from what is usual; "
-                      f"corpus.quality.max_duration_deviation = {params.max_duration_deviation:g}")  # fmt: skip
-            _set_aside(found, row, RowRejected("unlikely_duration", detail))
+            unmeasured.append(Judged(candidate.utterance_id, rejected=(error.reason, error.detail)))
         else:
-            found.kept.append(row)
+            readable[candidate.utterance_id] = candidate
+    unmeasured.sort(key=attrgetter("utterance_id"))
+    del lines, recordings, named, matched, selected, rejects, without_partner, left_out  # as large as the corpus has clips
+
+    def path_of(utterance_id: str) -> Path:
+        return folder / readable[utterance_id].audio_path
+
+    measuring = Measuring(params.max_seconds, params.quality.measure_speech)
+    with describe_all("corpus", list(readable), path_of, measuring) as described:
+        yield Survey(n_input, unmeasured, readable, described, params)
 
 
 def main(out: Path, params: CorpusParams) -> None:
@@ -256,18 +297,21 @@ def main(out: Path, params: CorpusParams) -> None:
     Reads the folder corpus.recordings and the file corpus.transcripts (never writes to either);
     writes corpus.parquet and rejects.parquet. With --report [PAGE] it writes an HTML page about the corpus instead.
     """
-    found = survey(params)
     facts = {"recordings": params.recordings, "source_note": params.source_note}
+    n_kept, seconds = 0, 0.0
     with (
         output_folder(out) as temporary,
+        survey(params) as found,
         outcome_writer(temporary, "corpus", manifests.CORPUS, facts, n_input=found.n_input, max_reject_share=params.max_reject_share) as writer,
     ):
-        for row in sorted(found.kept, key=itemgetter("utterance_id")):
-            writer.keep(row)
-        for row in sorted(found.rejects, key=itemgetter("utterance_id")):
-            writer.reject(row["utterance_id"], row["reason"], row["detail"])
-    minutes = sum(row["n_samples"] / row["sample_rate_hz"] for row in found.kept) / 60
-    logger.info("corpus: %d utterances, %.1f minutes kept, %d rejected", len(found.kept), minutes, len(found.rejects))
+        for one in found:
+            if one.rejected:
+                writer.reject(one.utterance_id, *one.rejected)
+            elif one.row:
+                writer.keep(one.row)
+                n_kept += 1
+                seconds += one.row["n_samples"] / one.row["sample_rate_hz"]
+    logger.info("corpus: %d utterances, %.1f minutes kept, %d rejected", n_kept, seconds / 60, found.n_input - n_kept)
 
 
 def report(page: Path, params: CorpusParams) -> None:
@@ -276,9 +320,13 @@ def report(page: Path, params: CorpusParams) -> None:
 
     if page.resolve().is_relative_to(Path(params.recordings).resolve()):
         raise StageError(None, page, "lies among the recordings, where nothing is ever written; name another page")
-    found = survey(params)
+    with survey(params) as found:
+        judged = list(found)
+    kept = [one.row for one in judged if one.row and not one.rejected]
+    set_aside = [one.row for one in judged if one.row and one.rejected]
+    rejects = [manifests.reject(one.utterance_id, "corpus", *one.rejected) for one in judged if one.rejected]
     facts = {"Recordings": params.recordings, "Transcripts": params.transcripts, "Source": params.source_note}
-    written = write_report(page, found.kept, found.set_aside, found.rejects, CorpusFacts(facts, params.quality, params.max_reject_share))
+    written = write_report(page, kept, set_aside, rejects, CorpusFacts(facts, params.quality, params.max_reject_share))
     logger.info("corpus report: %s", written.resolve())
 
 

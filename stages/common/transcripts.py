@@ -19,7 +19,7 @@ TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0"
 FORMATS = ("auto", "table", "bert_vits2", "ljspeech")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TranscriptLine:
     """One utterance as its transcript file tells it; speaker and language are empty where it does not say.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from stages.common.errors import RowRejected
 
@@ -95,36 +97,46 @@ def n_characters(text: str) -> int:
     return sum(character.isalnum() for character in text)
 
 
-def first_of_the_same_samples(rows: Iterable[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Return utterance id → the row with the same samples that comes first by id, for every row that is not the first."""
-    firsts: dict[str, Mapping[str, Any]] = {}
-    again = {}
-    for row in sorted(rows, key=lambda row: row["utterance_id"]):
-        first = firsts.setdefault(row["samples_xxh3"], row)
-        if first is not row:
-            again[row["utterance_id"]] = first
-    return again
+class Comparison:
+    """Rows compared with each other. Takes them one by one, keeps some forty bytes of each; then tells by their numbers."""
 
+    def __init__(self) -> None:
+        self._samples = bytearray()
+        self._groups: dict[tuple[str, str], int] = {}
+        self._group_of, self._n_characters, self._seconds = array("i"), array("i"), array("d")
 
-def duration_deviations(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return utterance id → how unusual its seconds per character are: the robust z-score of their logarithm.
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Take the next described row."""
+        self._samples += bytes.fromhex(row["samples_xxh3"])
+        self._group_of.append(self._groups.setdefault((row["speaker"], row["language"]), len(self._groups)))
+        self._n_characters.append(n_characters(row["text"]))
+        seconds = row["seconds_per_character"]
+        self._seconds.append(math.nan if seconds is None else seconds)
 
-    Usual is the median of the `MIN_GROUP` utterances of the same speaker and language that are nearest in length: short ones
-    are slower, for they are more pause. Groups smaller than that, or without any spread, are left out.
-    """
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        if row["seconds_per_character"] is not None:
-            groups[row["speaker"], row["language"]].append(row)
-    deviations = {}
-    for group in groups.values():
-        if len(group) < MIN_GROUP:
-            continue
-        group.sort(key=lambda row: (n_characters(row["text"]), row["utterance_id"]))
-        logs = np.log([row["seconds_per_character"] for row in group])
-        medians = np.median(np.lib.stride_tricks.sliding_window_view(logs, MIN_GROUP), axis=1)
-        distances = logs - medians[np.clip(np.arange(len(group)) - MIN_GROUP // 2, 0, len(medians) - 1)]
-        spread = MAD_TO_STD * float(np.median(np.abs(distances)))
-        if spread > 0:
-            deviations.update({row["utterance_id"]: float(distance) / spread for row, distance in zip(group, distances, strict=True)})
-    return deviations
+    def first_of_the_same_samples(self) -> npt.NDArray[np.int64]:
+        """Return for every row (N,) the number of the first that has the same samples."""
+        hashes = np.array(self._samples, dtype=np.uint8).view("S16")
+        _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
+        return first[group]
+
+    def duration_deviations(self, among: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+        """Return for every row (N,) how unusual its seconds per character are `among` some: the robust z-score of their logarithm.
+
+        Usual is the median of the `MIN_GROUP` utterances of the same speaker and language that are nearest in length: short ones
+        are slower, for they are more pause. NaN for others than `among`, and in groups smaller than that or without any spread.
+        """
+        group_of, lengths, seconds = np.array(self._group_of), np.array(self._n_characters), np.array(self._seconds)
+        deviations = np.full(len(seconds), np.nan)
+        usable = among & ~np.isnan(seconds)
+        for group in range(len(self._groups)):
+            members = np.flatnonzero(usable & (group_of == group))
+            if len(members) < MIN_GROUP:
+                continue
+            members = members[np.argsort(lengths[members], kind="stable")]
+            logs = np.log(seconds[members])
+            medians = np.median(np.lib.stride_tricks.sliding_window_view(logs, MIN_GROUP), axis=1)
+            distances = logs - medians[np.clip(np.arange(len(members)) - MIN_GROUP // 2, 0, len(medians) - 1)]
+            spread = MAD_TO_STD * float(np.median(np.abs(distances)))
+            if spread > 0:
+                deviations[members] = distances / spread
+        return deviations
