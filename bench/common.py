@@ -8,14 +8,16 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 MIN_SAMPLE_SECONDS = 0.05  # a side is called so often that one sample lasts at least this long
 MIN_ROUNDS = 5
 OURS, REFERENCE, LIMIT = "ours", "reference", "limit"
+BlockT = TypeVar("BlockT")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,21 @@ def interleave(sides: Mapping[str, Callable[[], object]], seconds: float, work: 
             gc.enable()
     pieces = work if isinstance(work, Mapping) else dict.fromkeys(sides, work)
     return Timings({name: statistics.median(values) / pieces[name] for name, values in samples.items()}, rounds)
+
+
+def interleave_blocks(sides: Mapping[str, Callable[[BlockT], object]], blocks: Iterable[BlockT], work_of: Callable[[BlockT], float]) -> Timings:
+    """Time the sides in turn on one block of the work after the other; `work_of` a block is its pieces of work.
+
+    The first block is worked on once before, unmeasured.
+    """
+    samples: dict[str, list[float]] = {name: [] for name in sides}
+    for block in blocks:
+        for name, side in sides.items():
+            if not samples[name]:
+                side(block)
+            samples[name].append(_cpu_seconds(partial(side, block), 1) / work_of(block))
+        gc.collect()
+    return Timings({name: statistics.median(values) for name, values in samples.items()}, len(next(iter(samples.values()))))
 
 
 def _cpu_seconds(side: Callable[[], object], repeats: int) -> float:

@@ -26,6 +26,7 @@ class Benchmark:
 BENCHMARKS = {
     "resample": Benchmark("resampling", "resample", "a recording to 44.1 kHz PCM: our row of work / librosa per file"),
     "resample_stage": Benchmark("resampling", "resample_stage", "the same with row store and shards, as the stage runs / librosa per file"),
+    "resample_wall": Benchmark("resampling", "resample_wall", "the stage's command with two workers, on the clock / librosa in one process"),
     "stft": Benchmark("stft", "stft", "2048/512 magnitudes: NumPy, frames as rows / torch.stft and pow(2).sum(-1)"),
     "stft_torch": Benchmark("stft", "stft_torch", "2048/512 magnitudes: torch, frames as rows / torch.stft and pow(2).sum(-1)"),
     "read_clip": Benchmark("loading", "read_clip", "one cached spectrogram, warm: pread from an fp16 shard / torch.load of a file"),

@@ -14,6 +14,7 @@ from stages.common.code_graph import code_version
 from stages.common.errors import RowRejected
 from stages.common.executors import map_unordered
 from stages.common.files import content_key
+from stages.common.progress import progress_bar
 from stages.common.rows import Finished, Row, RowOutcome, RowResult, compute_each, run_rows
 from stages.quality.recordings import HashedFile, Measuring, describe
 from stages.quality.speech import PACKAGES as SPEECH_PACKAGES
@@ -57,9 +58,11 @@ def describe_all(stage: str, ids: Sequence[str], path_of: Callable[[str], Path],
     unreadable: dict[str, tuple[str, str]] = {}
     chunks = ([(number, str(path_of(ids[number]))) for number in range(start, min(start + HASH_CHUNK_FILES, len(ids)))]
               for start in range(0, len(ids), HASH_CHUNK_FILES))  # fmt: skip
-    for start, packed, rejected in map_unordered(hash_chunk, chunks):
-        hashes[HASH_BYTES * start : HASH_BYTES * start + len(packed)] = packed
-        unreadable.update((ids[number], why) for number, why in rejected)
+    with progress_bar(f"{stage}: hashes", len(ids), "file") as bar:
+        for start, packed, rejected in map_unordered(hash_chunk, chunks):
+            hashes[HASH_BYTES * start : HASH_BYTES * start + len(packed)] = packed
+            unreadable.update((ids[number], why) for number, why in rejected)
+            bar.update(len(packed) // HASH_BYTES)
 
     def rows() -> Iterator[Row]:
         for number, utterance_id in enumerate(ids):

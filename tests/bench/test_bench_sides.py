@@ -36,12 +36,12 @@ def random_features(texts):
 def test_resampling_gives_the_same_pcm_to_the_last_bit_but_one(tmp_path):
     for name in ("recordings", "ours", "reference"):
         (tmp_path / name).mkdir()
-    recordings = resampling.write_recordings([speechlike(24000, seed) for seed in range(3)], tmp_path / "recordings")
-    resampling.ours(recordings, tmp_path / "ours")
-    resampling.reference(recordings, tmp_path / "reference")
+    recordings = resampling.write_recordings([Clip(str(seed), "", speechlike(8000, seed)) for seed in range(3)], tmp_path / "recordings")
+    resampling.ours(tmp_path / "ours", recordings)
+    resampling.reference(tmp_path / "reference", recordings)
     for number in range(3):
-        expected, rate_hz = soundfile.read(tmp_path / "reference" / f"{number:04d}.wav", dtype="int16")
-        found = np.fromfile(shard_path(tmp_path / "ours", shard_of(f"{number:04d}", 16)), dtype="<i2")
+        expected, rate_hz = soundfile.read(tmp_path / "reference" / f"{number:05d}.wav", dtype="int16")
+        found = np.fromfile(shard_path(tmp_path / "ours", shard_of(f"{number:05d}", 16)), dtype="<i2")
         assert rate_hz == resampling.PARAMS.sample_rate_hz
         assert any(np.abs(piece.astype(int) - expected).max() <= 1 for piece in rows_of_length(found, len(expected)))
 
@@ -56,9 +56,9 @@ def test_the_resample_stages_own_way_gives_the_same_shards(tmp_path, monkeypatch
     monkeypatch.setenv("VOICE_ROW_STORE", str(tmp_path))
     for name in ("recordings", "row", "stage"):
         (tmp_path / name).mkdir()
-    recordings = resampling.write_recordings([speechlike(24000, seed) for seed in range(3)], tmp_path / "recordings")
-    resampling.ours(recordings, tmp_path / "row")
-    resampling.ours_as_stage(recordings, tmp_path / "stage", 0)
+    recordings = resampling.write_recordings([Clip(str(seed), "", speechlike(8000, seed)) for seed in range(3)], tmp_path / "recordings")
+    resampling.ours(tmp_path / "row", recordings)
+    resampling.ours_as_stage(tmp_path / "stage", recordings)
     of_rows, of_stage = ({path.name: path.read_bytes() for path in (tmp_path / name / "shards").iterdir()} for name in ("row", "stage"))
     assert of_rows == of_stage
 
