@@ -37,6 +37,8 @@ BENCHMARKS = {
     "padding": Benchmark("padding", "padding", "padded share of frames: sorted pools / length buckets with repeats"),
     "padding_large": Benchmark("padding", "padding_large", "the same for 12,000 lengths drawn from the corpus's distribution"),
     "nothing_to_do": Benchmark("nothing_to_do", "nothing_to_do", "dvc repro with nothing changed / the data stages again on stored rows"),
+    "incremental": Benchmark("incremental", "incremental", "a small change's dvc repro beyond start-up, as a share of a full run on 3,300 clips"),
+    "dvc_files": Benchmark("dvc_files", "dvc_files", "dvc add, checkout and status: our shards / the same bytes in three files a clip"),
     "row_memory": Benchmark("row_memory", "row_memory", "driver's resident memory: 100,000 rows of a data stage / 1,000 rows"),
     "bert_batches": Benchmark("bert_batches", "bert_batches", "MiniLM: equal lengths together, unused layers dropped / one text at a time"),
     "bert_large": Benchmark("bert_large", "bert_large", "24 layers of 1,024: equal lengths together, 22 layers / one text at a time, all layers"),

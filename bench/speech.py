@@ -1,7 +1,7 @@
-"""The real speech that benchmarks work on: the default corpus, decoded once per run.
+"""The real speech that benchmarks work on: the clips of bench/recordings.py, decoded once and kept beside them.
 
-The recordings are 16 kHz. Where a benchmark needs 44.1 or 48 kHz they are upsampled in memory beforehand: lengths and
-amounts of work are then those of such recordings, and no figure depends on what lies above 8 kHz.
+The recordings are 16 kHz, the Mandarin ones resampled to it. Where a benchmark needs 44.1 or 48 kHz they are upsampled in memory
+beforehand: lengths and amounts of work are then those of such recordings, and no figure depends on what lies above 8 kHz.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-RECORDINGS = Path("data/recordings/asterisk-en")
+from stages.common.errors import RowRejected
+from stages.common.executors import map_unordered
+from stages.common.files import output_folder
+
 CORPUS_RATE_HZ = 16000
 MIN_SECONDS = 0.7  # shorter prompts are single syllables that no preset trains on
 _NOT_SPEECH = re.compile(r"[\[\](){}<>]")
@@ -26,7 +29,7 @@ Pcm = npt.NDArray[np.int16]
 
 
 class SpeechMissingError(Exception):
-    """The default recordings are not there; the message says how to get them."""
+    """There is no speech; the message says how to get some."""
 
 
 @dataclass(frozen=True)
@@ -45,35 +48,78 @@ class Clip:
         return np.clip(np.rint(level * 32768.0), -32768, 32767).astype(np.int16)
 
 
-def decode_corpus(recordings: Path, out: Path) -> int:
-    """Decode every spoken prompt into `out` and return how many; raises SpeechMissingError when there are none."""
-    from stages.common import audio
+@dataclass(frozen=True)
+class Prompt:
+    """A line of transcripts.csv whose recording is there."""
 
+    name: str
+    text: str
+    path: Path
+
+
+def read_prompts(recordings: Path) -> list[Prompt]:
+    """Return the spoken prompts of a folder with transcripts.csv; raises SpeechMissingError when there are none."""
     transcripts = recordings / "transcripts.csv"
     if not transcripts.is_file():
-        raise SpeechMissingError(f"{transcripts}: not there; run `make recordings`, which fetches the default corpus")
+        raise SpeechMissingError(f"{transcripts}: not there; without --recordings, benchmarks fetch recordings of their own")
     with transcripts.open(encoding="utf-8", newline="") as stream:
-        listed = [(row["audio"], row["text"]) for row in csv.DictReader(stream)]
-    entries, pieces = [], []
-    for name, text in sorted(listed):
-        path = recordings / name
-        if _NOT_SPEECH.search(text) or not path.is_file() or not path.stat().st_size:
-            continue
-        recording = audio.decode(path.read_bytes(), path.suffix)
-        if len(recording.samples) < MIN_SECONDS * CORPUS_RATE_HZ:
-            continue
-        pieces.append(np.clip(np.rint(recording.samples[:, 0] * 32768.0), -32768, 32767).astype(np.int16))
-        entries.append({"name": name.rsplit(".", 1)[0], "text": text, "n_samples": len(pieces[-1])})
-    if not entries:
-        raise SpeechMissingError(f"{recordings}: no spoken prompt there; delete the folder and run `make recordings`")
-    np.save(out / "pcm.npy", np.concatenate(pieces))
+        listed = sorted((row["audio"], row["text"]) for row in csv.DictReader(stream))
+    prompts = [Prompt(audio.rsplit(".", 1)[0], text, recordings / audio) for audio, text in listed if not _NOT_SPEECH.search(text)]
+    found = [prompt for prompt in prompts if prompt.path.is_file() and prompt.path.stat().st_size]
+    if not found:
+        raise SpeechMissingError(f"{recordings}: no spoken prompt there; delete the folder, and benchmarks fetch recordings of their own")
+    return found
+
+
+def decode(prompt: Prompt) -> tuple[str, Pcm] | None:
+    """Return a prompt's name and PCM (S,) at `CORPUS_RATE_HZ`; None where it is too short or cannot be read."""
+    import soxr
+
+    from stages.common import audio
+
+    try:
+        recording = audio.decode(prompt.path.read_bytes(), prompt.path.suffix)
+    except RowRejected:
+        return None
+    level = recording.samples[:, 0]
+    if recording.sample_rate_hz != CORPUS_RATE_HZ:
+        level = soxr.resample(level, recording.sample_rate_hz, CORPUS_RATE_HZ)
+    if len(level) < MIN_SECONDS * CORPUS_RATE_HZ:
+        return None
+    return prompt.name, np.clip(np.rint(level * 32768.0), -32768, 32767).astype(np.int16)
+
+
+def decode_corpus(prompts: Sequence[Prompt], out: Path) -> int:
+    """Decode prompts into `out`, on all cores, and return how many are long enough."""
+    pieces = dict(found for found in map_unordered(decode, prompts) if found)
+    kept = [prompt for prompt in prompts if prompt.name in pieces]
+    if not kept:
+        raise SpeechMissingError(f"none of {len(prompts)} spoken prompts lasts {MIN_SECONDS} s")
+    np.save(out / "pcm.npy", np.concatenate([pieces[prompt.name] for prompt in kept]))
+    entries = [{"name": prompt.name, "text": prompt.text, "n_samples": len(pieces[prompt.name])} for prompt in kept]
     (out / "clips.json").write_text(json.dumps(entries), encoding="utf-8")
-    return len(entries)
+    return len(kept)
+
+
+def kept_speech(recordings: Path, kept: Path) -> Path:
+    """Return the folder below `kept` with the decoded prompts of `recordings`; they are decoded where they are new or changed.
+
+    Raises SpeechMissingError.
+    """
+    prompts = read_prompts(recordings)
+    digest = hashlib.sha256(f"{CORPUS_RATE_HZ} {MIN_SECONDS}".encode())
+    for prompt in prompts:
+        digest.update(f"\0{prompt.name}\0{prompt.text}\0".encode() + hashlib.sha256(prompt.path.read_bytes()).digest())
+    folder = kept / digest.hexdigest()[:16]
+    if not folder.is_dir():
+        with output_folder(folder) as temporary:
+            decode_corpus(prompts, temporary)
+    return folder
 
 
 def read_clips(folder: Path) -> list[Clip]:
-    """Return the clips that `decode_corpus` wrote."""
-    pcm = np.load(folder / "pcm.npy")
+    """Return the clips that `decode_corpus` wrote; their samples stay on the disk until they are read."""
+    pcm = np.load(folder / "pcm.npy", mmap_mode="r").view(np.ndarray)
     clips, start = [], 0
     for entry in json.loads((folder / "clips.json").read_text(encoding="utf-8")):
         clips.append(Clip(entry["name"], entry["text"], pcm[start : start + entry["n_samples"]]))

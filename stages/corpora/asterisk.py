@@ -11,6 +11,7 @@ import gzip
 import logging
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 from stages.common.files import output_folder
@@ -19,18 +20,44 @@ from stages.corpora.debian import download, unpack
 
 logger = logging.getLogger(__name__)
 
-AUDIO_PACKAGE = "asterisk-core-sounds-en-g722"
-TRANSCRIPT_PACKAGE = "asterisk-core-sounds-en"
-SOUNDS = Path("usr/share/asterisk/sounds/en_US_f_Allison")
-TRANSCRIPTS = Path("usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
-COPYRIGHT = Path("usr/share/doc") / AUDIO_PACKAGE / "copyright"
-SPEAKER = "allison"
+
+@dataclass(frozen=True)
+class PromptSet:
+    """The prompts of one language: Debian's code of it, the speaker, and the folder of their recordings."""
+
+    code: str
+    speaker: str
+    folder: str
+
+    @property
+    def packages(self) -> list[str]:
+        """The packages of recordings and of transcripts."""
+        return [f"asterisk-core-sounds-{self.code}-g722", f"asterisk-core-sounds-{self.code}"]
+
+    @property
+    def sounds(self) -> Path:
+        """The folder of recordings in the packages."""
+        return Path("usr/share/asterisk/sounds") / self.folder
+
+    @property
+    def transcripts(self) -> Path:
+        """The list of transcripts in the packages."""
+        return Path(f"usr/share/doc/asterisk-core-sounds-{self.code}/core-sounds-{self.code}.txt.gz")
+
+    @property
+    def copyright(self) -> Path:
+        """The licence of the recordings in the packages."""
+        return Path(f"usr/share/doc/asterisk-core-sounds-{self.code}-g722/copyright")
+
+
+ENGLISH = PromptSet("en", "allison", "en_US_f_Allison")
+SPEAKER = ENGLISH.speaker
 
 
 def read_prompts(path: Path) -> dict[str, str]:
     """Return prompt name → transcript from the package's list of lines ``name: text``."""
     prompts = {}
-    with gzip.open(path, "rt", encoding="utf-8", errors="strict") as stream:
+    with gzip.open(path, "rt", encoding="utf-8-sig", errors="strict") as stream:
         for line in stream:
             name, colon, text = line.strip().partition(":")
             if colon and not name.startswith(";"):
@@ -38,16 +65,22 @@ def read_prompts(path: Path) -> dict[str, str]:
     return prompts
 
 
+def copy_prompts(prompts: PromptSet, root: Path, out: Path) -> dict[str, str]:
+    """Copy an unpacked language's recordings to ``SPEAKER/NAME.g722`` below `out`; returns prompt name → transcript."""
+    shutil.copytree(root / prompts.sounds, out / prompts.speaker)
+    return read_prompts(root / prompts.transcripts)
+
+
 def fetch(out: Path) -> int:
     """Put recordings as ``allison/NAME.g722`` and transcripts.csv into `out`; returns the number of recordings."""
     with tempfile.TemporaryDirectory(prefix="asterisk-") as scratch, output_folder(out) as temporary:
-        root = unpack(download([AUDIO_PACKAGE, TRANSCRIPT_PACKAGE], Path(scratch)), Path(scratch))
-        shutil.copytree(root / SOUNDS, temporary / SPEAKER)
-        shutil.copyfile(root / COPYRIGHT, temporary / "COPYRIGHT")
+        root = unpack(download(ENGLISH.packages, Path(scratch)), Path(scratch))
+        texts = copy_prompts(ENGLISH, root, temporary)
+        shutil.copyfile(root / ENGLISH.copyright, temporary / "COPYRIGHT")
         with (temporary / "transcripts.csv").open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(["audio", "speaker", "language", "text"])
-            for name, text in sorted(read_prompts(root / TRANSCRIPTS).items()):
+            for name, text in sorted(texts.items()):
                 writer.writerow([f"{SPEAKER}/{name}.g722", SPEAKER, "EN", text])
         return len(list((temporary / SPEAKER).rglob("*.g722")))
 

@@ -103,8 +103,10 @@ def characters_by_syllable() -> dict[str, str]:
     return {syllable: character for syllable, (_, character) in best.items()}
 
 
-def plan(files: Mapping[str, Sequence[str]], characters: Mapping[str, str]) -> tuple[list[ReadingList], list[str]]:
-    """Return the reading lists of speaker → folder names, and the folders that no character stands for.
+def plan(
+    files: Mapping[str, Sequence[str]], characters: Mapping[str, str], min_length: int = MIN_LIST_LENGTH
+) -> tuple[list[ReadingList], list[str]]:
+    """Return the reading lists (of `min_length` syllables or more) of speaker → folder names, and the folders that no character stands for.
 
     A speaker's syllables are shuffled by their hash, so that a list is as varied as the language.
     """
@@ -113,7 +115,7 @@ def plan(files: Mapping[str, Sequence[str]], characters: Mapping[str, str]) -> t
     for speaker, folders in sorted(files.items()):
         kept = [folder for folder in folders if bopomofo(folder) in characters]
         shuffled = sorted(kept, key=lambda folder: hashlib.sha256(f"{speaker}\0{folder}".encode()).digest())
-        n_lists = max(1, len(shuffled) // MIN_LIST_LENGTH)
+        n_lists = max(1, len(shuffled) // min_length)
         for number in range(n_lists):
             group = tuple(shuffled[number::n_lists])
             lists.append(ReadingList(speaker, group, tuple(characters[bopomofo(folder)] for folder in group)))
@@ -162,21 +164,28 @@ def is_complete(out: Path) -> bool:
     return (out / "transcripts.csv").is_file() and mark.is_file() and mark.read_text(encoding="utf-8") == recipe()
 
 
+def write_lists(out: Path, min_length: int = MIN_LIST_LENGTH) -> tuple[list[ReadingList], list[str]]:
+    """Fetch the syllables and put ``SPEAKER/list-….flac`` and COPYRIGHT into `out`; returns the lists and the syllables left out."""
+    with tempfile.TemporaryDirectory(prefix="gcin-voice-") as scratch:
+        root = unpack(download([PACKAGE], Path(scratch)), Path(scratch))
+        sounds = root / SYLLABLES
+        files = {speaker: sorted(path.parent.name for path in sounds.glob(f"*/{name}")) for speaker, name in SPEAKERS.items()}
+        lists, left_out = plan(files, characters_by_syllable(), min_length)
+        with progress_bar("syllables", len(lists), "list") as bar:
+            for reading_list in lists:
+                write_list(reading_list, sounds, out)
+                bar.update(1)
+        shutil.copyfile(root / COPYRIGHT, out / "COPYRIGHT")
+        return lists, left_out
+
+
 def fetch(out: Path) -> tuple[int, list[str]]:
     """Put ``SPEAKER/list-….flac``, transcripts.csv, COPYRIGHT, recipe.txt and left_out.txt into `out`.
 
     Returns the number of lists and the syllables left out.
     """
-    with tempfile.TemporaryDirectory(prefix="gcin-voice-") as scratch, output_folder(out) as temporary:
-        root = unpack(download([PACKAGE], Path(scratch)), Path(scratch))
-        sounds = root / SYLLABLES
-        files = {speaker: sorted(path.parent.name for path in sounds.glob(f"*/{name}")) for speaker, name in SPEAKERS.items()}
-        lists, left_out = plan(files, characters_by_syllable())
-        with progress_bar("syllables", len(lists), "list") as bar:
-            for reading_list in lists:
-                write_list(reading_list, sounds, temporary)
-                bar.update(1)
-        shutil.copyfile(root / COPYRIGHT, temporary / "COPYRIGHT")
+    with output_folder(out) as temporary:
+        lists, left_out = write_lists(temporary)
         (temporary / "recipe.txt").write_text(recipe(), encoding="utf-8")
         (temporary / "left_out.txt").write_text("".join(f"{syllable}\n" for syllable in left_out), encoding="utf-8")
         with (temporary / "transcripts.csv").open("w", encoding="utf-8", newline="") as stream:

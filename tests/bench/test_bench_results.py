@@ -10,14 +10,16 @@ import soundfile
 from bench.__main__ import main
 from bench.common import MIN_ROUNDS, OURS, REFERENCE, Result, Timings, cost_result, interleave, rate_result, table, write_result
 from bench.registry import BENCHMARKS, THREAD_SETTINGS
-from bench.speech import SpeechMissingError, decode_corpus, read_clips, sample
+from bench.speech import SpeechMissingError, kept_speech, read_clips, sample
 
 CONTRACT_KEYS = {"name", "ours", "reference", "ratio", "limit_share", "target"}
 
 
 @pytest.fixture(autouse=True)
-def threads_of_other_tests(monkeypatch):
-    """The command line changes the environment; other tests must not notice."""
+def surroundings(monkeypatch, tmp_path_factory):
+    """The command line changes the environment; other tests must not notice. What it keeps goes to a folder of the test's own."""
+    monkeypatch.setenv("VOICE_WORK_DIR", str(tmp_path_factory.mktemp("work")))
+    monkeypatch.setenv("VOICE_WORKERS", "1")
     for name in THREAD_SETTINGS:
         monkeypatch.setenv(name, "1")
 
@@ -87,23 +89,48 @@ def test_list_names_every_benchmark_and_an_unknown_name_lists_the_valid_ones(cap
 def test_missing_recordings_end_in_one_line_that_says_what_to_do(tmp_path, capsys):
     assert main(["padding", "--recordings", str(tmp_path / "none"), "--out", str(tmp_path)]) == 1
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last.startswith("error:") and "make recordings" in last
+    assert last.startswith("error:") and "without --recordings" in last
+
+
+def write_prompts(folder, lines, seed=0):
+    """Write noise of some seconds for each (name, seconds, text), and transcripts.csv."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(exist_ok=True)
+    for name, seconds, _ in lines:
+        soundfile.write(folder / f"{name}.wav", rng.uniform(-0.5, 0.5, int(16000 * seconds)), 16000)
+    listed = [f"{name}.wav,{text}" for name, _, text in lines]
+    (folder / "transcripts.csv").write_text("\n".join(["audio,text", *listed]), encoding="utf-8")
 
 
 def test_only_spoken_prompts_of_some_length_are_taken(tmp_path):
-    rng = np.random.default_rng(0)
-    rows = ["audio,text"]
-    for name, seconds, text in (("word", 1.0, "A word."), ("tone", 1.0, "[a tone]"), ("short", 0.2, "Ah."), ("absent", 1.0, "Gone.")):
-        rows.append(f"{name}.wav,{text}")
-        if name != "absent":
-            soundfile.write(tmp_path / f"{name}.wav", rng.uniform(-0.5, 0.5, int(16000 * seconds)), 16000)
-    (tmp_path / "transcripts.csv").write_text("\n".join(rows), encoding="utf-8")
-    assert decode_corpus(tmp_path, tmp_path) == 1
-    (clip,) = sample(read_clips(tmp_path), 5)
+    recordings = tmp_path / "recordings"
+    write_prompts(recordings, [("word", 1.0, "A word."), ("tone", 1.0, "[a tone]"), ("short", 0.2, "Ah."), ("absent", 1.0, "Gone.")])
+    (recordings / "absent.wav").unlink()
+    (clip,) = sample(read_clips(kept_speech(recordings, tmp_path / "kept")), 5)
     assert (clip.name, clip.text, len(clip.pcm)) == ("word", "A word.", 16000)
-    (tmp_path / "transcripts.csv").write_text("audio,text\ntone.wav,[a tone]", encoding="utf-8")
+    write_prompts(recordings, [("tone", 1.0, "[a tone]")])
     with pytest.raises(SpeechMissingError, match="no spoken prompt"):
-        decode_corpus(tmp_path, tmp_path)
+        kept_speech(recordings, tmp_path / "kept")
+    write_prompts(recordings, [("short", 0.2, "Ah.")])
+    with pytest.raises(SpeechMissingError, match="none of 1 spoken prompts"):
+        kept_speech(recordings, tmp_path / "kept")
+
+
+def test_recordings_are_decoded_again_only_when_one_of_them_or_its_text_changed(tmp_path, monkeypatch):
+    recordings, kept = tmp_path / "recordings", tmp_path / "kept"
+    lines = [("one", 1.0, "A word."), ("two", 1.0, "Another.")]
+    write_prompts(recordings, lines)
+    first = kept_speech(recordings, kept)
+    with monkeypatch.context() as patch:
+        patch.setattr("bench.speech.decode_corpus", None)
+        assert kept_speech(recordings, kept) == first
+    write_prompts(recordings, lines, seed=1)
+    second = kept_speech(recordings, kept)
+    write_prompts(recordings, [*lines[:1], ("two", 1.0, "Something else.")], seed=1)
+    third = kept_speech(recordings, kept)
+    assert len({first, second, third}) == 3
+    assert [clip.text for clip in read_clips(third)] == ["A word.", "Something else."]
+    assert not np.array_equal(read_clips(first)[0].pcm, read_clips(second)[0].pcm)
 
 
 def test_a_whole_run_writes_json_and_prints_the_table(tmp_path, capsys):

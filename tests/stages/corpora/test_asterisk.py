@@ -24,8 +24,9 @@ def build_package(folder: Path) -> Path:
     """Build a Debian package that holds what the two real ones do."""
     root = folder / "package"
     for path, content in {
-        asterisk.SOUNDS / "hello.g722": b"\x01\x02", asterisk.SOUNDS / "digits" / "1.g722": b"\x03", asterisk.COPYRIGHT: b"CC BY-SA 3.0\n",
-        asterisk.TRANSCRIPTS: gzip.compress(b"hello: Hello, caller.\ndigits/1: one\n"),
+        asterisk.ENGLISH.sounds / "hello.g722": b"\x01\x02", asterisk.ENGLISH.sounds / "digits" / "1.g722": b"\x03",
+        asterisk.ENGLISH.copyright: b"CC BY-SA 3.0\n",
+        asterisk.ENGLISH.transcripts: gzip.compress(b"hello: Hello, caller.\ndigits/1: one\n"),
         Path("DEBIAN/control"): b"Package: sounds\nVersion: 1\nArchitecture: all\nMaintainer: nobody <a@b.c>\nDescription: sounds\n",
     }.items():  # fmt: skip
         (root / path).parent.mkdir(parents=True, exist_ok=True)

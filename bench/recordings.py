@@ -1,0 +1,99 @@
+"""More than 3,000 real clips for measuring costs: Asterisk prompts in five languages and Mandarin syllables in pairs.
+
+Nothing is trained on them and nothing may be: every text is in Latin letters and every clip is labelled English, which most
+are not, so that one text encoder and one front end take them all. Texts are as long as what is said, and no two are alike.
+Fetched once, into a folder outside of git and DVC.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import shutil
+import tempfile
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from stages.common.files import output_folder, work_root
+from stages.corpora import asterisk, gcin
+from stages.corpora.asterisk import PromptSet
+from stages.corpora.debian import download, unpack
+
+logger = logging.getLogger(__name__)
+
+PROMPTS = (
+    asterisk.ENGLISH, PromptSet("es", "allison-es", "es_MX_f_Allison"), PromptSet("fr", "june", "fr_CA_f_June"),
+    PromptSet("it", "carlo", "it_IT_m_Carlo"), PromptSet("ru", "ivrvoice", "ru_RU_f_IvrvoiceRU"),
+)  # fmt: skip
+SYLLABLES_PER_LIST = 2
+MARKS = set("[](){}<>")  # texts that hold them describe tones or silence, which the corpus stage tells by them
+CYRILLIC = {
+    "а": "a", "б": "b", "в": "v", "г": "g", "д": "d", "е": "e", "ё": "yo", "ж": "zh", "з": "z", "и": "i", "й": "y", "к": "k", "л": "l", "м": "m",
+    "н": "n", "о": "o", "п": "p", "р": "r", "с": "s", "т": "t", "у": "u", "ф": "f", "х": "kh", "ц": "ts", "ч": "ch", "ш": "sh", "щ": "shch",
+    "ы": "y", "э": "e", "ю": "yu", "я": "ya",
+}  # fmt: skip
+
+
+def folder() -> Path:
+    """Return where the recordings are kept."""
+    return work_root() / "bench" / "recordings"
+
+
+def latin(text: str) -> str:
+    """Return a text of a European language in plain Latin letters; what has none, such as the soft sign, is left out."""
+    spelt = "".join(CYRILLIC.get(letter.lower(), letter) for letter in text)
+    plain = spelt.translate(str.maketrans("’‘“”«»–—…", "''\"\"\"\"--."))
+    return unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode("ascii")
+
+
+def pinyin(characters: str) -> str:
+    """Return Mandarin characters as syllables of Latin letters."""
+    import pypinyin
+
+    return " ".join(pypinyin.lazy_pinyin(characters))
+
+
+def distinct(rows: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Return rows (audio, speaker, text) with the clip's own name after a text that another row has."""
+    seen: set[str] = set()
+    result = []
+    for audio, speaker, text in sorted(rows):
+        if text.lower() in seen:
+            name = " ".join(Path(audio).with_suffix("").as_posix().replace("-", " ").replace("_", " ").split("/"))
+            text = f"{text.rstrip(' .')}, {name}."
+        seen.add(text.lower())
+        result.append((audio, speaker, text))
+    return result
+
+
+def fetch(out: Path) -> int:
+    """Put recordings below the names of their speakers, transcripts.csv and the packages' copyrights into `out`; returns their number.
+
+    Raises PipelineError when apt cannot fetch a package.
+    """
+    rows: list[tuple[str, str, str]] = []
+    with tempfile.TemporaryDirectory(prefix="bench-recordings-") as scratch, output_folder(out) as temporary:
+        names = [name for prompts in PROMPTS for name in prompts.packages]
+        root = unpack(download(names, Path(scratch)), Path(scratch))
+        lists, _ = gcin.write_lists(temporary, SYLLABLES_PER_LIST)
+        (temporary / "COPYRIGHT").rename(temporary / f"COPYRIGHT-{gcin.PACKAGE}")
+        rows += [(item.audio, item.speaker, pinyin("".join(item.characters))) for item in lists]
+        for prompts in PROMPTS:
+            texts = asterisk.copy_prompts(prompts, root, temporary)
+            shutil.copyfile(root / prompts.copyright, temporary / f"COPYRIGHT-{prompts.packages[0]}")
+            spoken = {f"{prompts.speaker}/{name}.g722": text for name, text in texts.items() if not MARKS & set(text)}
+            rows += [(audio, prompts.speaker, latin(text)) for audio, text in spoken.items() if (temporary / audio).is_file()]
+        with (temporary / "transcripts.csv").open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(["audio", "speaker", "language", "text"])
+            writer.writerows((audio, speaker, "EN", text) for audio, speaker, text in distinct(rows))
+    return len(rows)
+
+
+def fetch_once() -> Path:
+    """Return the folder of the recordings; they are fetched where they are missing."""
+    out = folder()
+    if not (out / "transcripts.csv").is_file():
+        logger.info("%d recordings in %s", fetch(out), out)
+    return out
