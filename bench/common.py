@@ -17,7 +17,9 @@ from typing import Any, Literal, TypeVar
 MIN_SAMPLE_SECONDS = 0.05  # a side is called so often that one sample lasts at least this long
 MIN_ROUNDS = 5
 OURS, REFERENCE, LIMIT = "ours", "reference", "limit"
+
 BlockT = TypeVar("BlockT")
+ItemT = TypeVar("ItemT")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,19 +92,30 @@ def interleave(sides: Mapping[str, Callable[[], object]], seconds: float, work: 
     return Timings({name: statistics.median(values) / pieces[name] for name, values in samples.items()}, rounds)
 
 
-def interleave_blocks(sides: Mapping[str, Callable[[BlockT], object]], blocks: Iterable[BlockT], work_of: Callable[[BlockT], float]) -> Timings:
-    """Time the sides in turn on one block of the work after the other; `work_of` a block is its pieces of work.
+def interleave_blocks(
+    sides: Mapping[str, Callable[[BlockT], object]], blocks: Iterable[BlockT], n_blocks: int, work: Callable[[BlockT], float]
+) -> Timings:
+    """Time the sides in turn on one block of the data after another, so that all of it is covered in bounded memory.
 
-    The first block is worked on once before, unmeasured.
+    Medians, over `MIN_ROUNDS` rounds or more, of the CPU seconds per piece of `work(block)`. On every block each side is called once
+    unmeasured, as in `interleave`. Blocks may be made while the loop runs: that is not measured.
     """
     samples: dict[str, list[float]] = {name: [] for name in sides}
+    n_rounds = math.ceil(MIN_ROUNDS / n_blocks)
     for block in blocks:
-        for name, side in sides.items():
-            if not samples[name]:
-                side(block)
-            samples[name].append(_cpu_seconds(partial(side, block), 1) / work_of(block))
+        for side in sides.values():
+            side(block)
         gc.collect()
-    return Timings({name: statistics.median(values) for name, values in samples.items()}, len(next(iter(samples.values()))))
+        for _ in range(n_rounds):
+            for name, side in sides.items():
+                samples[name].append(_cpu_seconds(partial(side, block), 1) / work(block))
+    return Timings({name: statistics.median(values) for name, values in samples.items()}, n_rounds * n_blocks)
+
+
+def cut_in_blocks(items: Sequence[ItemT], size: int) -> list[Sequence[ItemT]]:
+    """Return all items in blocks of about equal length, at most `size`."""
+    n_blocks = math.ceil(len(items) / size)
+    return [items[len(items) * number // n_blocks : len(items) * (number + 1) // n_blocks] for number in range(n_blocks)]
 
 
 def _cpu_seconds(side: Callable[[], object], repeats: int) -> float:

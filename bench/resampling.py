@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ import soxr
 import yaml
 from xxhash import xxh3_128_hexdigest
 
-from bench.common import LIMIT, OURS, REFERENCE, Result, Timings, interleave_blocks, rate_result
+from bench.common import LIMIT, OURS, REFERENCE, Result, Timings, cut_in_blocks, interleave_blocks, rate_result
 from bench.shard_files import write_named_shards
 from bench.speech import Clip, sample
 from stages.common import manifests
@@ -97,17 +97,13 @@ def kernel(recordings: Recordings) -> None:
         soxr.resample(level, SOURCE_RATE_HZ, PARAMS.sample_rate_hz, quality=PARAMS.quality)
 
 
-def _blocks(clips: Sequence[Clip], folder: Path) -> Iterator[Recordings]:
-    ordered = sample(clips, len(clips))
-    for start in range(0, len(ordered), BLOCK_CLIPS):
-        yield write_recordings(ordered[start : start + BLOCK_CLIPS], folder / "recordings")
-
-
 def _compare(name: str, our_side: Any, clips: Sequence[Clip], folder: Path) -> Result:
     for side in (OURS, REFERENCE):
         (folder / side).mkdir()
     sides = {OURS: partial(our_side, folder / OURS), REFERENCE: partial(reference, folder / REFERENCE), LIMIT: kernel}
-    timings = interleave_blocks(sides, _blocks(clips, folder), lambda recordings: recordings.seconds)
+    blocks = cut_in_blocks(sample(clips, len(clips)), BLOCK_CLIPS)
+    written = (write_recordings(block, folder / "recordings") for block in blocks)
+    timings = interleave_blocks(sides, written, len(blocks), lambda recordings: recordings.seconds)
     note = f"{len(clips)} WAV files, {BLOCK_CLIPS} at a time, 48 → 44.1 kHz; limit: the soxr kernel on floats in memory"
     return rate_result(name, timings, unit=UNIT, target=TARGET, limit_share_target=LIMIT_SHARE_TARGET, note=note)
 

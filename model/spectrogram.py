@@ -1,18 +1,23 @@
-"""Magnitude and mel spectrograms of whole clips in NumPy, free of torch so that data workers start quickly.
+"""Magnitude and mel spectrograms of whole clips, and the settings of every transform.
 
 Frames are rows: a transform over contiguous rows is several times faster than one over columns, and a
 shard can hold the rows as they are. Clips are padded one by one, never as a batch, so a clip's bytes do
-not depend on its neighbours. The training-time counterpart with gradients is `model.spectrogram_torch`.
+not depend on its neighbours. torch, whose transform takes half as long as SciPy's and gives the bits of
+`torch.stft`, is imported by the first clip alone. For batches with gradients: `model.spectrogram_torch`.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import platform
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
 import scipy.sparse
 
 logger = logging.getLogger(__name__)
@@ -21,8 +26,9 @@ POWER_FLOOR = 1e-6  # added to the power: keeps the square root's gradient finit
 MEL_FLOOR = 1e-5  # smallest mel magnitude before the logarithm
 INT16_SCALE = 32768.0
 
-# Rows transformed at once: their complex spectra stay in the second-level cache.
-_FRAMES_PER_BLOCK = 64
+# What MKL chooses its transform by, and with it the last bit of a magnitude; the number of threads does not matter.
+_VECTOR_UNITS = frozenset({"avx2", "avx512f"})
+_KERNEL_VARIABLES = ("MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS")
 
 # The Slaney mel scale: linear up to 1 kHz at 200/3 Hz a mel, then 27 mels for each factor of 6.4.
 _SLANEY_HZ_PER_MEL = 200.0 / 3.0
@@ -100,13 +106,12 @@ class SpectrogramSettings:
             )
 
 
-def analysis_window(settings: SpectrogramSettings) -> FloatArray:
-    """Periodic Hann window (n_fft,), centred and zero-padded where win_samples is below n_fft."""
-    phase = 2.0 * np.pi * np.arange(settings.win_samples) / settings.win_samples
-    window = np.zeros(settings.n_fft, dtype=np.float32)
-    start = (settings.n_fft - settings.win_samples) // 2
-    window[start : start + settings.win_samples] = 0.5 - 0.5 * np.cos(phase)
-    return window
+def transform_kernels() -> list[str]:
+    """Return what the last bits of magnitudes depend on besides samples and settings: torch, processor, MKL's settings."""
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text(encoding="ascii", errors="ignore").split() if cpuinfo.is_file() else []
+    chosen = [f"{name}={os.environ[name]}" for name in _KERNEL_VARIABLES if name in os.environ]
+    return [f"torch {version('torch')}", platform.machine(), *sorted(_VECTOR_UNITS.intersection(flags)), *chosen]
 
 
 def to_float(samples: npt.NDArray[np.int16] | FloatArray) -> FloatArray:
@@ -130,20 +135,29 @@ def linear_spectrogram(
 
     Raises ValueError for a clip shorter than `settings.min_samples`.
     """
-    waveform = to_float(samples)
-    settings.require_length(len(waveform))
-    padded = np.pad(waveform, settings.padding_samples, mode="reflect")
-    frames = np.lib.stride_tricks.sliding_window_view(padded, settings.n_fft)[:: settings.hop_samples]
-    window = analysis_window(settings)
-    magnitude = np.empty((len(frames), settings.n_frequencies), dtype=np.float32)
-    for start in range(0, len(frames), _FRAMES_PER_BLOCK):
-        block = magnitude[start : start + _FRAMES_PER_BLOCK]
-        spectrum = scipy.fft.rfft(frames[start : start + _FRAMES_PER_BLOCK] * window, axis=-1)
-        np.multiply(spectrum.real, spectrum.real, out=block)
-        block += np.multiply(spectrum.imag, spectrum.imag)
-        block += np.float32(POWER_FLOOR)
-        np.sqrt(block, out=block)
-    return magnitude
+    magnitudes = np.empty(_shape(samples, settings), dtype=np.float32)
+    _transform(samples, settings, magnitudes)
+    return magnitudes
+
+
+def half_spectrogram(
+    samples: npt.NDArray[np.int16] | FloatArray, settings: SpectrogramSettings, out: npt.NDArray[np.float16] | None = None
+) -> npt.NDArray[np.float16]:
+    """`linear_spectrogram` rounded to fp16, as caches hold it and as training reads it, cached or not; into `out` if given."""
+    rounded = np.empty(_shape(samples, settings), dtype=np.float16) if out is None else out
+    _transform(samples, settings, rounded)
+    return rounded
+
+
+def _shape(samples: npt.NDArray[np.int16] | FloatArray, settings: SpectrogramSettings) -> tuple[int, int]:
+    settings.require_length(len(samples))
+    return settings.frame_count(len(samples)), settings.n_frequencies
+
+
+def _transform(samples: npt.NDArray[np.int16] | FloatArray, settings: SpectrogramSettings, out: npt.NDArray[Any]) -> None:
+    from model.spectrogram_torch import write_magnitudes  # only now: torch takes as long to import as half an hour of speech to transform
+
+    write_magnitudes(to_float(samples), settings, out)
 
 
 def log_mel(linear: FloatArray, filterbank: FloatArray) -> FloatArray:

@@ -37,6 +37,7 @@ from stages.common.stage import run_stage
 SPAN_MARK = "\t"  # between an utterance's id and a span's number, where there are several
 TOKENISED_TOGETHER = 1024  # utterances
 WINDOW_ROWS = 8192  # rows among which those of equal length go together
+FEW_ROWS = 64
 PLACE_COLUMNS = ("shard", "offset_bytes", "n_tokens", "n_channels")
 
 
@@ -213,14 +214,15 @@ def _encode_together(encoder: BertEncoder, rows: Sequence[Row]) -> dict[str, Row
     return results
 
 
-def batches(rows: Iterator[Row]) -> Iterator[Sequence[Row]]:
+def batches(rows: Iterable[Row]) -> Iterator[Sequence[Row]]:
     """Yield chunks of rows that share an encoder and a length, as many as go through it together, of some thousand rows at a time."""
-    while window := list(islice(rows, WINDOW_ROWS)):
+    remaining = iter(rows)
+    while window := list(islice(remaining, WINDOW_ROWS)):
         groups: dict[tuple[str, int], list[Row]] = {}
         for row in window:
             groups.setdefault((row.payload.source.name, len(row.payload.token_ids)), []).append(row)
         for (_, n_tokens), members in sorted(groups.items(), key=lambda item: item[0]):
-            yield from fixed_chunks(iter(members), texts_per_batch(n_tokens))
+            yield from fixed_chunks(members, texts_per_batch(n_tokens))
 
 
 def main(clean_text: Path, out: Path, params: BertParams) -> None:
@@ -242,13 +244,15 @@ def main(clean_text: Path, out: Path, params: BertParams) -> None:
         devices, machine = _machine(wanted, kernels)
         facts = describe_encoders(encoders)
         plan = Plan(utterances, encoders, {code: fact.get("fingerprint", "") for code, fact in facts["encoders"].items()}, tuple(machine))
-        _check_layers(plan.sources, devices[0])
+        for source in plan.sources:
+            _tokenizer(source)
     except EncoderError as error:
         raise PipelineError(f"bert: {error}") from None
+    run = partial(run_rows, chunks=batches, needs_gpu=devices[0].startswith("cuda"), get_ready=partial(load_encoders, plan.sources, devices[0]))
     with (
         output_folder(out) as temporary,
         _one_worker_per_gpu(devices),
-        run_rows("bert", plan.rows, partial(compute, devices), temporary, chunks=batches, needs_gpu=devices[0].startswith("cuda")) as outcome,
+        run("bert", plan.rows, partial(compute, devices), temporary) as outcome,
         outcome_writer(temporary, "bert", manifests.BERT, facts, n_input=utterances.n_rows, max_reject_share=params.max_reject_share) as writer,
     ):
         gather(plan, outcome, writer)
@@ -280,12 +284,18 @@ def _one_worker_per_gpu(devices: Sequence[str]) -> Iterator[None]:
         del os.environ["VOICE_WORKERS"]
 
 
-def _check_layers(sources: Iterable[EncoderSource], device: str) -> None:
-    """Load every encoder once before any work, so that one that cannot be used ends the run here; raises EncoderError."""
-    for source in sources:
-        _encoder(source, device)
-    if machine_settings.worker_count() > 1:  # the workers load their own: this process would only hold the memory
+def load_encoders(sources: Iterable[EncoderSource], device: str, n_rows: int) -> bool:
+    """Load every encoder once before any work, so that one that cannot be used ends the run here; returns whether the rows are so few
+    that this process does them sooner than others would start. Raises PipelineError."""
+    try:
+        for source in sources:
+            _encoder(source, device)
+    except EncoderError as error:
+        raise PipelineError(f"bert: {error}") from None
+    few = n_rows <= FEW_ROWS
+    if not few and machine_settings.worker_count() > 1:  # the workers load their own: this process would only hold the memory
         _encoder.cache_clear()
+    return few
 
 
 def describe_encoders(encoders: Mapping[str, EncoderSource]) -> dict[str, Any]:

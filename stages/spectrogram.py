@@ -13,10 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import scipy
-
-from model.spectrogram import SpectrogramSettings, linear_spectrogram
+from model.spectrogram import SpectrogramSettings, half_spectrogram, transform_kernels
 from stages.common import manifests
 from stages.common.code_graph import code_version
 from stages.common.errors import ParamsError, RowRejected
@@ -73,7 +70,7 @@ def process(place: PcmPlace, settings: SpectrogramSettings) -> RowResult:
     check_length(place.n_samples, settings)
     with ShardReader(Path(place.folder)) as reader:
         pcm = reader.read_array(place.shard, place.offset_bytes, (place.n_samples,), "int16")
-    magnitudes = linear_spectrogram(pcm, settings).astype(np.float16)
+    magnitudes = half_spectrogram(pcm, settings)
     return {"n_frames": len(magnitudes)}, magnitudes.tobytes()
 
 
@@ -84,8 +81,7 @@ def compute(settings: SpectrogramSettings, rows: Sequence[Row]) -> list[RowResul
 
 def make_rows(utterances: ManifestRows, resample: Path, settings: SpectrogramSettings) -> Iterator[Row]:
     """Yield every utterance's work."""
-    transform = [settings.n_fft, settings.hop_samples, settings.win_samples, scipy.__version__, np.__version__,
-                 code_version("stages.spectrogram")]  # fmt: skip
+    transform = [settings.n_fft, settings.hop_samples, settings.win_samples, *transform_kernels(), code_version("stages.spectrogram")]
     for row in utterances.read("utterance_id", "pcm_xxh3", "shard", "offset_bytes", "n_samples"):
         place = PcmPlace(str(resample), row["shard"], row["offset_bytes"], row["n_samples"])
         yield Row(row["utterance_id"], content_key("spectrogram", row["pcm_xxh3"], transform), place)

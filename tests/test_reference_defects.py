@@ -373,7 +373,7 @@ def make_trainer(folders: SmallCorpus, *, reference_quirks: bool = False, **chan
     source = train_source(folders, add_blank=False)
     model, judges = params.networks(source.facts, source.symbols)
     trainer = Trainer(model, judges, params.optimisation, source.facts.spectrogram, torch.device("cpu"), reference_quirks=reference_quirks)
-    return trainer, BatchDataset(source, [[0, 1, 2, 3]], model.bert_channels, model.hop_samples)[0]
+    return trainer, BatchDataset(source, [[0, 1, 2, 3]], model.bert_channels, model.hop_samples)[0].to(torch.device("cpu"))
 
 
 @torch.no_grad()

@@ -45,7 +45,7 @@ class Row:
 
 RowResult = tuple[dict[str, Any], bytes]
 ChunkFunction = Callable[[Sequence[Row]], list[RowResult]]
-Chunks = Callable[[Iterator[Row]], Iterator[Sequence[Row]]]
+Chunks = Callable[[Iterable[Row]], Iterator[Sequence[Row]]]
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,10 @@ def rejection(reason: str, detail: str, lasting: bool = True) -> RowResult:
     return {"rejected": [reason, detail], "lasting": lasting}, b""
 
 
-def fixed_chunks(rows: Iterator[Row], size: int = CHUNK_ROWS) -> Iterator[Sequence[Row]]:
+def fixed_chunks(rows: Iterable[Row], size: int = CHUNK_ROWS) -> Iterator[Sequence[Row]]:
     """Yield rows in chunks of `size`."""
-    while chunk := list(islice(rows, size)):
+    remaining = iter(rows)
+    while chunk := list(islice(remaining, size)):
         yield chunk
 
 
@@ -141,20 +142,21 @@ class _Results:
 @contextmanager
 def run_rows(
     stage: str, rows: Callable[[], Iterable[Row]], compute_chunk: ChunkFunction, folder: Path | None, *,
-    chunks: Chunks = fixed_chunks, needs_gpu: bool = False,
+    chunks: Chunks = fixed_chunks, needs_gpu: bool = False, get_ready: Callable[[int], bool] | None = None,
 ) -> Iterator[RowOutcome]:  # fmt: skip
     """Bring every row's result into the row store, write the shards of `folder` (if any) from it and yield the outcome.
 
     `rows` gives the same rows at every call; they lie in the shards in their order. `compute_chunk` takes a list of rows to
     their (facts, bytes) and must be importable; a row's result may not depend on the others of its chunk. Rejects that blame
-    the moment (an unreadable disk) are not stored.
+    the moment (an unreadable disk) are not stored. `get_ready` is told how many rows there are to compute, if any, before they
+    are; it returns whether they are so few that they had better be computed in this process.
     """
     with (
         RowStore(store_folder(stage)) as store,
         tempfile.TemporaryFile(dir=store.folder) as ids,
         tempfile.TemporaryFile(dir=store.folder) as facts,
     ):
-        work = _Work(stage, rows, compute_chunk, chunks, needs_gpu, store)
+        work = _Work(stage, rows, compute_chunk, chunks, needs_gpu, get_ready, store)
         packed_keys, packed_hashes = bytearray(), array("I")
         for row in rows():
             packed_keys += short_key(row.key)
@@ -192,6 +194,7 @@ class _Work:
     compute_chunk: ChunkFunction
     chunks: Chunks
     needs_gpu: bool
+    get_ready: Callable[[int], bool] | None
     store: RowStore
 
     def __post_init__(self) -> None:
@@ -201,8 +204,10 @@ class _Work:
         """Compute the rows of these numbers (ascending)."""
         if not len(numbers):
             return
+        here = self.get_ready is not None and self.get_ready(len(numbers))
+        chunks = self.chunks(self._pick(numbers))
         with progress_bar(self.stage, len(numbers), "row") as bar:
-            for keys, results in self._compute_all(self.chunks(self._pick(numbers))):
+            for keys, results in map(partial(_run_chunk, self.compute_chunk), chunks) if here else self._compute_all(chunks):
                 for key, result in zip(keys, results, strict=True):
                     if result[0].get("lasting", True):
                         self.store.put(key, *result)

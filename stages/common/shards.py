@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -17,7 +18,8 @@ import numpy.typing as npt
 from stages.common.errors import StageError
 
 MIN_SHARDS = 16
-ROWS_PER_SHARD = 256
+ROWS_PER_SHARD = 32  # so few that one clip in a hundred changes a quarter of the shards, so many that DVC has few files to look after
+MAX_OPEN_SHARDS = 256
 
 
 def shard_count(n_rows: int) -> int:
@@ -62,42 +64,61 @@ def write_shards(
 
 
 class ShardReader:
-    """Random access to the rows of a stage's shards; files are opened once and read with pread.
+    """Random access to the rows of a stage's shards with pread; the last `max_open` files used stay open.
 
-    A reader may be pickled or forked: descriptors are opened anew in every process that uses it.
+    A reader may be pickled or forked: descriptors are opened anew in every process that uses it. One thread may use it at a time.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, max_open: int = MAX_OPEN_SHARDS) -> None:
         self.folder = Path(folder)
-        self._descriptors: dict[tuple[int, int], int] = {}
+        self._max_open = max_open
+        self._process = os.getpid()
+        self._descriptors: OrderedDict[int, int] = OrderedDict()  # by shard, the longest unused first
 
     def __getstate__(self) -> Mapping[str, object]:
-        return {"folder": self.folder, "_descriptors": {}}
+        return {"folder": self.folder, "_max_open": self._max_open, "_process": None, "_descriptors": OrderedDict()}
 
     def read(self, shard: int, offset_bytes: int, n_bytes: int) -> bytes:
         """Return `n_bytes` from a shard; raises StageError when the shard is missing or ends early."""
-        handle = (os.getpid(), shard)
-        if handle not in self._descriptors:
-            path = shard_path(self.folder, shard)
-            try:
-                self._descriptors[handle] = os.open(path, os.O_RDONLY)
-            except FileNotFoundError:
-                raise StageError(None, path, "shard is missing; run `dvc checkout` or `dvc repro`") from None
-        data = os.pread(self._descriptors[handle], n_bytes, offset_bytes)
-        if len(data) != n_bytes:
-            raise StageError(None, shard_path(self.folder, shard), f"ends at byte {offset_bytes + len(data)}, "
-                             f"{offset_bytes + n_bytes} expected; run `dvc checkout --force`")  # fmt: skip
+        data = os.pread(self._descriptor(shard), n_bytes, offset_bytes)
+        self._require(shard, offset_bytes, n_bytes, len(data))
         return data
 
     def read_array(self, shard: int, offset_bytes: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         """Return a row as an array of `shape` and `dtype` (little-endian)."""
-        kind = np.dtype(dtype).newbyteorder("<")
-        return np.frombuffer(self.read(shard, offset_bytes, int(np.prod(shape)) * kind.itemsize), dtype=kind).reshape(shape)
+        array = np.empty(shape, dtype=np.dtype(dtype).newbyteorder("<"))
+        self.read_into(array, shard, offset_bytes)
+        return array
+
+    def read_into(self, array: np.ndarray, shard: int, offset_bytes: int) -> None:
+        """Fill a contiguous array with the bytes of a row; raises StageError as `read` does."""
+        n_read = os.preadv(self._descriptor(shard), [array.data], offset_bytes) if array.nbytes else 0
+        self._require(shard, offset_bytes, array.nbytes, n_read)
+
+    def _descriptor(self, shard: int) -> int:
+        if self._process != os.getpid():  # another's descriptors are its own to close
+            self._process, self._descriptors = os.getpid(), OrderedDict()
+        if shard in self._descriptors:
+            self._descriptors.move_to_end(shard)
+            return self._descriptors[shard]
+        path = shard_path(self.folder, shard)
+        try:
+            self._descriptors[shard] = os.open(path, os.O_RDONLY)
+        except FileNotFoundError:
+            raise StageError(None, path, "shard is missing; run `dvc checkout` or `dvc repro`") from None
+        if len(self._descriptors) > self._max_open:
+            os.close(self._descriptors.popitem(last=False)[1])
+        return self._descriptors[shard]
+
+    def _require(self, shard: int, offset_bytes: int, n_bytes: int, n_read: int) -> None:
+        if n_read != n_bytes:
+            raise StageError(None, shard_path(self.folder, shard), f"ends at byte {offset_bytes + n_read}, "
+                             f"{offset_bytes + n_bytes} expected; run `dvc checkout --force`")  # fmt: skip
 
     def close(self) -> None:
         """Close every open shard."""
-        for (process, _), descriptor in self._descriptors.items():
-            if process == os.getpid():
+        if self._process == os.getpid():
+            for descriptor in self._descriptors.values():
                 os.close(descriptor)
         self._descriptors.clear()
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from model.aligner import Aligner, AlignerInputs, fit_aligner, refine_durations
-from model.dataset import Batch, BatchDataset
+from model.dataset import Batch, BatchDataset, StoredBatch
 from model.random_draws import random_state_undisturbed
 from model.sampler import BatchSampler
 from model.spectrogram import mel_filterbank
@@ -63,8 +63,8 @@ def _compute(sources: Sequence[ManifestSource], params: TrainParams, facts: Corp
                       channels=settings.channels, n_speakers=n_speakers).to(device)  # fmt: skip
     filterbank = torch.from_numpy(mel_filterbank(facts.spectrogram)).to(device)
 
-    def inputs(batch: Batch) -> AlignerInputs:
-        batch = batch.to(device)
+    def inputs(stored: StoredBatch) -> AlignerInputs:
+        batch = stored.to(device)
         return AlignerInputs(batch.phone_ids, batch.tone_ids, batch.phone_lengths, log_mel(batch.linear, filterbank),
                              batch.frame_lengths, batch.speaker_ids if n_speakers else None)  # fmt: skip
 
@@ -77,7 +77,7 @@ def _compute(sources: Sequence[ManifestSource], params: TrainParams, facts: Corp
     return [_align_all(each, aligner, inputs, facts) for each in sources]
 
 
-def _batches(source: ManifestSource, sampler: BatchSampler, facts: CorpusFacts, bar: tqdm) -> Iterator[Batch]:
+def _batches(source: ManifestSource, sampler: BatchSampler, facts: CorpusFacts, bar: tqdm) -> Iterator[StoredBatch]:
     for epoch in itertools.count():
         dataset = BatchDataset(source, sampler.epoch(epoch), {}, facts.spectrogram.hop_samples)
         for position in range(len(dataset)):
@@ -85,7 +85,7 @@ def _batches(source: ManifestSource, sampler: BatchSampler, facts: CorpusFacts, 
             bar.update(1)
 
 
-def _align_all(source: ManifestSource, aligner: Aligner, inputs: Callable[[Batch], AlignerInputs], facts: CorpusFacts) -> Durations:
+def _align_all(source: ManifestSource, aligner: Aligner, inputs: Callable[[StoredBatch], AlignerInputs], facts: CorpusFacts) -> Durations:
     """Return durations of every utterance, read off one at a time, then refined over each speaker's utterances."""
     durations: Durations = []
     log_mels, phone_ids = [], []

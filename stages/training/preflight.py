@@ -34,11 +34,8 @@ def check_data(params: TrainParams, config: ModelConfig, train: ManifestSource, 
 def describe_batches(sampler: BatchSampler, source: ManifestSource) -> dict[str, Any]:
     """Return what the batches of the first epoch are like; no utterance is left out, and those that come twice are named."""
     plan = sampler.plan(0)
-    hands = [hand for step in plan.steps for hand in step]
-    ids = source.table.column("utterance_id").to_pylist()
-    repeated = sorted(ids[index] for index in plan.repeated)
-    too_long = sorted(ids[index] for index in sampler.too_long)
-    padding = padding_share(sampler.n_frames, hands)
+    repeated, too_long = (sorted(source.row(index)["utterance_id"] for index in indices) for indices in (plan.repeated, sampler.too_long))
+    padding = padding_share(sampler.n_frames, (hand for step in plan.steps for hand in step))
     logger.info("train: %d utterances in %d steps an epoch, %.1f %% padding, %d repeated, %d too long to share a batch",
                 len(source), len(plan.steps), 100 * padding, len(repeated), len(too_long))  # fmt: skip
     return {"utterances": len(source), "steps": len(plan.steps), "ranks": sampler.n_ranks, "padding_share": round(padding, 6),

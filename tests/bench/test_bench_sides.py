@@ -8,11 +8,12 @@ import soundfile
 import torch
 from transformers import AutoModel
 
-from bench import alignment_search, bert_batches, bert_large, corpora, loading, padding, resampling, stft
+from bench import alignment_search, bert_batches, bert_large, corpora, loading, manifest_million, padding, resampling, stft
 from bench.speech import Clip
 from model.alignment import search_durations
 from model.dataset import BatchDataset
 from model.sampler import padding_share
+from stages.common.manifests import write_manifest
 from stages.common.shards import shard_of, shard_path
 
 WORDS = ("one", "two words", "three short words", "a longer line with more words")
@@ -66,13 +67,7 @@ def test_the_resample_stages_own_way_gives_the_same_shards(tmp_path, monkeypatch
 def test_torch_frames_as_rows_are_bitwise_the_usual_magnitudes():
     pcm = speechlike(30000, 1)
     expected = stft.reference(pcm, torch.hann_window(2048)).t().numpy()
-    assert stft.agreement([stft.ours_torch(pcm)], [expected]) == "bitwise equal"
-
-
-def test_numpy_magnitudes_are_the_usual_ones_but_for_rounding():
-    pcm = speechlike(30000, 1)
-    expected = stft.reference(pcm, torch.hann_window(2048)).t().numpy()
-    np.testing.assert_allclose(stft.ours_numpy(pcm), expected, rtol=1e-4, atol=1e-4)
+    assert stft.agreement([stft.ours_torch(pcm)], [expected]) == stft.agreement([stft.ours_clip(pcm)], [expected]) == stft.EQUAL
 
 
 def test_agreement_is_told_as_it_is():
@@ -86,7 +81,7 @@ def test_shards_and_files_hold_the_same_clip(tmp_path):
         warnings.simplefilter("ignore")
         for index in range(len(WORDS)):
             torch.testing.assert_close(readers.ours(index), readers.reference(index), rtol=1e-3, atol=1e-6)
-    readers.limit()
+    readers.limit(0)
 
 
 @pytest.mark.parametrize("cached", [True, False])
@@ -96,7 +91,7 @@ def test_both_loaders_give_the_same_batch(tmp_path, cached):
     loader = loading.PerFileLoader(corpora.write_per_file(utterances, tmp_path / "files", loading.SETTINGS))
     expected = loader.batch([0, 1, 2, 3])
     order = expected["indices"].tolist()
-    found = BatchDataset(source, [order], source.facts.bert_channels, loading.SETTINGS.hop_samples)[0]
+    found = BatchDataset(source, [order], source.facts.bert_channels, loading.SETTINGS.hop_samples)[0].to(torch.device("cpu"))
     for name in ("indices", "phone_ids", "tone_ids", "language_ids", "phone_lengths", "frame_lengths"):
         assert torch.equal(getattr(found, name), expected[name]), name
     torch.testing.assert_close(found.bert["EN"], expected["bert"])
@@ -158,3 +153,20 @@ def test_full_batches_hold_different_texts_of_two_lengths():
 def test_stored_features_are_smaller_per_token(tmp_path):
     result = bert_large.bert_bytes(make_clips(), tmp_path)
     assert result.ratio == pytest.approx(result.reference / result.ours) and result.ratio > 7.5
+
+
+@pytest.mark.parametrize("run", [loading.read_clip, loading.read_clip_cold, loading.spectrogram_bytes, stft.stft])
+def test_benchmarks_of_clips_take_all_that_there_are(tmp_path, run):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = run(make_clips(), tmp_path)
+    assert result.ratio == pytest.approx(result.reference / result.ours)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_made_up_manifest_is_opened_and_planned(tmp_path):
+    table = manifest_million.split_table(300)
+    write_manifest(tmp_path / "split.parquet", table)
+    manifest_million.write_lines(table, tmp_path / "lines.txt")
+    assert len(manifest_million.open_ours(tmp_path)["seconds"]) == 2
+    assert manifest_million.open_lines(tmp_path / "lines.txt")["seconds"][0] > 0

@@ -141,7 +141,7 @@ def make_trainer(case: Case, source: ManifestSource) -> Trainer:
 def make_batch(config: ModelConfig, source: ManifestSource) -> Batch:
     """The three shortest utterances, said by as many speakers as the model has."""
     shortest = source.n_frames.argsort(kind="stable")[:3].tolist()
-    batch = BatchDataset(source, [shortest], config.bert_channels, config.hop_samples)[0]
+    batch = BatchDataset(source, [shortest], config.bert_channels, config.hop_samples)[0].to(torch.device("cpu"))
     return dataclasses.replace(batch, speaker_ids=torch.arange(3) % max(1, config.n_speakers))
 
 

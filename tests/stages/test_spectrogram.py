@@ -97,7 +97,7 @@ def test_workers_and_neighbours_change_nothing(small_corpus: SmallCorpus, monkey
 def test_mel_settings_do_not_recompute_the_linear_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     resampled = write_resampled({"a": noise(8000)})
     run(resampled)
-    monkeypatch.setattr(spectrogram, "linear_spectrogram", None)  # any use of it now fails
+    monkeypatch.setattr(spectrogram, "half_spectrogram", None)  # any use of it now fails
     run(resampled, n_mels=40, mel_fmin_hz=50.0)
     assert manifests.read_metadata(Path("out/spectrogram.parquet"))["settings"]["n_mels"] == 40
     with pytest.raises(PipelineError, match="unexpected_error"):

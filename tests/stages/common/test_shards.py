@@ -42,8 +42,8 @@ def test_one_new_clip_changes_one_shard(tmp_path: Path) -> None:
 
 
 def test_the_number_of_shards_grows_by_doubling() -> None:
-    counts = [shard_count(n_rows) for n_rows in (0, 1, 4096, 4097, 8192, 8193, 1_000_000)]
-    assert counts == [16, 16, 16, 32, 32, 64, 4096]
+    counts = [shard_count(n_rows) for n_rows in (0, 1, 512, 513, 1024, 1025, 1_000_000)]
+    assert counts == [16, 16, 16, 32, 32, 64, 32768]
 
 
 def test_rows_spread_evenly(tmp_path: Path) -> None:
@@ -56,6 +56,16 @@ def test_a_read_past_the_end_is_an_error_that_names_the_file(tmp_path: Path) -> 
     with ShardReader(tmp_path) as reader, pytest.raises(StageError) as caught:
         reader.read(shard, offset, 1000)
     assert f"{shard:05d}.bin" in str(caught.value) and "1000 expected" in str(caught.value)
+
+
+def test_an_array_is_filled_whole_or_not_at_all_taken_for_full(tmp_path: Path) -> None:
+    placed = write_named_shards(tmp_path, ["a"], lambda _: np.arange(6, dtype="<i2").tobytes())
+    array = np.zeros((4, 3), dtype=np.int16)
+    with ShardReader(tmp_path) as reader:
+        reader.read_into(array[1:3], *placed["a"])
+        assert array.tolist() == [[0, 0, 0], [0, 1, 2], [3, 4, 5], [0, 0, 0]]
+        with pytest.raises(StageError, match="ends at byte 12, 24 expected"):
+            reader.read_into(array, *placed["a"])
 
 
 def test_a_missing_shard_says_how_to_get_it(tmp_path: Path) -> None:
@@ -79,3 +89,12 @@ def test_a_pickled_reader_opens_its_files_anew(tmp_path: Path) -> None:
     reader.close()
     with copy:
         assert copy.read(shard, offset, 3) == b"one"
+
+
+def test_a_reader_of_many_shards_keeps_few_open(tmp_path: Path) -> None:
+    placed = write(tmp_path, IDS)
+    with ShardReader(tmp_path, max_open=2) as reader:
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        for utterance_id, (shard, offset) in placed.items():
+            assert reader.read(shard, offset, len(row_bytes(utterance_id))) == row_bytes(utterance_id)
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2

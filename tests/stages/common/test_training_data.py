@@ -6,10 +6,13 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from model.text.symbols import SymbolTable
+from model.dataset import Room
+from model.text.errors import TextError
+from model.text.symbols import SymbolTable, encode_phones
 from stages.common import manifests
 from stages.common.errors import StageError
 from stages.common.training_data import DataFolders, ManifestSource, read_split
@@ -71,3 +74,43 @@ def test_the_users_lexicon_travels_to_training(small_corpus: SmallCorpus, tmp_pa
     metadata = manifests.metadata_of(table) | {"clean_text": {"lexicon": lexicon}}
     manifests.write_manifest(tmp_path / "split.parquet", manifests.table_from_rows(table.to_pylist(), manifests.SPLIT, metadata))
     assert read_split(tmp_path)[1].lexicon == lexicon
+
+
+@pytest.mark.parametrize("add_blank", [False, True])
+def test_ids_are_those_of_the_symbol_table(small_corpus: SmallCorpus, add_blank: bool) -> None:
+    utterances = source(small_corpus, add_blank=add_blank)
+    for index in range(len(utterances)):
+        row, loaded = utterances.row(index), utterances.load(index)
+        expected = encode_phones(row["phones"], row["tones"], ["EN"] * len(row["phones"]), "EN", utterances.symbols, add_blank)
+        assert tuple(loaded.phone_ids) == expected.phone_ids and tuple(loaded.tone_ids) == expected.tone_ids
+        assert tuple(loaded.language_ids) == expected.language_ids
+        assert utterances.n_phones[index] == len(expected.phone_ids)
+
+
+def test_a_phone_that_the_symbol_table_does_not_have_is_named(small_corpus: SmallCorpus) -> None:
+    table, facts = read_split(small_corpus.split)
+    folders = DataFolders(small_corpus.split, small_corpus.resample, small_corpus.spectrogram, small_corpus.bert)
+    few = SymbolTable(symbols=("_", "ah"))
+    with pytest.raises(TextError, match="is not one of the table's 2 symbols"):
+        ManifestSource(folders, table, facts, "train", few, False).load(0)
+
+
+def test_room_is_filled_with_what_loading_returns(small_corpus: SmallCorpus) -> None:
+    utterances = source(small_corpus)
+    alone = utterances.load(1)
+    for n_samples in (len(alone.pcm) - 7, len(alone.pcm) + 7):
+        room = Room(np.empty_like(alone.linear), np.ones(n_samples, np.int16))
+        assert utterances.load(1, room).linear is room.linear
+        assert np.array_equal(room.linear, alone.linear)
+        assert np.array_equal(room.pcm, np.pad(alone.pcm, (0, 7))[:n_samples])
+
+
+def test_rows_of_a_manifest_in_several_chunks_are_found(small_corpus: SmallCorpus) -> None:
+    table, facts = read_split(small_corpus.split)
+    pieces = pa.concat_tables([table.slice(0, 5), table.slice(5, 1), table.slice(6)])
+    folders = DataFolders(small_corpus.split, small_corpus.resample, small_corpus.spectrogram, small_corpus.bert)
+    whole, cut = (ManifestSource(folders, each, facts, "train", SymbolTable(), True) for each in (table, pieces))
+    for index in range(len(whole)):
+        assert cut.row(index) == whole.row(index)
+        assert np.array_equal(cut.load(index).phone_ids, whole.load(index).phone_ids)
+        assert np.array_equal(cut.load(index).bert[0].features, whole.load(index).bert[0].features)
