@@ -193,10 +193,10 @@ def test_defect_04_length_is_counted_in_phones_not_in_characters_of_their_names(
     """The original compared the number of characters in "a ang iong …" with its limit on phones."""
     params = split.SplitParams(**SPLIT_VALUES)
     for name in ("a", "iong"):
-        kept, dropped = split.process([joined_row([name] * 40, n_frames=81)], RATE_HZ, params)
-        assert len(kept) == 1 and dropped == []
-        kept, dropped = split.process([joined_row([name] * 41, n_frames=81)], RATE_HZ, params)
-        assert kept == [] and dropped[0]["reason"] == "too_fast" and "41 phones in 81 frames" in dropped[0]["detail"]
+        rows = [joined_row([name] * n_phones, n_frames=81) for n_phones in (40, 41)]
+        kept, dropped = split.usable([split.Joined(row["utterance_id"], row) for row in rows], RATE_HZ, params)
+        assert kept.rejected is None
+        assert dropped.rejected == ("too_fast", "41 phones in 81 frames; the transcript may not belong to the recording")
 
 
 def test_defect_05_lengths_and_levels_hold_for_every_kind_of_wav() -> None:
@@ -261,8 +261,9 @@ def test_defect_07_the_split_is_the_same_every_time_and_holds_out_from_every_spe
     speakers = [f"speaker{index}" for index in range(7)]
     rows = [{"utterance_id": f"{speaker}/{index}", "speaker": speaker, "normalised": f"{speaker} says {index}", "seconds": 3.0}
             for speaker in speakers for index in range(10)]  # fmt: skip
-    subsets = split.assign_subsets(rows, split.SplitParams(**SPLIT_VALUES))
-    assert split.assign_subsets(rows[::-1], split.SplitParams(**SPLIT_VALUES)) == subsets
+    held_out = split.hold_out(rows, split.SplitParams(**SPLIT_VALUES))
+    assert split.hold_out(rows[::-1], split.SplitParams(**SPLIT_VALUES)) == held_out
+    subsets = {row["utterance_id"]: held_out.subset_of(row["normalised"]) for row in rows}
     for subset in ("train", "validation", "test"):
         assert {utterance_id.partition("/")[0] for utterance_id, place in subsets.items() if place == subset} == set(speakers)
 
