@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from bench.shard_files import write_named_shards
 from bench.speech import Clip
 from model.spectrogram import SpectrogramSettings, linear_spectrogram
 from model.text.alignment import phones_to_tokens, with_blanks
+from model.text.errors import TextError
 from model.text.front_end import get_front_end
 from model.text.symbols import PAD, SymbolTable
 from stages.common import manifests
@@ -67,8 +69,11 @@ class PerFileCorpus:
 def prepare(clips: Sequence[Clip], settings: SpectrogramSettings, encode: Encode) -> list[Utterance]:
     """Compute what the data stages would, in the order in which a manifest lists utterances."""
     front_end = get_front_end(LANGUAGE)
-    ordered = sorted(clips, key=lambda clip: clip.name)
-    texts = [front_end.normalise(clip.text) for clip in ordered]
+    ordered, texts = [], []
+    for clip in sorted(clips, key=lambda clip: clip.name):
+        with suppress(TextError):  # a text that nobody can read is a reject
+            texts.append(front_end.normalise(clip.text))
+            ordered.append(clip)
     utterances = []
     for clip, text, features in zip(ordered, texts, encode(texts), strict=True):
         sequence = front_end.to_phones(text)
