@@ -18,7 +18,7 @@ from bench.common import Result
 from bench.project_clone import Cost, ProjectClone
 from bench.shard_files import write_named_shards
 from bench.speech import CORPUS_RATE_HZ, Clip
-from model.spectrogram import SpectrogramSettings, linear_spectrogram
+from model.spectrogram import SpectrogramSettings, half_spectrogram
 
 SETTINGS = SpectrogramSettings(CORPUS_RATE_HZ, n_fft=1024, hop_samples=256, win_samples=1024, n_mels=80, mel_fmin_hz=0.0, mel_fmax_hz=None)
 KINDS = ("wav", "spec", "bert")
@@ -31,7 +31,7 @@ TARGET = 2.5
 
 def pieces(clip: Clip) -> dict[str, bytes]:
     """Return the bytes of each kind that are kept of a clip."""
-    magnitudes = linear_spectrogram(clip.pcm, SETTINGS).astype(np.float16).tobytes()
+    magnitudes = half_spectrogram(clip.pcm, SETTINGS).tobytes()
     n_tokens = 2 + len(clip.text) // LETTERS_PER_TOKEN
     features = np.resize(np.frombuffer(magnitudes, np.uint8), n_tokens * BYTES_PER_TOKEN).tobytes()
     return {"wav": clip.pcm.tobytes(), "spec": magnitudes, "bert": features}

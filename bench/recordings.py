@@ -15,6 +15,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
+from bench.speech import is_spoken
 from stages.common.files import output_folder, work_root
 from stages.corpora import asterisk, gcin
 from stages.corpora.asterisk import PromptSet
@@ -27,7 +28,6 @@ PROMPTS = (
     PromptSet("it", "carlo", "it_IT_m_Carlo"), PromptSet("ru", "ivrvoice", "ru_RU_f_IvrvoiceRU"),
 )  # fmt: skip
 SYLLABLES_PER_LIST = 2
-MARKS = set("[](){}<>")  # texts that hold them describe tones or silence, which the corpus stage tells by them
 CYRILLIC = {
     "а": "a", "б": "b", "в": "v", "г": "g", "д": "d", "е": "e", "ё": "yo", "ж": "zh", "з": "z", "и": "i", "й": "y", "к": "k", "л": "l", "м": "m",
     "н": "n", "о": "o", "п": "p", "р": "r", "с": "s", "т": "t", "у": "u", "ф": "f", "х": "kh", "ц": "ts", "ч": "ch", "ш": "sh", "щ": "shch",
@@ -82,7 +82,7 @@ def fetch(out: Path) -> int:
         for prompts in PROMPTS:
             texts = asterisk.copy_prompts(prompts, root, temporary)
             shutil.copyfile(root / prompts.copyright, temporary / f"COPYRIGHT-{prompts.packages[0]}")
-            spoken = {f"{prompts.speaker}/{name}.g722": text for name, text in texts.items() if not MARKS & set(text)}
+            spoken = {f"{prompts.speaker}/{name}.g722": text for name, text in texts.items() if is_spoken(text)}
             rows += [(audio, prompts.speaker, latin(text)) for audio, text in spoken.items() if (temporary / audio).is_file()]
         with (temporary / "transcripts.csv").open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")

@@ -26,9 +26,10 @@ from bench.common import LIMIT, OURS, REFERENCE, Result, Timings, cut_in_blocks,
 from bench.shard_files import write_named_shards
 from bench.speech import Clip, sample
 from stages.common import manifests
+from stages.common.audio import HashedFile
 from stages.common.files import content_key
 from stages.common.rows import Row, run_rows
-from stages.resample import ResampleParams, Source, compute, process
+from stages.resample import ResampleParams, compute, process
 
 SOURCE_RATE_HZ = 48000
 PARAMS = ResampleParams(sample_rate_hz=44100, quality="HQ", max_reject_share=0.0)
@@ -43,7 +44,7 @@ TARGET, LIMIT_SHARE_TARGET, WALL_TARGET = 1.7, 0.65, 5.0
 class Recordings:
     """PCM16 WAV files at 48 kHz, as files and as floats in memory."""
 
-    sources: list[Source]
+    sources: list[HashedFile]
     levels: list[np.ndarray]
 
     @property
@@ -60,7 +61,7 @@ def write_recordings(clips: Sequence[Clip], folder: Path) -> Recordings:
         samples = clip.at_rate(SOURCE_RATE_HZ)
         path = folder / f"{number:05d}.wav"
         soundfile.write(path, samples, SOURCE_RATE_HZ, subtype="PCM_16")
-        sources.append(Source(str(path), xxh3_128_hexdigest(path.read_bytes())))
+        sources.append(HashedFile(str(path), xxh3_128_hexdigest(path.read_bytes())))
         levels.append(samples.astype(np.float32) / np.float32(32768.0))
     return Recordings(sources, levels)
 

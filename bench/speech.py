@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +22,19 @@ from stages.common.files import output_folder
 
 CORPUS_RATE_HZ = 16000
 MIN_SECONDS = 0.7  # shorter prompts are single syllables that no preset trains on
-_NOT_SPEECH = re.compile(r"[\[\](){}<>]")
+MARKS = set("[](){}<>")  # texts that hold them describe tones or silence, which the corpus stage tells by them
 
 Pcm = npt.NDArray[np.int16]
+
+
+def is_spoken(text: str) -> bool:
+    """Return whether a transcript is of speech."""
+    return not MARKS & set(text)
+
+
+def to_pcm(level: npt.NDArray[np.float32]) -> Pcm:
+    """Return samples (S,) in [-1, 1] as 16 bits."""
+    return np.clip(np.rint(level * 32768.0), -32768, 32767).astype(np.int16)
 
 
 class SpeechMissingError(Exception):
@@ -45,7 +54,7 @@ class Clip:
         import soxr
 
         level = soxr.resample(self.pcm.astype(np.float32) / np.float32(32768.0), CORPUS_RATE_HZ, sample_rate_hz)
-        return np.clip(np.rint(level * 32768.0), -32768, 32767).astype(np.int16)
+        return to_pcm(level)
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,7 @@ def read_prompts(recordings: Path) -> list[Prompt]:
         raise SpeechMissingError(f"{transcripts}: not there; without --recordings, benchmarks fetch recordings of their own")
     with transcripts.open(encoding="utf-8", newline="") as stream:
         listed = sorted((row["audio"], row["text"]) for row in csv.DictReader(stream))
-    prompts = [Prompt(audio.rsplit(".", 1)[0], text, recordings / audio) for audio, text in listed if not _NOT_SPEECH.search(text)]
+    prompts = [Prompt(audio.rsplit(".", 1)[0], text, recordings / audio) for audio, text in listed if is_spoken(text)]
     found = [prompt for prompt in prompts if prompt.path.is_file() and prompt.path.stat().st_size]
     if not found:
         raise SpeechMissingError(f"{recordings}: no spoken prompt there; delete the folder, and benchmarks fetch recordings of their own")
@@ -86,7 +95,7 @@ def decode(prompt: Prompt) -> tuple[str, Pcm] | None:
         level = soxr.resample(level, recording.sample_rate_hz, CORPUS_RATE_HZ)
     if len(level) < MIN_SECONDS * CORPUS_RATE_HZ:
         return None
-    return prompt.name, np.clip(np.rint(level * 32768.0), -32768, 32767).astype(np.int16)
+    return prompt.name, to_pcm(level)
 
 
 def decode_corpus(prompts: Sequence[Prompt], out: Path) -> int:

@@ -71,9 +71,8 @@ class UtteranceSource(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Padded tensors of B utterances: `indices` (B,) into the source; `linear` (B, n_fft/2 + 1, T); `waveform` (B, S);
-    `pitch` (B, 2, T) or None."""
+class _Padded:
+    """What a batch of B utterances holds, in whichever precision and layout."""
 
     indices: Tensor
     phone_ids: Tensor
@@ -87,6 +86,12 @@ class Batch:
     speaker_ids: Tensor
     pitch: Tensor | None = None
 
+
+@dataclass(frozen=True, kw_only=True)
+class Batch(_Padded):
+    """Padded tensors of B utterances: `indices` (B,) into the source; `linear` (B, n_fft/2 + 1, T); `waveform` (B, S);
+    `pitch` (B, 2, T) or None."""
+
     def inputs(self, spectrogram: Tensor, *, with_speakers: bool, durations: Tensor | None = None) -> SynthesizerInputs:
         """Return the synthesizer's view of the batch, with the posterior's input (B, C, T) and known durations (B, P)."""
         return SynthesizerInputs(
@@ -98,21 +103,9 @@ class Batch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoredBatch:
+class StoredBatch(_Padded):
     """A batch of B utterances as the shards hold them, padded with zeros: `linear` (B, T, F) fp16, `waveform` (B, S) int16,
     `bert` (B, P, C) fp16 by language, the rest as in `Batch`."""
-
-    indices: Tensor
-    phone_ids: Tensor
-    phone_lengths: Tensor
-    tone_ids: Tensor
-    language_ids: Tensor
-    bert: Mapping[str, Tensor]
-    linear: Tensor
-    frame_lengths: Tensor
-    waveform: Tensor
-    speaker_ids: Tensor
-    pitch: Tensor | None
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`, as the networks take it."""

@@ -57,14 +57,6 @@ class ResampleParams:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A recording as the corpus manifest knows it."""
-
-    path: str
-    xxh3: str
-
-
-@dataclass(frozen=True)
 class Processed:
     """16-bit samples (S,) and what was done on the way to them."""
 
@@ -108,13 +100,9 @@ def _kept_span(mono: np.ndarray, params: ResampleParams) -> tuple[int, int]:
     return span
 
 
-def process(source: Source, params: ResampleParams) -> RowResult:
+def process(source: audio.HashedFile, params: ResampleParams) -> RowResult:
     """Return (facts, PCM bytes) of one recording; raises RowRejected when it cannot be read as the corpus stage saw it."""
-    path = Path(source.path)
-    data = audio.read_bytes(path)
-    if xxh3_128_hexdigest(data) != source.xxh3:
-        raise RowRejected("changed_audio", f"{path} is not what the corpus stage hashed; run `dvc repro` again", lasting=False)
-    recording = audio.decode(data, path.suffix)
+    recording = audio.decode(source.read(), Path(source.path).suffix)
     done = to_pcm(recording.samples, recording.sample_rate_hz, params)
     if not done.pcm.any():
         raise RowRejected("silent_audio", "every sample is zero at 16 bits")
@@ -142,7 +130,7 @@ def make_rows(utterances: ManifestRows, params: ResampleParams) -> Iterator[Row]
     settings = [processing, {name: version(name) for name in _packages(params)}, code_version("stages.resample")]
     for row in utterances.read("utterance_id", "audio_path", "audio_sha256", "audio_xxh3"):
         key = content_key("resample", row["audio_sha256"], Path(row["audio_path"]).suffix.lower(), settings)
-        yield Row(row["utterance_id"], key, Source(str(recordings / row["audio_path"]), row["audio_xxh3"]))
+        yield Row(row["utterance_id"], key, audio.HashedFile(str(recordings / row["audio_path"]), row["audio_xxh3"]))
 
 
 def main(corpus: Path, out: Path, params: ResampleParams) -> None:

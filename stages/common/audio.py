@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from xxhash import xxh3_128
+from xxhash import xxh3_128, xxh3_128_hexdigest
 
 from stages.common.errors import RowRejected
 
@@ -43,6 +43,21 @@ def read_bytes(path: Path) -> bytes:
     """Return a file's bytes; it is opened read-only. Raises RowRejected if unreadable or empty."""
     with _opened(path) as stream:
         return stream.read()
+
+
+@dataclass(frozen=True)
+class HashedFile:
+    """A recording's file and the XXH3 (hex) that the corpus stage found."""
+
+    path: str
+    xxh3: str
+
+    def read(self) -> bytes:
+        """Return its bytes; raises RowRejected("changed_audio") when they are others by now, or as `read_bytes` does."""
+        data = read_bytes(Path(self.path))
+        if xxh3_128_hexdigest(data) != self.xxh3:
+            raise RowRejected("changed_audio", f"{self.path} is not what the corpus stage hashed; run `dvc repro` again", lasting=False)
+        return data
 
 
 def hash_file(path: Path) -> tuple[str, str]:

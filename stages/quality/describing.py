@@ -16,7 +16,7 @@ from stages.common.executors import map_unordered
 from stages.common.files import content_key
 from stages.common.progress import progress_bar
 from stages.common.rows import Finished, Row, RowOutcome, RowResult, compute_each, run_rows
-from stages.quality.recordings import HashedFile, Measuring, describe
+from stages.quality.recordings import Measuring, describe
 from stages.quality.speech import PACKAGES as SPEECH_PACKAGES
 
 HASH_CHUNK_FILES = 64
@@ -69,7 +69,7 @@ def describe_all(stage: str, ids: Sequence[str], path_of: Callable[[str], Path],
             if utterance_id not in unreadable:
                 sha256, xxh3 = _hashes_of(hashes, number)
                 path = path_of(utterance_id)
-                yield Row(utterance_id, content_key(stage, sha256, path.suffix.lower(), settings), HashedFile(str(path), xxh3))
+                yield Row(utterance_id, content_key(stage, sha256, path.suffix.lower(), settings), audio.HashedFile(str(path), xxh3))
 
     with run_rows(stage, rows, partial(describe_chunk, measuring), None) as outcome:
         yield Described(ids, hashes, unreadable, outcome)
