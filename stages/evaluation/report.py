@@ -13,6 +13,7 @@ import jinja2
 import numpy as np
 import soundfile
 
+from stages.evaluation.metrics import METRICS, Metric, format_figure
 from stages.evaluation.pictures import write_alignment_picture, write_spectrogram_picture
 from stages.evaluation.rendition import RECORDING, RESYNTHESIS, SYNTHESIS, VERSIONS, FloatArray, Rendition
 from stages.evaluation.scoring import MIN_WORDS, PREFIXES
@@ -23,8 +24,6 @@ TEMPLATE = "report.html.j2"
 VERSION_NAMES = {RECORDING: "Recording", RESYNTHESIS: "Resynthesis", SYNTHESIS: "Synthesis"}
 RECORDED, BY_MACHINE, MIXED = "person", "synthetic", "partly synthetic"
 HTML_LANGUAGES = {"EN": "en", "ZH": "zh", "JP": "ja"}  # which glyphs a browser takes for Han characters
-NOT_KNOWN = "–"
-NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"
 
 
 @dataclass(frozen=True)
@@ -37,71 +36,6 @@ class ReportContext:
     attribution: str = ""
 
 
-@dataclass(frozen=True)
-class _Metric:
-    key: str
-    name: str
-    unit: str  # percent | score | a unit to print
-    meaning: str
-    versions: tuple[str, ...] = VERSIONS
-
-
-_COMPARED = (RESYNTHESIS, SYNTHESIS)  # distances from the recording: it has none of its own
-METRICS = (
-    _Metric(
-        "cer",
-        "Character error rate",
-        "percent",
-        "Edits per character (letter, pinyin letter or tone, kana) between the text and what a speech recogniser heard. Lower is better.",
-    ),
-    _Metric(
-        "wer",
-        "Word error rate",
-        "percent",
-        "The same by words (toned syllables in Chinese, kana in Japanese); one misheard letter costs the whole word. Lower is better.",
-    ),
-    _Metric(
-        "mos",
-        "Naturalness (predicted MOS)",
-        "score",
-        "A network's guess of listeners' ratings, 1 bad to 5 excellent. Higher is better.",
-    ),
-    _Metric(
-        "mcd_db",
-        "Mel-cepstral distortion",
-        "dB",
-        "Distance of the spectral envelope (timbre) from the recording's. Lower is better.",
-        _COMPARED,
-    ),
-    _Metric(
-        "f0_rmse_cents",
-        "Pitch error",
-        "cents",
-        "Root mean square distance of the melody; 100 cents are a semitone. Lower is better.",
-        _COMPARED,
-    ),
-    _Metric(
-        "voicing_error",
-        "Voicing error",
-        "percent",
-        "Share of the speech that is voiced in one and unvoiced in the other. Lower is better.",
-        _COMPARED,
-    ),
-    _Metric(
-        "duration_error",
-        "Length error",
-        "percent",
-        "Difference of the total length from the recording's. Lower is better.",
-        (SYNTHESIS,),
-    ),
-    _Metric(
-        "real_time_factor",
-        "Real-time factor",
-        "×",
-        "Seconds of computing per second of speech. Below 1 is faster than speech.",
-        (SYNTHESIS,),
-    ),
-)
 _TABLE_METRICS = ("cer", "wer", "mos", "mcd_db", "f0_rmse_cents", "voicing_error", "duration_error")
 
 
@@ -148,17 +82,6 @@ def write_report(
         synthetic_recordings=_origin_of(rows) if any(row["synthetic"] for row in rows) else "",
     )
     (folder / "index.html").write_text(page, encoding="utf-8")
-
-
-def format_figure(value: float | None, unit: str) -> str:
-    """Return a figure as people read it, without a break: 0.123 percent → "12.3 %", NaN → "–"."""
-    if value is None or not math.isfinite(value):
-        return NOT_KNOWN
-    if unit == "percent":
-        return f"{100 * value:.1f}{NARROW_SPACE}%"
-    if unit == "cents":
-        return f"{value:.0f}{NARROW_SPACE}cents"
-    return f"{value:.2f}" if unit == "score" else f"{value:.2f}{NARROW_SPACE}{unit}"
 
 
 def _write_utterance(
@@ -232,12 +155,12 @@ def _readable(differences: list[WordDifference], rendition: Rendition) -> list[d
     ]
 
 
-def _cell(metric: _Metric, row: Mapping[str, Any]) -> dict[str, str]:
+def _cell(metric: Metric, row: Mapping[str, Any]) -> dict[str, str]:
     value = row[metric.key]
     return {"text": format_figure(value, metric.unit), "sort": f"{value:.6g}" if math.isfinite(value) else ""}
 
 
-def _card(metric: _Metric, summary: Mapping[str, float]) -> dict[str, Any]:
+def _card(metric: Metric, summary: Mapping[str, float]) -> dict[str, Any]:
     others = [
         f"{version} {format_figure(summary[PREFIXES[version] + metric.key], metric.unit)}"
         for version in (RECORDING, RESYNTHESIS)
@@ -247,7 +170,7 @@ def _card(metric: _Metric, summary: Mapping[str, float]) -> dict[str, Any]:
         "name": metric.name,
         "value": format_figure(summary.get(metric.key), metric.unit),
         "beside": others,
-        "meaning": metric.meaning,
+        "meaning": f"{metric.meaning} {metric.direction}",
     }
 
 
