@@ -1,7 +1,7 @@
 """What DVC itself costs: add, checkout and status of a corpus in our shards, and of the same bytes in three files a clip.
 
 The usual layout keeps the waveform, its spectrogram and its text's features of each utterance in files of their own. Here both
-sides hold each clip's PCM, its magnitudes in fp16 and, for features, as many bytes as 384 channels of a token every four letters
+sides hold, of two takes of each clip that differ in a byte, its PCM, its magnitudes in fp16 and, for features, as many bytes as 384 channels of a token every four letters
 take: DVC looks at bytes, not at what they mean. Both run real `dvc` programs in repositories of their own, with links to the cache.
 """
 
@@ -22,6 +22,7 @@ from model.spectrogram import SpectrogramSettings, half_spectrogram
 
 SETTINGS = SpectrogramSettings(CORPUS_RATE_HZ, n_fft=1024, hop_samples=256, win_samples=1024, n_mels=80, mel_fmin_hz=0.0, mel_fmax_hz=None)
 KINDS = ("wav", "spec", "bert")
+TAKES = 2  # of each clip, so that there are as many files as a corpus of a few hours has
 LETTERS_PER_TOKEN, BYTES_PER_TOKEN = 4, 768
 OPERATIONS = ("add", "checkout", "status")
 START = "start"  # of a dvc program that has nothing to do, which all of them pay
@@ -38,13 +39,16 @@ def pieces(clip: Clip) -> dict[str, bytes]:
 
 
 def write_both(clips: Sequence[Clip], per_file: Path, sharded: Path) -> None:
-    """Write every clip's pieces to files of their own, and the same bytes to shards, a folder for each kind."""
+    """Write the pieces of every take to files of their own, and the same bytes to shards, a folder for each kind."""
+    names = []
     for clip in clips:
-        for kind, content in pieces(clip).items():
-            path = per_file / f"{clip.name}.{kind}"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-    names = [clip.name for clip in clips]
+        kept = pieces(clip)
+        for take in range(TAKES):
+            names.append(f"{clip.name}-{take}")
+            for kind, content in kept.items():
+                path = per_file / f"{names[-1]}.{kind}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content + bytes([take]))
     for kind in KINDS:
         write_named_shards(sharded / kind, names, lambda name, kind=kind: (per_file / f"{name}.{kind}").read_bytes())
 

@@ -26,7 +26,8 @@ class Benchmark:
 BENCHMARKS = {
     "resample": Benchmark("resampling", "resample", "a recording to 44.1 kHz PCM: our row of work / librosa per file"),
     "resample_stage": Benchmark("resampling", "resample_stage", "the same with row store and shards, as the stage runs / librosa per file"),
-    "resample_wall": Benchmark("resampling", "resample_wall", "the stage's command with two workers, on the clock / librosa in one process"),
+    "resample_wall": Benchmark("resampling", "resample_wall", "the stage's command with two workers, on the clock / librosa as the original pins it"),
+    "resample_wall_soxr": Benchmark("resampling", "resample_wall_soxr", "the same / librosa with the same soxr filter, in one process"),
     "stft": Benchmark("stft", "stft", "2048/512 magnitudes of a clip: frames as rows, in blocks / torch.stft and pow(2).sum(-1)"),
     "stft_torch": Benchmark("stft", "stft_torch", "2048/512 magnitudes with gradients: frames as rows / torch.stft and pow(2).sum(-1)"),
     "read_clip": Benchmark("loading", "read_clip", "one cached spectrogram, warm: pread from an fp16 shard / torch.load of a file"),

@@ -9,12 +9,12 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -22,12 +22,14 @@ import soxr
 import yaml
 from xxhash import xxh3_128_hexdigest
 
-from bench.common import LIMIT, OURS, REFERENCE, Result, Timings, cut_in_blocks, interleave_blocks, rate_result
+from bench.common import LIMIT, OURS, REFERENCE, OwnProcess, Result, Timings, cut_in_blocks, interleave_blocks, rate_result
+from bench.librosa_files import resample_files
 from bench.shard_files import write_named_shards
 from bench.speech import Clip, sample
 from stages.common import manifests
 from stages.common.audio import HashedFile
 from stages.common.files import content_key
+from stages.common.memory import keep_freed_memory
 from stages.common.rows import Row, run_rows
 from stages.resample import ResampleParams, compute, process
 
@@ -37,71 +39,80 @@ BLOCK_CLIPS = 60
 N_WORKERS = 2
 UNIT = "× real time per CPU-second"
 WALL_UNIT = "× real time"
+ORIGINAL_FILTER, N_SLOW_CLIPS = "kaiser_best", 200
 TARGET, LIMIT_SHARE_TARGET, WALL_TARGET = 1.7, 0.65, 5.0
 
 
 @dataclass(frozen=True)
 class Recordings:
-    """PCM16 WAV files at 48 kHz, as files and as floats in memory."""
+    """PCM16 WAV files at 48 kHz and their length; what is made of them goes into new folders below `results`."""
 
     sources: list[HashedFile]
-    levels: list[np.ndarray]
+    seconds: float
+    results: Path
 
-    @property
-    def seconds(self) -> float:
-        """Length of all."""
-        return sum(map(len, self.levels)) / SOURCE_RATE_HZ
+    def new_folder(self) -> Path:
+        """Return an empty folder: writing over what is there would cost freeing it, too."""
+        self.results.mkdir(exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=self.results))
 
 
 def write_recordings(clips: Sequence[Clip], folder: Path) -> Recordings:
-    """Write each clip at 48 kHz as a WAV file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    sources, levels = [], []
+    """Write each clip at 48 kHz as a WAV file into `folder`, which is emptied before."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    sources, n_samples = [], 0
     for number, clip in enumerate(clips):
         samples = clip.at_rate(SOURCE_RATE_HZ)
         path = folder / f"{number:05d}.wav"
         soundfile.write(path, samples, SOURCE_RATE_HZ, subtype="PCM_16")
         sources.append(HashedFile(str(path), xxh3_128_hexdigest(path.read_bytes())))
-        levels.append(samples.astype(np.float32) / np.float32(32768.0))
-    return Recordings(sources, levels)
+        n_samples += len(samples)
+    return Recordings(sources, n_samples / SOURCE_RATE_HZ, folder / "results")
 
 
-def ours(folder: Path, recordings: Recordings) -> None:
-    """Every recording through the stage's pure core (hash, decode, soxr, 16 bits), into shards."""
+def ours(recordings: Recordings) -> Path:
+    """Every recording through the stage's pure core (hash, decode, soxr, 16 bits), into shards of the folder that is returned."""
+    folder = recordings.new_folder()
     by_id = {Path(source.path).stem: source for source in recordings.sources}
     write_named_shards(folder, by_id, lambda utterance_id: process(by_id[utterance_id], PARAMS)[1])
+    return folder
 
 
-def ours_as_stage(folder: Path, recordings: Recordings) -> None:
-    """Every recording as the stage runs it on one worker: row store with nothing in it, then shards."""
-    store = folder / "rows"
-    shutil.rmtree(store, ignore_errors=True)
+def ours_as_stage(recordings: Recordings) -> Path:
+    """Every recording as the stage runs it, but for its processes: row store with nothing in it, then shards of the folder that is returned."""
+    folder = recordings.new_folder()
     rows = [Row(Path(source.path).stem, content_key(source.xxh3), source) for source in recordings.sources]
-    os.environ.update(VOICE_WORKERS="1", VOICE_ROW_STORE=str(store))
+    os.environ.update(VOICE_WORKERS="1", VOICE_ROW_STORE=str(folder / "rows"))
     # Standard error takes the stage's own progress bars.
     with contextlib.redirect_stderr(io.StringIO()), run_rows("resample", lambda: rows, partial(compute, PARAMS), folder):
-        pass
+        return folder
 
 
-def reference(folder: Path, recordings: Recordings) -> None:
-    """Every recording by librosa, which resamples with the same soxr filter, to a file of its own."""
-    import librosa
-
-    for source in recordings.sources:
-        samples, _ = librosa.load(source.path, sr=PARAMS.sample_rate_hz, res_type="soxr_hq")
-        soundfile.write(folder / Path(source.path).name, samples, PARAMS.sample_rate_hz, subtype="PCM_16")
+def reference(recordings: Recordings) -> Path:
+    """Every recording by librosa with the same soxr filter, to a file of its own in the folder that is returned."""
+    folder = recordings.new_folder()
+    resample_files([Path(source.path) for source in recordings.sources], folder, PARAMS.sample_rate_hz, "soxr_hq")
+    return folder
 
 
-def kernel(recordings: Recordings) -> None:
+class Kernel:
     """The soxr filter alone, on floats in memory."""
-    for level in recordings.levels:
-        soxr.resample(level, SOURCE_RATE_HZ, PARAMS.sample_rate_hz, quality=PARAMS.quality)
+
+    def __init__(self) -> None:
+        self._block: Recordings | None = None
+        self._levels: list[np.ndarray] = []
+
+    def __call__(self, recordings: Recordings) -> None:
+        if recordings is not self._block:
+            self._block = recordings
+            self._levels = [soundfile.read(source.path, dtype="float32")[0] for source in recordings.sources]
+        for level in self._levels:
+            soxr.resample(level, SOURCE_RATE_HZ, PARAMS.sample_rate_hz, quality=PARAMS.quality)
 
 
-def _compare(name: str, our_side: Any, clips: Sequence[Clip], folder: Path) -> Result:
-    for side in (OURS, REFERENCE):
-        (folder / side).mkdir()
-    sides = {OURS: partial(our_side, folder / OURS), REFERENCE: partial(reference, folder / REFERENCE), LIMIT: kernel}
+def _compare(name: str, our_side: Callable[[Recordings], Path], clips: Sequence[Clip], folder: Path) -> Result:
+    sides = {OURS: OwnProcess(our_side, keep_freed_memory), REFERENCE: OwnProcess(reference), LIMIT: Kernel()}
     blocks = cut_in_blocks(sample(clips, len(clips)), BLOCK_CLIPS)
     written = (write_recordings(block, folder / "recordings") for block in blocks)
     timings = interleave_blocks(sides, written, len(blocks), lambda recordings: recordings.seconds)
@@ -125,9 +136,9 @@ def _write_corpus(recordings: Recordings, folder: Path) -> None:
     rows = [
         {"utterance_id": Path(source.path).stem, "speaker": "", "language": "EN", "text": "", "audio_path": Path(source.path).name,
          "audio_sha256": hashlib.sha256(source.xxh3.encode()).hexdigest(), "audio_xxh3": source.xxh3, "container": "wav",
-         "sample_rate_hz": SOURCE_RATE_HZ, "n_channels": 1, "n_samples": len(level), "synthetic": False, "samples_xxh3": "",
+         "sample_rate_hz": SOURCE_RATE_HZ, "n_channels": 1, "n_samples": soundfile.info(source.path).frames, "synthetic": False, "samples_xxh3": "",
          "clipped_share": 0.0, "dc_offset": 0.0, **unknown}
-        for source, level in zip(recordings.sources, recordings.levels, strict=True)
+        for source in recordings.sources
     ]  # fmt: skip
     table = manifests.table_from_rows(rows, manifests.CORPUS, {"recordings": str(Path(recordings.sources[0].path).parent)})
     manifests.write_manifest(folder / "corpus" / "corpus.parquet", table)
@@ -135,27 +146,32 @@ def _write_corpus(recordings: Recordings, folder: Path) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump({"resample": values}), encoding="utf-8")
 
 
-def _wall_seconds(command: Sequence[str], environment: dict[str, str]) -> float:
+def _wall_seconds(command: Sequence[str], environment: Mapping[str, str] | None = None) -> float:
     start = time.perf_counter()
-    subprocess.run(command, env={**os.environ, **environment}, check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", *command], env={**os.environ, **(environment or {})}, check=True, capture_output=True)
     return time.perf_counter() - start
 
 
-def resample_wall(clips: Sequence[Clip], folder: Path) -> Result:
-    """Compare the time on the clock: the stage's command with two workers, start-up and all, and librosa in one process, started already."""
+def _compare_wall(name: str, filter_name: str, what: str, clips: Sequence[Clip], n_reference: int, folder: Path) -> Result:
+    """Compare the time on the clock, each side from its command to its end: ours with two workers, librosa on `n_reference` of the clips."""
     recordings = write_recordings(clips, folder / "recordings")
     _write_corpus(recordings, folder)
-    (folder / REFERENCE).mkdir()
-    reference(folder / REFERENCE, Recordings(recordings.sources[:5], []))
-    start = time.perf_counter()
-    reference(folder / REFERENCE, recordings)
-    seconds = {REFERENCE: time.perf_counter() - start}
-    command = [sys.executable, "-m", "stages.resample", "--corpus", str(folder / "corpus"), "--out", str(folder / OURS),
-               "--params", str(folder / "params.yaml")]  # fmt: skip
-    seconds[OURS] = _wall_seconds(command, {"VOICE_WORKERS": str(N_WORKERS), "VOICE_ROW_STORE": str(folder / "rows")})
-    timings = Timings({side: found / recordings.seconds for side, found in seconds.items()}, 1)
+    ours = ["stages.resample", "--corpus", str(folder / "corpus"), "--out", str(folder / OURS), "--params", str(folder / "params.yaml")]
+    seconds = {OURS: _wall_seconds(ours, {"VOICE_WORKERS": str(N_WORKERS), "VOICE_ROW_STORE": str(folder / "rows")}) / recordings.seconds}
+    some = write_recordings(sample(clips, n_reference), folder / "some")
+    seconds[REFERENCE] = _wall_seconds(["bench.librosa_files", str(folder / "some"), str(folder / REFERENCE), filter_name]) / some.seconds
     note = (
-        f"{len(clips)} WAV files, {recordings.seconds / 60:.0f} minutes; {N_WORKERS} workers, from the command to its end; reference: one process, "
-        "as the original runs on up to four cores, with today's default filter of librosa"
+        f"{len(clips)} WAV files, {recordings.seconds / 60:.0f} minutes, from the command to its end, ours with {N_WORKERS} workers; reference: "
+        f"{n_reference} of them in one process, as the original works on up to four cores, {what}"
     )
-    return rate_result("resample_wall", timings, unit=WALL_UNIT, target=WALL_TARGET, note=note)
+    return rate_result(name, Timings(seconds, 1), unit=WALL_UNIT, target=WALL_TARGET if filter_name == ORIGINAL_FILTER else None, note=note)
+
+
+def resample_wall(clips: Sequence[Clip], folder: Path) -> Result:
+    """Compare the stage's command with the original's way: librosa with the filter that the original's pinned version has by default."""
+    return _compare_wall("resample_wall", ORIGINAL_FILTER, "with the default filter of the librosa that it pins", clips, N_SLOW_CLIPS, folder)
+
+
+def resample_wall_soxr(clips: Sequence[Clip], folder: Path) -> Result:
+    """Compare the stage's command with librosa and the same soxr filter as ours."""
+    return _compare_wall("resample_wall_soxr", "soxr_hq", "with today's default filter, the same as ours", clips, len(clips), folder)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -74,7 +75,7 @@ def to_pcm(samples: np.ndarray, source_rate_hz: int, params: ResampleParams) -> 
     """
     mono = audio.to_mono(samples)
     same_rate = source_rate_hz == params.sample_rate_hz
-    mono = mono.copy() if same_rate else soxr.resample(mono, source_rate_hz, params.sample_rate_hz, quality=params.quality)
+    mono = mono.copy() if same_rate else _resample(mono, source_rate_hz, params)
     start, end = _kept_span(mono, params)
     n_samples, mono = len(mono), mono[start:end]
     gain_db = 0.0
@@ -86,6 +87,18 @@ def to_pcm(samples: np.ndarray, source_rate_hz: int, params: ResampleParams) -> 
     np.clip(mono, -32768, 32767, out=mono)
     pcm = mono.astype("<i2")
     return Processed(pcm, gain_db, start / params.sample_rate_hz, (n_samples - end) / params.sample_rate_hz)
+
+
+def _resample(mono: np.ndarray, source_rate_hz: int, params: ResampleParams) -> np.ndarray:
+    resampler = _resampler(source_rate_hz, params.sample_rate_hz, params.quality)
+    resampler.clear()
+    return resampler.resample_chunk(mono, last=True)
+
+
+@lru_cache(maxsize=8)
+def _resampler(source_rate_hz: int, target_rate_hz: int, quality: str) -> soxr.ResampleStream:
+    """Return a mono resampler: what is designed and set aside for a pair of rates serves one recording after another."""
+    return soxr.ResampleStream(source_rate_hz, target_rate_hz, 1, dtype="float32", quality=quality)
 
 
 def _kept_span(mono: np.ndarray, params: ResampleParams) -> tuple[int, int]:
@@ -102,7 +115,7 @@ def _kept_span(mono: np.ndarray, params: ResampleParams) -> tuple[int, int]:
 
 def process(source: audio.HashedFile, params: ResampleParams) -> RowResult:
     """Return (facts, PCM bytes) of one recording; raises RowRejected when it cannot be read as the corpus stage saw it."""
-    recording = audio.decode(source.read(), Path(source.path).suffix)
+    recording = audio.decode(source.read(), os.path.splitext(source.path)[1])
     done = to_pcm(recording.samples, recording.sample_rate_hz, params)
     if not done.pcm.any():
         raise RowRejected("silent_audio", "every sample is zero at 16 bits")
@@ -142,7 +155,7 @@ def main(corpus: Path, out: Path, params: ResampleParams) -> None:
     facts = {"sample_rate_hz": params.sample_rate_hz}
     with (
         output_folder(out) as temporary,
-        run_rows("resample", partial(make_rows, utterances, params), partial(compute, params), temporary) as outcome,
+        run_rows("resample", partial(make_rows, utterances, params), partial(compute, params), temporary, apart=True) as outcome,
         outcome_writer(temporary, "resample", manifests.RESAMPLE, facts, n_input=utterances.n_rows,
                        max_reject_share=params.max_reject_share) as writer,
     ):  # fmt: skip

@@ -6,6 +6,7 @@ import hashlib
 import io
 import math
 import os
+import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ def to_mono(samples: np.ndarray) -> np.ndarray:
     return samples.mean(axis=1, dtype=np.float64).astype(np.float32) if samples.shape[1] > 1 else samples[:, 0]
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path | str) -> bytes:
     """Return a file's bytes; it is opened read-only. Raises RowRejected if unreadable or empty."""
     with _opened(path) as stream:
         return stream.read()
@@ -54,7 +55,7 @@ class HashedFile:
 
     def read(self) -> bytes:
         """Return its bytes; raises RowRejected("changed_audio") when they are others by now, or as `read_bytes` does."""
-        data = read_bytes(Path(self.path))
+        data = read_bytes(self.path)
         if xxh3_128_hexdigest(data) != self.xxh3:
             raise RowRejected("changed_audio", f"{self.path} is not what the corpus stage hashed; run `dvc repro` again", lasting=False)
         return data
@@ -74,9 +75,9 @@ def hash_file(path: Path) -> tuple[str, str]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BufferedReader]:
+def _opened(path: Path | str) -> Iterator[BufferedReader]:
     try:
-        with path.open("rb") as stream:
+        with open(path, "rb") as stream:
             if not os.fstat(stream.fileno()).st_size:
                 raise RowRejected("empty_audio", f"{path}: the file is empty", lasting=False)
             yield stream
@@ -92,7 +93,9 @@ def decode(data: bytes, suffix: str, max_seconds: float = math.inf) -> Recording
     `max_seconds`, before hours of sound fill the memory.
     """
     _check_riff_length(data)
-    recording = _decode_sndfile(data, max_seconds) if suffix.lower() not in _HEADERLESS else None
+    recording = None
+    if suffix.lower() not in _HEADERLESS:
+        recording = _decode_pcm16_wav(data, max_seconds) or _decode_sndfile(data, max_seconds)
     if recording is None:
         recording = _decode_ffmpeg(data, suffix.lower(), max_seconds)
     if recording.samples.shape[0] == 0:
@@ -100,6 +103,22 @@ def decode(data: bytes, suffix: str, max_seconds: float = math.inf) -> Recording
     if not np.isfinite(recording.samples).all():
         raise RowRejected("damaged_audio", "the file holds samples that are not finite numbers")
     return recording
+
+
+def _decode_pcm16_wav(data: bytes, max_seconds: float) -> Recording | None:
+    """Read what most recordings are, the same numbers as libsndfile reads in a quarter of the time; None for anything else."""
+    try:
+        with wave.open(io.BytesIO(data)) as stream:
+            rate, n_channels, n_frames = stream.getframerate(), stream.getnchannels(), stream.getnframes()
+            if stream.getsampwidth() != 2 or not rate:
+                return None
+            _check_seconds(n_frames, rate, max_seconds)
+            pcm = stream.readframes(n_frames)
+    except (wave.Error, EOFError):
+        return None
+    if len(pcm) != 2 * n_channels * n_frames:
+        return None
+    return Recording(np.frombuffer(pcm, "<i2").reshape(-1, n_channels) * np.float32(1 / INT16_SCALE), rate, "wav")
 
 
 def _check_riff_length(data: bytes) -> None:

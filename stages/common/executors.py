@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from stages.common.errors import ParamsError, PipelineError
 from stages.common.machine_settings import setting, worker_count
+from stages.common.memory import keep_freed_memory
 from stages.common.remote_calls import Outcome, call
 
 ItemT = TypeVar("ItemT")
@@ -35,13 +36,13 @@ def engine() -> str:
 
 def map_unordered(
     function: Callable[[ItemT], ResultT], items: Iterable[ItemT], *,
-    needs_gpu: bool = False, give_up: Callable[[ItemT], ResultT] | None = None, apart: bool = False,
+    needs_gpu: bool = False, give_up: Callable[[ItemT], ResultT] | None = None, apart: bool = False, max_processes: int | None = None,
 ) -> Iterator[ResultT]:  # fmt: skip
     """Yield function(item) for every item as results arrive, with a bounded number of items taken from `items` and in flight.
 
     `function` must be importable (a module-level function or a functools.partial of one). Workers run one thread
     each, so that they do not compete for cores; a single item, or a single worker, runs in this process unless
-    `apart`. On Ray, `needs_gpu` gives every worker a GPU of its own.
+    `apart`. There are at most `max_processes`. On Ray, `needs_gpu` gives every worker a GPU of its own.
 
     An item that takes its worker's process down with it gives `give_up(item)`; without that, PipelineError.
     """
@@ -56,7 +57,7 @@ def map_unordered(
 
         yield from map_on_ray(function, remaining, needs_gpu, give_up)
     elif len(first) > 1 or apart:
-        yield from _map_on_processes(function, remaining, len(first), give_up)
+        yield from _map_on_processes(function, remaining, min(len(first), max_processes or len(first)), give_up)
     else:
         yield from map(function, remaining)
 
@@ -88,7 +89,7 @@ def _map_on_processes(
 def _pool(n_workers: int) -> ProcessPoolExecutor:
     for name in THREAD_SETTINGS:
         os.environ.setdefault(name, "1")
-    return ProcessPoolExecutor(n_workers, mp_context=multiprocessing.get_context("spawn"))
+    return ProcessPoolExecutor(n_workers, mp_context=multiprocessing.get_context("spawn"), initializer=keep_freed_memory)
 
 
 def _fill_pool(

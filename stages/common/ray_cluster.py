@@ -29,6 +29,7 @@ from stages.common.code_graph import project_root
 from stages.common.errors import PipelineError
 from stages.common.executors import THREAD_SETTINGS
 from stages.common.machine_settings import setting, worker_count
+from stages.common.memory import keep_freed_memory
 from stages.common.remote_calls import Outcome, call
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class Worker:
     def start(self, folder: str, function: bytes, with_gpu: bool) -> tuple[str, dict[str, str]]:
         """Take up the work; returns the node's name and what it is made of. Raises FileNotFoundError for a folder not shared."""
         os.chdir(folder)
+        keep_freed_memory()
         self._function = _Unpickler(function, self._main_module).load()
         return platform.node(), describe_node(with_gpu)
 

@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from stages.common.errors import PipelineError, RowRejected
 from stages.common.executors import map_unordered
+from stages.common.machine_settings import setting
 from stages.common.outcomes import OutcomeWriter
 from stages.common.progress import progress_bar
 from stages.common.row_store import KEY_BYTES, RowStore, short_key, store_folder
@@ -31,6 +32,7 @@ from stages.common.shards import shard_count, shard_hash, write_shards
 logger = logging.getLogger(__name__)
 
 CHUNK_ROWS = 16
+ROWS_PER_PROCESS = 64  # fewer would not pay for a process's start
 MAX_REPAIRS = 3
 
 
@@ -142,21 +144,23 @@ class _Results:
 @contextmanager
 def run_rows(
     stage: str, rows: Callable[[], Iterable[Row]], compute_chunk: ChunkFunction, folder: Path | None, *,
-    chunks: Chunks = fixed_chunks, needs_gpu: bool = False, get_ready: Callable[[int], bool] | None = None,
+    chunks: Chunks = fixed_chunks, needs_gpu: bool = False, get_ready: Callable[[int], bool] | None = None, apart: bool = False,
 ) -> Iterator[RowOutcome]:  # fmt: skip
     """Bring every row's result into the row store, write the shards of `folder` (if any) from it and yield the outcome.
 
     `rows` gives the same rows at every call; they lie in the shards in their order. `compute_chunk` takes a list of rows to
     their (facts, bytes) and must be importable; a row's result may not depend on the others of its chunk. Rejects that blame
     the moment (an unreadable disk) are not stored. `get_ready` is told how many rows there are to compute, if any, before they
-    are; it returns whether they are so few that they had better be computed in this process.
+    are; it returns whether they are so few that they had better be computed in this process. `apart` is for rows
+    that may take their process down with them, as decoders of damaged files do: none is computed in this one unless VOICE_WORKERS
+    is 1.
     """
     with (
         RowStore(store_folder(stage)) as store,
         tempfile.TemporaryFile(dir=store.folder) as ids,
         tempfile.TemporaryFile(dir=store.folder) as facts,
     ):
-        work = _Work(stage, rows, compute_chunk, chunks, needs_gpu, get_ready, store)
+        work = _Work(stage, rows, compute_chunk, chunks, needs_gpu, get_ready, apart, store)
         packed_keys, packed_hashes = bytearray(), array("I")
         for row in rows():
             packed_keys += short_key(row.key)
@@ -195,6 +199,7 @@ class _Work:
     chunks: Chunks
     needs_gpu: bool
     get_ready: Callable[[int], bool] | None
+    apart: bool
     store: RowStore
 
     def __post_init__(self) -> None:
@@ -207,7 +212,8 @@ class _Work:
         here = self.get_ready is not None and self.get_ready(len(numbers))
         chunks = self.chunks(self._pick(numbers))
         with progress_bar(self.stage, len(numbers), "row") as bar:
-            for keys, results in map(partial(_run_chunk, self.compute_chunk), chunks) if here else self._compute_all(chunks):
+            computed = map(partial(_run_chunk, self.compute_chunk), chunks) if here else self._compute_all(chunks, len(numbers))
+            for keys, results in computed:
                 for key, result in zip(keys, results, strict=True):
                     if result[0].get("lasting", True):
                         self.store.put(key, *result)
@@ -220,7 +226,7 @@ class _Work:
         for wanted in numbers:
             yield next(row for number, row in rows if number == wanted)
 
-    def _compute_all(self, chunks: Iterable[Sequence[Row]]) -> Iterator[ChunkResult]:
+    def _compute_all(self, chunks: Iterable[Sequence[Row]], n_rows: int) -> Iterator[ChunkResult]:
         """Yield (keys, results) of every chunk; a row that takes its worker process down is rejected, the others of its chunk are not."""
         run_chunk = partial(_run_chunk, self.compute_chunk)
         suspects: list[Sequence[Row]] = []
@@ -229,7 +235,9 @@ class _Work:
             suspects.extend([row] for row in chunk)
             return [], []
 
-        yield from map_unordered(run_chunk, chunks, needs_gpu=self.needs_gpu, give_up=suspect)
+        n_processes = -(-n_rows // ROWS_PER_PROCESS)
+        apart = self.apart and setting("VOICE_WORKERS") != "1"
+        yield from map_unordered(run_chunk, chunks, needs_gpu=self.needs_gpu, give_up=suspect, apart=apart, max_processes=n_processes)
         yield from map_unordered(run_chunk, suspects, needs_gpu=self.needs_gpu, give_up=_lost, apart=True)
 
     def collect(self, keys: npt.NDArray[np.bytes_], results: _Results, folder: Path | None) -> npt.NDArray[np.int64]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.common.errors import PipelineError
+from stages.common.memory import keep_freed_memory
 from stages.common.params import load_section
 
 logger = logging.getLogger("stages")
@@ -41,6 +42,7 @@ def run_stage(main: Callable[..., None], params_type: type[Any], section: str) -
                         help=f"file whose section {section!r} holds the tunables (default: params.yaml)")  # fmt: skip
     arguments = vars(parser.parse_args())
     configure_logging()
+    keep_freed_memory()
     run_command(lambda: main(**{name: arguments[name] for name in names},
                              params=load_section(arguments["params"], section, params_type)), section)  # fmt: skip
 

@@ -71,7 +71,7 @@ def describe_all(stage: str, ids: Sequence[str], path_of: Callable[[str], Path],
                 path = path_of(utterance_id)
                 yield Row(utterance_id, content_key(stage, sha256, path.suffix.lower(), settings), audio.HashedFile(str(path), xxh3))
 
-    with run_rows(stage, rows, partial(describe_chunk, measuring), None) as outcome:
+    with run_rows(stage, rows, partial(describe_chunk, measuring), None, apart=True) as outcome:
         yield Described(ids, hashes, unreadable, outcome)
 
 

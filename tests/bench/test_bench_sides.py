@@ -35,14 +35,11 @@ def random_features(texts):
 
 
 def test_resampling_gives_the_same_pcm_to_the_last_bit_but_one(tmp_path):
-    for name in ("recordings", "ours", "reference"):
-        (tmp_path / name).mkdir()
     recordings = resampling.write_recordings([Clip(str(seed), "", speechlike(8000, seed)) for seed in range(3)], tmp_path / "recordings")
-    resampling.ours(tmp_path / "ours", recordings)
-    resampling.reference(tmp_path / "reference", recordings)
+    ours, reference = resampling.ours(recordings), resampling.reference(recordings)
     for number in range(3):
-        expected, rate_hz = soundfile.read(tmp_path / "reference" / f"{number:05d}.wav", dtype="int16")
-        found = np.fromfile(shard_path(tmp_path / "ours", shard_of(f"{number:05d}", 16)), dtype="<i2")
+        expected, rate_hz = soundfile.read(reference / f"{number:05d}.wav", dtype="int16")
+        found = np.fromfile(shard_path(ours, shard_of(f"{number:05d}", 16)), dtype="<i2")
         assert rate_hz == resampling.PARAMS.sample_rate_hz
         assert any(np.abs(piece.astype(int) - expected).max() <= 1 for piece in rows_of_length(found, len(expected)))
 
@@ -54,13 +51,10 @@ def rows_of_length(samples, length):
 
 def test_the_resample_stages_own_way_gives_the_same_shards(tmp_path, monkeypatch):
     monkeypatch.setenv("VOICE_WORKERS", "1")
-    monkeypatch.setenv("VOICE_ROW_STORE", str(tmp_path))
-    for name in ("recordings", "row", "stage"):
-        (tmp_path / name).mkdir()
+    monkeypatch.setenv("VOICE_ROW_STORE", "")  # set by the side itself
     recordings = resampling.write_recordings([Clip(str(seed), "", speechlike(8000, seed)) for seed in range(3)], tmp_path / "recordings")
-    resampling.ours(tmp_path / "row", recordings)
-    resampling.ours_as_stage(tmp_path / "stage", recordings)
-    of_rows, of_stage = ({path.name: path.read_bytes() for path in (tmp_path / name / "shards").iterdir()} for name in ("row", "stage"))
+    sides = resampling.ours(recordings), resampling.ours_as_stage(recordings)
+    of_rows, of_stage = ({path.name: path.read_bytes() for path in (folder / "shards").iterdir()} for folder in sides)
     assert of_rows == of_stage
 
 

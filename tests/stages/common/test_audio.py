@@ -50,6 +50,32 @@ def rejected(data: bytes, suffix: str) -> str:
     return caught.value.reason
 
 
+@pytest.mark.parametrize("n_channels", [1, 2, 6])
+@pytest.mark.parametrize("container", ["WAV", "WAVEX"])
+def test_16_bit_wav_is_read_as_libsndfile_reads_it(container: str, n_channels: int) -> None:
+    data = encoded(tone(n_channels), container, "PCM_16")
+    expected, rate_hz = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+    recording = audio.decode(data, ".wav")
+    assert np.array_equal(recording.samples, expected) and recording.samples.dtype == np.float32
+    assert recording.sample_rate_hz == rate_hz
+
+
+def test_chunks_around_the_samples_of_a_wav_are_passed_over() -> None:
+    plain = encoded(tone(), "WAV", "PCM_16")
+    chunk = b"LIST" + struct.pack("<I", 6) + b"INFOab"
+    body = plain[8:36] + chunk + plain[36:] + chunk
+    assert plain[36:40] == b"data"
+    data = b"RIFF" + struct.pack("<I", len(body)) + body
+    assert np.array_equal(audio.decode(data, ".wav").samples, audio.decode(plain, ".wav").samples)
+
+
+@pytest.mark.parametrize("declared", [0xFFFFFFFF, 2**30])
+def test_a_stream_whose_header_does_not_know_its_length_is_read_to_its_end(declared: int) -> None:
+    plain = encoded(tone(), "WAV", "PCM_16")
+    endless = plain[:4] + b"\xff\xff\xff\xff" + plain[8:40] + struct.pack("<I", declared) + plain[44:]
+    assert np.array_equal(audio.decode(endless, ".wav").samples, audio.decode(plain, ".wav").samples)
+
+
 @pytest.mark.parametrize(("subtype", "step"), [("PCM_U8", 2**-7), ("PCM_16", 2**-15), ("PCM_24", 2**-23), ("PCM_32", 2**-30), ("FLOAT", 0.0)])
 @pytest.mark.parametrize("n_channels", [1, 2])
 def test_wav_of_every_depth_comes_back_within_its_rounding(subtype: str, step: float, n_channels: int) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from stages.common import executors
 from stages.common.errors import RowRejected
 from stages.common.files import content_key
 from stages.common.row_store import RowStore, store_folder
-from stages.common.rows import ChunkFunction, Finished, Row, RowResult, compute_each, run_rows
+from stages.common.rows import CHUNK_ROWS, ROWS_PER_PROCESS, ChunkFunction, Finished, Row, RowResult, compute_each, run_rows
 from stages.common.shards import ShardReader
 from tests.small_corpus import folder_bytes
 
@@ -184,6 +185,29 @@ def test_a_row_that_nobody_foresaw_or_that_kills_its_worker_is_the_only_one_lost
     assert "IndexError: string index out of range" in str(outcome.rejected)
     assert len(outcome.facts) == 58
     assert run(WORDS, "later").n_computed == 2, "neither is remembered"
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_rows_that_may_kill_their_process_are_not_computed_in_this_one_however_few(monkeypatch: pytest.MonkeyPatch, apart: bool) -> None:
+    monkeypatch.setenv("VOICE_WORKERS", "2")
+    with run_rows("spell", partial(rows_of, ["word7"] if apart else ["word1"]), where, Path("out"), apart=apart) as outcome:
+        [row] = outcome
+    assert (row.rejected or ("",))[0] == ("worker_died" if apart else "")
+    assert (row.facts.get("process") == os.getpid()) is not apart
+
+
+def where(rows: Sequence[Row]) -> list[RowResult]:
+    return [({"process": os.getpid()}, fall_over([row])[0][1]) for row in rows]
+
+
+@pytest.mark.parametrize(("n_rows", "n_processes"), [(3 * CHUNK_ROWS, 1), (ROWS_PER_PROCESS + 1, 2)])
+def test_a_process_is_started_only_for_rows_that_pay_for_it(monkeypatch: pytest.MonkeyPatch, n_rows: int, n_processes: int) -> None:
+    monkeypatch.setenv("VOICE_WORKERS", "4")
+    started: list[int] = []
+    real = executors._pool
+    monkeypatch.setattr(executors, "_pool", lambda n_workers: started.append(n_workers) or real(n_workers))
+    run([f"row{number}" for number in range(n_rows)])
+    assert started == [n_processes]
 
 
 def test_no_rows_give_no_shards() -> None:
