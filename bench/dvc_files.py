@@ -1,8 +1,9 @@
 """What DVC itself costs: add, checkout and status of a corpus in our shards, and of the same bytes in three files a clip.
 
 The usual layout keeps the waveform, its spectrogram and its text's features of each utterance in files of their own. Here both
-sides hold, of two takes of each clip that differ in a byte, its PCM, its magnitudes in fp16 and, for features, as many bytes as 384 channels of a token every four letters
-take: DVC looks at bytes, not at what they mean. Both run real `dvc` programs in repositories of their own, with links to the cache.
+sides hold two takes of each clip, a byte apart: its PCM, its magnitudes in fp16 and, for features, as many bytes as 384 channels of
+a token every four letters take. DVC looks at bytes, not at what they mean. Both run real `dvc` programs in repositories of their own,
+with links to the cache.
 """
 
 from __future__ import annotations

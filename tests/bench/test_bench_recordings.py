@@ -57,7 +57,10 @@ def test_changes_of_the_corpus_are_those_that_they_say(tmp_path):
         return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*.g722")}
 
     texts, sounds = listed(out), recordings()
-    assert len(texts) == 198 and sounds.keys() == texts.keys()
+    assert len(texts) == 197 and sounds.keys() == texts.keys()
+    (one,) = corpus.add_one()
+    assert listed(out).keys() - texts.keys() == {f"{one}.g722"} == recordings().keys() - sounds.keys()
+    texts, sounds = listed(out), recordings()
     (renamed,) = corpus.change_transcript()
     assert [audio for audio, text in listed(out).items() if text != texts[audio]] == [f"{renamed}.g722"] and recordings() == sounds
     (replaced,) = corpus.replace_recording()
