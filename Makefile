@@ -13,7 +13,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 # A preset may ask for other recordings.
 SWITCH = $(if $(PRESET),$(BIN)/python -m pipeline.presets $(PRESET) && $(BIN)/python -m pipeline.prepare &&)
 
-.PHONY: help setup recordings run voice flow corpus-report say test test-all check bench preset summary deps gc ray clean
+.PHONY: help setup recordings run voice flow corpus-report say serve-voice test test-all check bench preset summary deps gc ray clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ corpus-report: setup  ## a page about the recordings before anything is trained:
 say: $(VENV)/.ready  ## speak with the trained voice: make say TEXT="Hello." [OUT=say.wav] [SPEAKER=…] [LANGUAGE=EN]
 	@$(BIN)/python -m model.say --text "$$TEXT" --out "$(or $(OUT),say.wav)" --language $(or $(LANGUAGE),EN) $(if $(SPEAKER),--speaker "$(SPEAKER)")
 say: override export TEXT := $(value TEXT)
+
+serve-voice: $(VENV)/.ready  ## a page and an address that speak with the trained voice: make serve-voice [VOICE=voice] [PORT=8500]
+	@$(BIN)/python -m pipeline.serve --voice "$(or $(VOICE),voice)" --port $(or $(PORT),8500)
 
 summary: $(VENV)/.ready  ## what the last run did
 	@$(BIN)/python -m pipeline.summary

@@ -48,6 +48,7 @@ BENCHMARKS = {
     "bert_large": Benchmark("bert_large", "bert_large", "24 layers of 1,024: equal lengths together, 22 layers / one text at a time, all layers"),
     "bert_bytes": Benchmark("bert_large", "bert_bytes", "stored features: fp16 per token / fp32 per phone with blanks"),
     "mandarin_text": Benchmark("mandarin_text", "mandarin_text", "Mandarin lines to phones: words remembered / libraries asked word by word"),
+    "serve": Benchmark("serving", "serve", "the first sound of a long text: sentences sent as they are spoken / all in one file"),
 }
 
 

@@ -15,7 +15,6 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     from model.voice import SpeakingStyle
 
-    style = SpeakingStyle(noise_scale=0.3, sdp_ratio=0.0)
     parser = argparse.ArgumentParser(prog="python -m model.say", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--text", required=True, help="what to say")
     parser.add_argument("--out", type=Path, default=Path("say.wav"), help="WAV file to write")
@@ -24,8 +23,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--speaker", help="speaker name (the voice's first one if left out)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, …")
     for field in dataclasses.fields(SpeakingStyle):
-        value = getattr(style, field.name)
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(value), default=value, help="see model.voice.SpeakingStyle")
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=argparse.SUPPRESS,
+                            help="see model.voice.SpeakingStyle (the voice's own if left out)")  # fmt: skip
     return parser
 
 
@@ -38,12 +37,12 @@ def main() -> None:
     from model.voice import SpeakingStyle, Voice
 
     arguments = build_parser().parse_args()
-    style = SpeakingStyle(**{field.name: getattr(arguments, field.name) for field in dataclasses.fields(SpeakingStyle)})
+    wanted = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(SpeakingStyle) if field.name in arguments}
     if not arguments.voice.is_dir():
         sys.exit(f"error: {arguments.voice}: no voice there; train one with `make run`, or pass --voice FOLDER")
     try:
         voice = Voice(arguments.voice, arguments.device)
-        speech = voice.say(arguments.text, language=arguments.language, speaker=arguments.speaker, style=style)
+        speech = voice.say(arguments.text, language=arguments.language, speaker=arguments.speaker, style=dataclasses.replace(voice.style, **wanted))
         soundfile.write(arguments.out, speech.samples, speech.sample_rate_hz, subtype="PCM_16")
     except (CheckpointError, EncoderError, TextError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -55,7 +55,10 @@ class Speech:
 
 
 class Voice:
-    """A synthesizer with the symbols, speakers, spectrogram settings and text encoders it was trained with."""
+    """A synthesizer with the symbols, speakers, languages, spectrogram settings and text encoders it was trained with.
+
+    `style` is how it speaks best: what its metadata says, or the reference's defaults.
+    """
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         checkpoint = load_checkpoint(folder, ["synthesizer"])
@@ -67,6 +70,8 @@ class Voice:
         self.symbols = SymbolTable.from_dict(metadata["symbols"])
         self.add_blank: bool = metadata["add_blank"]
         self.speakers: tuple[str, ...] = tuple(metadata["speakers"])
+        self.languages: tuple[str, ...] = tuple(metadata["encoders"])
+        self.style = SpeakingStyle(**metadata.get("style", {}))
         self.network = Synthesizer(self.config)
         try:
             self.network.load_state_dict(checkpoint.tensors["synthesizer"])
@@ -78,7 +83,7 @@ class Voice:
 
     def say(self, text: str, *, language: str, speaker: str | None = None, style: SpeakingStyle | None = None) -> Speech:
         """Speak a text. Raises TextError for unreadable text, ValueError for an unknown speaker (listing the known)."""
-        style = style or SpeakingStyle()
+        style = style or self.style
         speaker_ids = self._speaker_ids(speaker)
         clock = _Clock()
         reading = self.read(text, language)

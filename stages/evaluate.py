@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from dataclasses import dataclass
@@ -36,13 +37,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EvaluateParams:
-    """How many test utterances are spoken (all with null; chosen in the order of their ids), and in which style."""
+    """How many test utterances are spoken (all with null; chosen in the order of their ids), and in which style
+    (the voice's own with null)."""
 
     max_utterances: int | None
-    noise_scale: float
-    duration_noise_scale: float
-    sdp_ratio: float
-    length_scale: float
+    noise_scale: float | None
+    duration_noise_scale: float | None
+    sdp_ratio: float | None
+    length_scale: float | None
     seed: int
     predicted_mos: bool
 
@@ -50,9 +52,10 @@ class EvaluateParams:
         if self.max_utterances is not None and self.max_utterances < 1:
             raise ValueError(f"max_utterances is {self.max_utterances}; use at least 1, or null for all")
 
-    def style(self) -> SpeakingStyle:
-        """Return how the voice speaks."""
-        return SpeakingStyle(self.noise_scale, self.duration_noise_scale, self.sdp_ratio, self.length_scale, self.seed)
+    def style(self, own: SpeakingStyle) -> SpeakingStyle:
+        """Return how a voice speaks whose own style is `own`."""
+        wanted = {name: value for name in vars(own) if (value := getattr(self, name)) is not None}
+        return dataclasses.replace(own, **wanted)
 
 
 def render(voice: Voice, row: dict[str, Any], pcm: np.ndarray, style: SpeakingStyle) -> Rendition:
@@ -99,7 +102,7 @@ def main(split: Path, resample: Path, voice: Path, report: Path, metrics: Path, 
         speaker = Voice(voice, os.environ.get("VOICE_DEVICE", "cpu"))
     except CheckpointError as error:
         raise PipelineError(f"evaluate: {error}") from None
-    renditions = render_all(speaker, rows, resample, params.style())
+    renditions = render_all(speaker, rows, resample, params.style(speaker.style))
     scored, summary = score(renditions, ScoringSettings(work_root() / "whisper", threads=worker_count(), mos=params.predicted_mos))
     with output_folder(report) as folder:
         manifests.write_manifest(folder / "utterances.parquet", manifests.table_from_rows(scored, ROW_SCHEMA, {"step": speaker.metadata["step"]}))

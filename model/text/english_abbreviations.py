@@ -79,6 +79,11 @@ def expand_abbreviations(text: str) -> str:
     return text
 
 
+def abbreviation_spans(text: str) -> list[tuple[int, int]]:
+    """Return where (start, end) abbreviations, initials and addresses stand in a written text: dots in them end no sentence."""
+    return [match.span() for pattern, replace in _rules() for match in pattern.finditer(text) if replace(match) != match.group()]
+
+
 def roman_value(numeral: str) -> int:
     """The number a canonical Roman numeral up to 99 stands for: "VIII" → 8."""
     values = [_ROMAN_VALUES[letter] for letter in numeral]

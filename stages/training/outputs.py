@@ -45,8 +45,14 @@ class RunFacts:
             "model": self.model.to_dict(), "spectrogram": vars(self.corpus.spectrogram), "posterior_input": self.params.posterior_input,
             "symbols": self.symbols.to_dict(), "add_blank": self.params.add_blank, "speakers": list(self.corpus.speakers),
             "encoders": self.corpus.encoders, "lexicon": self.corpus.lexicon, "source_note": self.corpus.source_note, "lineage": self.lineage,
-            "step": step, "validation": validation, "ended_by": state.ended, "base_voice": state.transfer,
+            "style": self._style(), "step": step, "validation": validation, "ended_by": state.ended, "base_voice": state.transfer,
         }  # fmt: skip
+
+    def _style(self) -> dict[str, float]:
+        """Return how the voice speaks unless told otherwise: a decoder that learnt from the text's latents gets them as it did."""
+        settings = self.params.optimisation
+        noise = {"noise_scale": settings.decode_prior_noise} if settings.decode_prior_share else {}
+        return noise if self.model.use_sdp else {**noise, "sdp_ratio": 0.0}
 
 
 def write_outputs(paths: TrainPaths, facts: RunFacts, state: RunState, trainer: Trainer, artefacts: Artefacts) -> None:

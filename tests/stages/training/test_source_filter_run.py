@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from model.text.symbols import SymbolTable
-from model.voice import Voice
+from model.voice import SpeakingStyle, Voice
 from stages.common.training_data import ManifestSource, read_split
 from tests.small_corpus import SmallCorpus
 from tests.stages.training.program import Program, folders, tiny_values
@@ -53,6 +53,7 @@ def test_a_truncated_pitch_file_is_tracked_again(finished: Program, small_corpus
 
 def test_the_voice_speaks_and_resynthesises(finished: Program, small_corpus: SmallCorpus) -> None:
     voice = Voice(finished.folder / "voice")
+    assert voice.style == SpeakingStyle(noise_scale=0.3, sdp_ratio=0.0), "latents as the decoder learnt them"
     table, facts = read_split(small_corpus.split)
     pcm = ManifestSource(folders(small_corpus), table, facts, "train", SymbolTable(), False).pcm(0)
     again = voice.resynthesise(pcm)

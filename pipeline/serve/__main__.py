@@ -1,0 +1,76 @@
+"""Serve a trained voice: a page to type and listen on http://HOST:PORT/, and POST /speak for programs."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import logging
+import socket
+import sys
+from pathlib import Path
+
+from model.bert import EncoderError, use_reproducible_kernels
+from model.text.errors import TextError
+from stages.common.stage import configure_logging
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+MAX_CONNECTIONS = 64
+LEAVING_SECONDS = 3
+
+logger = logging.getLogger(__name__)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.serve", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--voice", type=Path, default=Path("voice"), help="folder of a trained voice")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; any but this machine's own lets others use the voice")
+    parser.add_argument("--port", type=int, default=8500, help="port to listen on")
+    parser.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="a further name under which clients may ask")
+    parser.add_argument("--max-characters", type=int, default=5000, help="longest text spoken at once")
+    parser.add_argument("--max-requests", type=int, default=4, help="requests in work; more are told to come again")
+    parser.add_argument("--max-seconds", type=float, default=120.0, help="longest time for one request")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, …")
+    return parser
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only programs on this machine reach a host."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def main() -> None:
+    """Load the voice, let it speak once, and serve until interrupted; errors are one line and exit status 1."""
+    arguments = build_parser().parse_args()
+    if not arguments.voice.is_dir():
+        sys.exit(f"error: {arguments.voice}: no voice there; train one with `make run`, or pass --voice FOLDER")
+    use_reproducible_kernels()  # before torch is imported: text features to the last bit as training had them
+    import torch
+    import uvicorn
+
+    from model.checkpoint import CheckpointError
+    from model.voice import Voice
+    from pipeline.serve.app import create_app
+    from pipeline.serve.narrator import Limits, Narrator
+
+    configure_logging()
+    torch.set_num_threads(1)  # as the evaluation speaks
+    try:
+        limits = Limits(arguments.max_characters, arguments.max_requests, arguments.max_seconds)
+        narrator = Narrator(Voice(arguments.voice, arguments.device), limits)
+        narrator.warm_up()
+    except (CheckpointError, EncoderError, TextError, ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    names = [*LOOPBACK_NAMES, arguments.host, *arguments.allow_host]
+    if not is_loopback(arguments.host):
+        names.append(socket.gethostname())
+        logger.warning("%s is open to other machines, without a password or encryption; clients may ask for %s", arguments.host, ", ".join(names))
+    uvicorn.run(create_app(narrator, names), host=arguments.host, port=arguments.port, http="h11", log_config=None, server_header=False,
+                limit_concurrency=MAX_CONNECTIONS, timeout_graceful_shutdown=LEAVING_SECONDS)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,39 @@
+"""A voice speaks in the style it carries, unless it is told otherwise, also from the command line."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from model import say
+from model.voice import SpeakingStyle, Voice
+from tests.small_voice import write_small_voice
+
+OWN = {"noise_scale": 0.3, "length_scale": 1.5, "sdp_ratio": 0.0}
+
+
+def test_a_voice_without_a_style_speaks_as_the_reference(tmp_path: Path) -> None:
+    voice = Voice(write_small_voice(tmp_path / "voice"))
+    assert voice.style == SpeakingStyle(noise_scale=0.6, duration_noise_scale=0.8, sdp_ratio=0.2, length_scale=1.0, seed=0)
+    assert voice.languages == ("EN", "ZH")
+
+
+def test_a_voices_own_style_is_how_it_speaks(tmp_path: Path) -> None:
+    voice = Voice(write_small_voice(tmp_path / "voice", style=OWN))
+    own, plain = voice.say("Hello.", language="EN"), voice.say("Hello.", language="EN", style=SpeakingStyle())
+    assert np.array_equal(own.samples, voice.say("Hello.", language="EN", style=SpeakingStyle(**OWN)).samples)
+    assert len(own.samples) > len(plain.samples)
+
+
+@pytest.mark.parametrize(("flags", "expected"), [([], OWN), (["--noise-scale", "0.9", "--seed", "3"], {**OWN, "noise_scale": 0.9, "seed": 3})])
+def test_flags_change_the_voices_own_style(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], expected: dict[str, float]) -> None:
+    folder, out = write_small_voice(tmp_path / "voice", style=OWN), tmp_path / "say.wav"
+    monkeypatch.setattr(sys, "argv", ["say", "--text", "Hello.", "--voice", str(folder), "--out", str(out), *flags])
+    say.main()
+    speech = Voice(folder).say("Hello.", language="EN", style=SpeakingStyle(**expected))
+    spoken, _ = soundfile.read(out, dtype="float32")
+    np.testing.assert_allclose(spoken, np.clip(speech.samples, -1, 1), atol=2 / 32768)
