@@ -13,7 +13,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 # A preset may ask for other recordings.
 SWITCH = $(if $(PRESET),$(BIN)/python -m pipeline.presets $(PRESET) && $(BIN)/python -m pipeline.prepare &&)
 
-.PHONY: help setup recordings run voice flow corpus-report say serve-voice test test-all check bench preset summary deps gc ray clean
+.PHONY: help setup recordings run voice flow corpus-report say compare serve-voice test test-all check bench preset summary deps gc ray clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -28,7 +28,10 @@ $(VENV)/.ready: requirements.lock
 	@$(BIN)/python -m dvc status -q >/dev/null 2>&1 || true  # leaves DVC compiled for callers that may not write bytecode
 	@touch $@
 
-setup: $(VENV)/.ready  ## virtual environment, locked packages, recordings, git and DVC state
+.dvc/plots.html: $(VENV)/.ready
+	@$(BIN)/python -m pipeline.offline_plots
+
+setup: $(VENV)/.ready .dvc/plots.html  ## virtual environment, locked packages, recordings, git and DVC state
 	@git rev-parse --verify -q HEAD >/dev/null || { git init -q . && git add -A && git commit -qm "Start"; }
 	@$(BIN)/python -m pipeline.prepare
 
@@ -57,6 +60,10 @@ say: override export TEXT := $(value TEXT)
 serve-voice: $(VENV)/.ready  ## a page and an address that speak with the trained voice: make serve-voice [VOICE=voice] [PORT=8500]
 	@$(BIN)/python -m pipeline.serve --voice "$(or $(VOICE),voice)" --port $(or $(PORT),8500)
 
+compare: $(VENV)/.ready  ## which voice is better, and how sure that is: make compare A=REV B=REV [C=REV] [RATINGS="FILE …"] [OUT=comparison]
+	@$(BIN)/python -m pipeline.compare "$(A)" "$(or $(B),workspace)" $(if $(C),"$(C)") --out "$(or $(OUT),comparison)" $(if $(RATINGS),--ratings $(RATINGS))
+compare: A ?= HEAD
+
 summary: $(VENV)/.ready  ## what the last run did
 	@$(BIN)/python -m pipeline.summary
 
@@ -82,4 +89,4 @@ ray: $(VENV)/.ready  ## Ray, for data stages on a cluster (see the README); on e
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements-ray.lock
 
 clean:  ## delete the environment and all outputs (recordings stay)
-	rm -rf $(VENV) .rows .work voice reports metrics.json $(addprefix data/,corpus resample clean_text spectrogram bert split)
+	rm -rf $(VENV) .rows .work voice reports metrics.json comparison dvc_plots $(addprefix data/,corpus resample clean_text spectrogram bert split)

@@ -17,9 +17,10 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
@@ -182,8 +183,13 @@ def main() -> int:
                                      "of PREFECT_API_URL or one on the loopback interface for as long as the run lasts.")  # fmt: skip
     parser.add_argument("--root", default=".", help="the project's folder (default: here)")
     root = parser.parse_args().root
-    with server(Path(root) / ".work" / "prefect") as address, temporary_settings({PREFECT_API_URL: address}):
-        state: State = asyncio.run(_run(root))
+    return run_on_server(Path(root), lambda: _run(root))
+
+
+def run_on_server(root: Path, run: Callable[[], Coroutine[Any, Any, State]]) -> int:
+    """Run a flow with the server of `server` and return the exit status, an error's message on the error stream."""
+    with server(root / ".work" / "prefect") as address, temporary_settings({PREFECT_API_URL: address}):
+        state = asyncio.run(run())
         # Logs and events are sent from threads: a server that stops first leaves them waiting for it.
         APILogWorker.drain_all(timeout=DRAIN_SECONDS)
         EventsWorker.drain_all(timeout=DRAIN_SECONDS)

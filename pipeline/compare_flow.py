@@ -1,0 +1,51 @@
+"""The comparison as a Prefect flow: a task per step, and the table as an artifact."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.client.schemas.objects import State
+
+from pipeline.compare import PAGE, argument_parser, compare, sentences
+from pipeline.compare_page import markdown_table
+from pipeline.compare_result import Comparison
+from pipeline.flows import run_on_server
+
+ARTIFACT = "comparison"
+
+
+@task(task_run_name="compare {names}")
+async def compare_names(names: list[str], root: str, out: str, ratings: list[str]) -> Comparison:
+    """Compare on a thread, so that the flow stays responsive."""
+    return await asyncio.to_thread(compare, Path(root), names, Path(out), [Path(path) for path in ratings])
+
+
+@flow(name="compare")
+async def compare_flow(names: list[str], root: str = ".", out: str = "comparison", ratings: Sequence[str] = ()) -> list[str]:
+    """Compare experiments as `python -m pipeline.compare` does; returns the verdicts and leaves the table as an artifact."""
+    comparison = await compare_names(names, root, out, list(ratings))
+    logger = get_run_logger()
+    for line in (*comparison.warnings, *sentences(comparison), *comparison.verdicts):
+        logger.info(line)
+    await acreate_markdown_artifact(markdown_table(comparison), key=ARTIFACT, description=f"page: {(Path(out) / PAGE).resolve()}")
+    return comparison.verdicts
+
+
+async def _run(names: list[str], root: str, out: str, ratings: list[str]) -> State:
+    state: State = await compare_flow(names, root, out, ratings, return_state=True)
+    return state
+
+
+def main() -> int:
+    """Run the compare flow here and now."""
+    options = argument_parser("python -m pipeline.compare_flow").parse_args()
+    return run_on_server(options.root, lambda: _run(options.experiments, str(options.root), str(options.out), list(map(str, options.ratings))))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
