@@ -13,7 +13,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 # A preset may ask for other recordings.
 SWITCH = $(if $(PRESET),$(BIN)/python -m pipeline.presets $(PRESET) && $(BIN)/python -m pipeline.prepare &&)
 
-.PHONY: help setup recordings run voice flow corpus-report say compare serve-voice test test-all check bench preset summary deps gc ray clean
+.PHONY: help setup recordings run voice flow corpus-report say compare serve-voice release test test-all check bench preset summary deps gc ray clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -63,6 +63,9 @@ serve-voice: $(VENV)/.ready  ## a page and an address that speak with the traine
 compare: $(VENV)/.ready  ## which voice is better, and how sure that is: make compare A=REV B=REV [C=REV] [RATINGS="FILE …"] [OUT=comparison]
 	@$(BIN)/python -m pipeline.compare "$(A)" "$(or $(B),workspace)" $(if $(C),"$(C)") --out "$(or $(OUT),comparison)" $(if $(RATINGS),--ratings $(RATINGS))
 compare: A ?= HEAD
+
+release: $(VENV)/.ready  ## register the voice's next version and export it: make release [VERSION=v1.2.0] [DRY_RUN=1] [LIST=1: the versions]
+	@$(BIN)/python -m pipeline.release $(if $(VERSION),--version $(VERSION)) $(if $(DRY_RUN),--dry-run) $(if $(LIST),--list)
 
 summary: $(VENV)/.ready  ## what the last run did
 	@$(BIN)/python -m pipeline.summary

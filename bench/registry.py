@@ -47,6 +47,7 @@ BENCHMARKS = {
     "bert_batches": Benchmark("bert_batches", "bert_batches", "MiniLM: equal lengths together, unused layers dropped / one text at a time"),
     "bert_large": Benchmark("bert_large", "bert_large", "24 layers of 1,024: equal lengths together, 22 layers / one text at a time, all layers"),
     "bert_bytes": Benchmark("bert_large", "bert_bytes", "stored features: fp16 per token / fp32 per phone with blanks"),
+    "onnx": Benchmark("onnx_graphs", "onnx", "the laptop preset's voice: through its ONNX graphs in onnxruntime / in torch"),
     "mandarin_text": Benchmark("mandarin_text", "mandarin_text", "Mandarin lines to phones: words remembered / libraries asked word by word"),
     "serve": Benchmark("serving", "serve", "the first sound of a long text: sentences sent as they are spoken / all in one file"),
 }

@@ -219,15 +219,16 @@ class StochasticDurationPredictor(nn.Module):
         return _standard_normal_nll(outputs, mask) - log_determinant + log_posterior
 
     def sample(
-        self, hidden: Tensor, mask: Tensor, speaker_embedding: Tensor | None = None, *, noise_scale: float
+        self, hidden: Tensor, mask: Tensor, speaker_embedding: Tensor | None = None, *, noise_scale: float | Tensor, noise: Tensor | None = None
     ) -> Tensor:
-        """Draw log durations (B, 1, P) in frames; noise_scale 0 gives the centre of the distribution."""
+        """Draw log durations (B, 1, P) in frames; noise_scale 0 gives the centre of the distribution.
+
+        `noise` (B, 2, P) is standard normal; without it, it is drawn here.
+        """
         condition = self._condition(hidden, mask, speaker_embedding)
-        noise = (
-            torch.randn(mask.shape[0], 2, mask.shape[2], device=hidden.device, dtype=hidden.dtype)
-            * noise_scale
-        )
-        return self.flow.sample(noise, mask, condition)[:, :1]
+        if noise is None:
+            noise = torch.randn(mask.shape[0], 2, mask.shape[2], device=hidden.device, dtype=hidden.dtype)
+        return self.flow.sample(noise * noise_scale, mask, condition)[:, :1]
 
     def _condition(self, hidden: Tensor, mask: Tensor, speaker_embedding: Tensor | None) -> Tensor:
         hidden = self.pre(hidden.detach())

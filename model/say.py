@@ -18,7 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m model.say", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument("--text", required=True, help="what to say")
     parser.add_argument("--out", type=Path, default=Path("say.wav"), help="WAV file to write")
-    parser.add_argument("--voice", type=Path, default=Path("voice"), help="folder of a trained voice")
+    parser.add_argument("--voice", type=Path, default=Path("voice"), help="folder of a trained voice, or of its ONNX graphs")
     parser.add_argument("--language", default="EN", help="language code of the text")
     parser.add_argument("--speaker", help="speaker name (the voice's first one if left out)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, …")
@@ -34,6 +34,7 @@ def main() -> None:
     import soundfile
 
     from model.checkpoint import CheckpointError
+    from model.onnx_voice import TEXT_FILE, OnnxVoice
     from model.voice import SpeakingStyle, Voice
 
     arguments = build_parser().parse_args()
@@ -41,7 +42,7 @@ def main() -> None:
     if not arguments.voice.is_dir():
         sys.exit(f"error: {arguments.voice}: no voice there; train one with `make run`, or pass --voice FOLDER")
     try:
-        voice = Voice(arguments.voice, arguments.device)
+        voice = OnnxVoice(arguments.voice) if (arguments.voice / TEXT_FILE).is_file() else Voice(arguments.voice, arguments.device)
         speech = voice.say(arguments.text, language=arguments.language, speaker=arguments.speaker, style=dataclasses.replace(voice.style, **wanted))
         soundfile.write(arguments.out, speech.samples, speech.sample_rate_hz, subtype="PCM_16")
     except (CheckpointError, EncoderError, TextError, ValueError, OSError) as error:

@@ -114,8 +114,8 @@ class SourceFilterDecoder(nn.Module):
         padded = functional.pad(torch.cat((pulses, noise)), (before, self.n_fft - self.hop_samples - before))
         spectrum = torch.fft.rfft(padded.unfold(1, self.n_fft, self.hop_samples) * self.window)
         envelope = (spectrum.abs() @ self.band_means.T + 1e-3).log() @ self.band_spread.T
-        first, second = (spectrum * torch.exp(-envelope)).chunk(2)
-        return first, second
+        flat = spectrum * torch.exp(-envelope)
+        return flat[: len(pulses)], flat[len(pulses) :]
 
     def _pulses(self, pitch: Tensor) -> Tensor:
         """All harmonics of the pitch (B, 2, T) below the Nyquist frequency as cosines of size one, (B, S).

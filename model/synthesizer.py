@@ -252,14 +252,29 @@ class Synthesizer(nn.Module):
         speaker = self.speaker_vector(speaker_ids, reference_spectrogram)
         text = self.text_encoder(phone_ids, phone_lengths, tone_ids, language_ids, bert, speaker)
         log_durations = self._predict_log_durations(text, speaker, duration_noise_scale, sdp_ratio)
-        durations = (log_durations.exp() * text.phone_mask * length_scale).ceil().squeeze(1).long()
+        durations = frames_of_phones(log_durations, text.phone_mask, length_scale)
         n_frames = durations.sum(1).clamp(1, max_frames)
         frame_mask = sequence_mask(n_frames, dtype=text.hidden.dtype).unsqueeze(1)
+        noise = torch.randn(len(durations), self.config.inter_channels, frame_mask.shape[2], device=text.hidden.device, dtype=text.hidden.dtype)
+        return self.speak(text, durations, frame_mask, speaker, noise * noise_scale)
+
+    def speak(
+        self, text: TextEncoding, durations: Tensor, frame_mask: Tensor, speaker: Tensor | None, latent_noise: Tensor,
+        source_noise: Tensor | None = None,
+    ) -> InferenceOutput:  # fmt: skip
+        """Speak an encoded text along durations (B, P) in frames, of which those that frame_mask (B, 1, T) has are heard.
+
+        latent_noise (B, Z, T) is in units of the prior's spread; source_noise (B, 1, S), standard normal, is what a source-filter
+        decoder shapes, drawn by it where it is not given.
+        """
         path = durations_to_path(durations, frame_mask.shape[2])
         prior_mean, prior_log_std = self._expand_prior(text, durations, path, frame_mask)
-        latent_prior = prior_mean + torch.randn_like(prior_mean) * prior_log_std.exp() * noise_scale
+        latent_prior = prior_mean + latent_noise * prior_log_std.exp()
         latent = self.flow(latent_prior, frame_mask, speaker, reverse=True)
-        waveform = self.decoder(latent * frame_mask, speaker)
+        if isinstance(self.decoder, SourceFilterDecoder):
+            waveform = self.decoder(latent * frame_mask, speaker, noise=source_noise)
+        else:
+            waveform = self.decoder(latent * frame_mask, speaker)
         return InferenceOutput(
             waveform=waveform,
             durations=durations,
@@ -363,6 +378,11 @@ class Synthesizer(nn.Module):
             return sampled
         regressed = self.duration_predictor(text.hidden, text.phone_mask, speaker)
         return sampled * sdp_ratio + regressed * (1 - sdp_ratio)
+
+
+def frames_of_phones(log_durations: Tensor, phone_mask: Tensor, length_scale: float | Tensor) -> Tensor:
+    """Whole frames (B, P) of log durations (B, 1, P), stretched by `length_scale`; none where the mask (B, 1, P) is 0."""
+    return (log_durations.exp() * phone_mask * length_scale).ceil().squeeze(1).long()
 
 
 def alignment_scores(latent_prior: Tensor, prior_mean: Tensor, prior_log_std: Tensor) -> Tensor:

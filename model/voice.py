@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,7 @@ from model.pitch import pitch_features
 from model.random_draws import random_state_undisturbed
 from model.source_filter import posterior_frames
 from model.spectrogram import SpectrogramSettings, linear_spectrogram, log_mel, mel_filterbank
-from model.synthesizer import InferenceOutput, Synthesizer
+from model.synthesizer import Synthesizer
 from model.text.alignment import language_spans
 from model.text.reading import Reading, read_with_lexicon
 from model.text.symbols import PAD, SymbolTable, encode
@@ -54,17 +55,22 @@ class Speech:
     wall_seconds: float
 
 
-class Voice:
-    """A synthesizer with the symbols, speakers, languages, spectrogram settings and text encoders it was trained with.
+class Spoken(NamedTuple):
+    """Samples (S,) and the frames of every phone (P,)."""
+
+    samples: npt.NDArray[np.float32]
+    durations_frames: npt.NDArray[np.int64]
+
+
+class AbstractVoice(ABC):
+    """What a trained voice is besides its networks: symbols, speakers, languages, spectrogram settings, lexicon and text encoders.
 
     `style` is how it speaks best: what its metadata says, or the reference's defaults.
     """
 
-    def __init__(self, folder: Path, device: str = "cpu") -> None:
-        checkpoint = load_checkpoint(folder, ["synthesizer"])
-        metadata = checkpoint.metadata
+    def __init__(self, metadata: dict[str, Any], device: str = "cpu") -> None:
         self.device = torch.device(device)
-        self.metadata: dict[str, Any] = metadata
+        self.metadata = metadata
         self.config = ModelConfig.from_dict(metadata["model"])
         self.spectrogram = SpectrogramSettings(**metadata["spectrogram"])
         self.symbols = SymbolTable.from_dict(metadata["symbols"])
@@ -72,14 +78,11 @@ class Voice:
         self.speakers: tuple[str, ...] = tuple(metadata["speakers"])
         self.languages: tuple[str, ...] = tuple(metadata["encoders"])
         self.style = SpeakingStyle(**metadata.get("style", {}))
-        self.network = Synthesizer(self.config)
-        try:
-            self.network.load_state_dict(checkpoint.tensors["synthesizer"])
-        except RuntimeError as error:
-            raise CheckpointError(f"{folder}: the weights do not fit the configuration saved beside them ({str(error).splitlines()[0]})") from None
-        self.network.decoder.remove_weight_norm()
-        self.network.eval().to(self.device)
         self._encoders: dict[EncoderSource, tuple[Tokenizer, BertEncoder]] = {}
+
+    @abstractmethod
+    def _speak(self, ids: Sequence[Sequence[int]], bert: dict[str, Tensor], speaker_ids: Tensor | None, style: SpeakingStyle) -> Spoken:
+        """Speak ids of phones, tones and languages with their text features."""
 
     def say(self, text: str, *, language: str, speaker: str | None = None, style: SpeakingStyle | None = None) -> Speech:
         """Speak a text. Raises TextError for unreadable text, ValueError for an unknown speaker (listing the known)."""
@@ -88,14 +91,13 @@ class Voice:
         clock = _Clock()
         reading = self.read(text, language)
         with clock.stopped():
-            for spoken in set(reading.sequence.languages):
-                self._encoder(spoken)
+            for each in set(reading.sequence.languages):
+                self._encoder(each)
         encoded = encode(reading.sequence, language, self.symbols, self.add_blank)
-        output = self._infer([encoded.phone_ids, encoded.tone_ids, encoded.language_ids], self.bert_features(reading), speaker_ids, style)
-        samples = output.waveform[0, 0].cpu().numpy()
+        spoken = self._speak([encoded.phone_ids, encoded.tone_ids, encoded.language_ids], self.bert_features(reading), speaker_ids, style)
         return Speech(
-            samples=samples, sample_rate_hz=self.spectrogram.sample_rate_hz, normalised=reading.normalised,
-            phones=self._phones_with_pads(reading.sequence.phones), durations_frames=output.durations[0].cpu().numpy(),
+            samples=spoken.samples, sample_rate_hz=self.spectrogram.sample_rate_hz, normalised=reading.normalised,
+            phones=self._phones_with_pads(reading.sequence.phones), durations_frames=spoken.durations_frames,
             cpu_seconds=clock.cpu_seconds(), wall_seconds=clock.wall_seconds(),
         )  # fmt: skip
 
@@ -118,30 +120,6 @@ class Voice:
         spoken = {piece.language for piece in pieces}
         return {language: torch.from_numpy(plane).float().transpose(1, 2).to(self.device) for language, plane in planes.items() if language in spoken}
 
-    def resynthesise(self, pcm: npt.NDArray[np.int16], speaker: str | None = None) -> npt.NDArray[np.float32]:
-        """Return a recording (S,) int16 at the voice's rate after its own posterior encoder and decoder."""
-        linear = linear_spectrogram(pcm, self.spectrogram)
-        if self.metadata["posterior_input"] == "mel":
-            linear = log_mel(linear, mel_filterbank(self.spectrogram))
-        if self.config.latent_follows_mels:
-            settings = self.spectrogram
-            pitch = pitch_features(pcm, settings.sample_rate_hz, settings.hop_samples, len(linear))
-            linear = posterior_frames(torch.from_numpy(linear.T)[None], torch.from_numpy(pitch)[None])[0].numpy().T
-        frames = torch.from_numpy(np.ascontiguousarray(linear.T)).unsqueeze(0).to(self.device)  # (T, C) → (1, C, T)
-        waveform = self.network.reconstruct(frames, torch.tensor([frames.shape[2]], device=self.device), self._speaker_ids(speaker))
-        return waveform[0, 0].cpu().numpy()
-
-    def _infer(
-        self, ids: Sequence[Sequence[int]], bert: dict[str, Tensor], speaker_ids: Tensor | None, style: SpeakingStyle
-    ) -> InferenceOutput:
-        phone_ids, tone_ids, language_ids = (torch.tensor([list(values)], device=self.device) for values in ids)
-        with random_state_undisturbed(self.device, style.seed):
-            return self.network.infer(
-                phone_ids, torch.tensor([phone_ids.shape[1]], device=self.device), tone_ids, language_ids, bert, speaker_ids,
-                noise_scale=style.noise_scale, duration_noise_scale=style.duration_noise_scale,
-                sdp_ratio=style.sdp_ratio, length_scale=style.length_scale,
-            )  # fmt: skip
-
     def _speaker_ids(self, speaker: str | None) -> Tensor | None:
         name = self.speakers[0] if speaker is None else speaker
         if name not in self.speakers:
@@ -161,6 +139,44 @@ class Voice:
         if source not in self._encoders:
             self._encoders[source] = (load_tokenizer(source), BertEncoder(source, str(self.device)))
         return self._encoders[source]
+
+
+class Voice(AbstractVoice):
+    """A synthesizer with all that it was trained with."""
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        checkpoint = load_checkpoint(folder, ["synthesizer"])
+        super().__init__(checkpoint.metadata, device)
+        self.network = Synthesizer(self.config)
+        try:
+            self.network.load_state_dict(checkpoint.tensors["synthesizer"])
+        except RuntimeError as error:
+            raise CheckpointError(f"{folder}: the weights do not fit the configuration saved beside them ({str(error).splitlines()[0]})") from None
+        self.network.decoder.remove_weight_norm()
+        self.network.eval().to(self.device)
+
+    def resynthesise(self, pcm: npt.NDArray[np.int16], speaker: str | None = None) -> npt.NDArray[np.float32]:
+        """Return a recording (S,) int16 at the voice's rate after its own posterior encoder and decoder."""
+        linear = linear_spectrogram(pcm, self.spectrogram)
+        if self.metadata["posterior_input"] == "mel":
+            linear = log_mel(linear, mel_filterbank(self.spectrogram))
+        if self.config.latent_follows_mels:
+            settings = self.spectrogram
+            pitch = pitch_features(pcm, settings.sample_rate_hz, settings.hop_samples, len(linear))
+            linear = posterior_frames(torch.from_numpy(linear.T)[None], torch.from_numpy(pitch)[None])[0].numpy().T
+        frames = torch.from_numpy(np.ascontiguousarray(linear.T)).unsqueeze(0).to(self.device)  # (T, C) → (1, C, T)
+        waveform = self.network.reconstruct(frames, torch.tensor([frames.shape[2]], device=self.device), self._speaker_ids(speaker))
+        return waveform[0, 0].cpu().numpy()
+
+    def _speak(self, ids: Sequence[Sequence[int]], bert: dict[str, Tensor], speaker_ids: Tensor | None, style: SpeakingStyle) -> Spoken:
+        phone_ids, tone_ids, language_ids = (torch.tensor([list(values)], device=self.device) for values in ids)
+        with random_state_undisturbed(self.device, style.seed):
+            output = self.network.infer(
+                phone_ids, torch.tensor([phone_ids.shape[1]], device=self.device), tone_ids, language_ids, bert, speaker_ids,
+                noise_scale=style.noise_scale, duration_noise_scale=style.duration_noise_scale,
+                sdp_ratio=style.sdp_ratio, length_scale=style.length_scale,
+            )  # fmt: skip
+        return Spoken(output.waveform[0, 0].cpu().numpy(), output.durations[0].cpu().numpy())
 
 
 class _Clock:

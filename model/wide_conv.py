@@ -32,7 +32,8 @@ def wide_conv1d(inputs: Tensor, weight: Tensor, bias: Tensor | None, stride: int
     """Convolve (B, C, T) with (O, C, K) as `torch.nn.functional.conv1d` does, by whichever way is faster here."""
     n_out, n_in, n_taps = weight.shape
     outputs: Tensor
-    if bias is not None and inputs.dtype == torch.float32 and inputs.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+    here = inputs.device.type == "cpu" and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_exporting()
+    if bias is not None and inputs.dtype == torch.float32 and here:
         tiles_fit = (n_taps, stride, padding) == (N_TAPS, 1, PADDING) and len(inputs) * inputs.shape[2] >= MIN_TILED_POSITIONS
         if tiles_fit and n_in * n_out >= MIN_TILED_WEIGHTS:
             outputs = _TileConv.apply(inputs, weight, bias)

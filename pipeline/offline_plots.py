@@ -21,7 +21,7 @@ SCRIPTS = "{scripts}"  # where DVC puts the addresses that need the network
 
 def install_template(root: Path) -> None:
     """Write the page for DVC's plots, Vega inside, and make it this clone's `plots.html_template`."""
-    script = f"<script>{vl_convert.javascript_bundle()}</script>"
+    script = f"<script>{vl_convert.javascript_bundle()}</script>"  # type: ignore[call-arg]
     with atomic_path(root / ".dvc" / TEMPLATE) as path:
         path.write_text(PAGE_HTML.replace(SCRIPTS, script), encoding="utf-8")
     with Config(str(root / ".dvc")).edit("local") as settings:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 ROW_STAGES = ("corpus", "resample", "clean_text", "spectrogram", "bert", "split")
 REPORT = Path("reports/evaluate/index.html")
+CARD = Path("reports/card/card.html")
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ def text_summary(root: Path) -> str:
                 lines.append(f"  {title:<36} {metrics[name]:>7.3f}  {beside}")
     if (root / REPORT).is_file():
         lines += ["", f"listen         {(root / REPORT).resolve()}", 'speak          make say TEXT="…"']
+    if (root / CARD).is_file():
+        lines.append(f"voice card     {(root / CARD).resolve()}")
     return "\n".join(lines)
 
 

@@ -17,7 +17,7 @@ from model.bert import use_reproducible_kernels
 use_reproducible_kernels()  # before torch is imported: text features to the last bit as training had them
 import torch
 
-from model.checkpoint import CheckpointError
+from model.checkpoint import CheckpointError, checkpoint_sha256
 from model.text.errors import TextError
 from model.voice import SpeakingStyle, Voice
 from stages.common import manifests
@@ -105,7 +105,8 @@ def main(split: Path, resample: Path, voice: Path, report: Path, metrics: Path, 
     renditions = render_all(speaker, rows, resample, params.style(speaker.style))
     scored, summary = score(renditions, ScoringSettings(work_root() / "whisper", threads=worker_count(), mos=params.predicted_mos))
     with output_folder(report) as folder:
-        manifests.write_manifest(folder / "utterances.parquet", manifests.table_from_rows(scored, ROW_SCHEMA, {"step": speaker.metadata["step"]}))
+        judged = {"step": speaker.metadata["step"], "voice_sha256": checkpoint_sha256(voice)}
+        manifests.write_manifest(folder / "utterances.parquet", manifests.table_from_rows(scored, ROW_SCHEMA, judged))
         write_plots(folder / "plots", scored)
         write_report(folder, renditions, scored, summary, _context(speaker, len(rows)))
     write_json(metrics, summary)

@@ -19,7 +19,7 @@ from tests.small_corpus import reasons, utterance_ids
 
 pytestmark = pytest.mark.end_to_end
 DATA_STAGES = ("corpus", "resample", "clean_text", "spectrogram", "bert", "split")
-STAGES = (*DATA_STAGES, "train", "evaluate")
+STAGES = (*DATA_STAGES, "train", "evaluate", "card")
 UNTRACKED = ("data/", "voice/", "reports/", "metrics.json", ".rows/", ".work/", ".dvc/")  # outputs and reusable work, nothing else
 
 
@@ -63,7 +63,7 @@ def test_every_declared_output_exists(project: ProjectCopy) -> None:
         folder = project.root / "data" / name
         kept, rejected = (pq.read_metadata(folder / f"{file}.parquet").num_rows for file in (name, "rejects"))
         assert kept > 0 and kept + rejected >= 40
-    reports = ("train/metrics.json", "train/curves.png", "evaluate/utterances.parquet", "evaluate/index.html")
+    reports = ("train/metrics.json", "train/curves.png", "evaluate/utterances.parquet", "evaluate/index.html", "card/card.md", "card/card.html")
     for path in ("voice/metadata.json", "metrics.json", *(f"reports/{name}" for name in reports)):
         assert (project.root / path).is_file()
 
@@ -85,7 +85,7 @@ def test_nothing_is_written_beside_the_declared_outputs(project: ProjectCopy) ->
     ignored = [line[3:] for line in project.git("status", "--porcelain", "--ignored").splitlines() if line.startswith("!!")]
     assert [path for path in ignored if not path.startswith(UNTRACKED) and "__pycache__" not in path] == []
     outputs = {path.relative_to(project.root).as_posix() for folder in ("data", "reports") for path in (project.root / folder).iterdir()}
-    assert outputs == {"data/recordings", *(f"data/{name}" for name in DATA_STAGES), "reports/train", "reports/evaluate"}
+    assert outputs == {"data/recordings", *(f"data/{name}" for name in DATA_STAGES), "reports/train", "reports/evaluate", "reports/card"}
 
 
 def test_the_summary_fits_a_screen_and_names_the_report(project: ProjectCopy) -> None:
@@ -210,10 +210,21 @@ def test_the_flow_runs_what_changed_and_leaves_dvc_nothing_to_do(project: Projec
     before = (project.root / "params.yaml").read_bytes(), (project.root / "dvc.lock").read_bytes()
     project.set_params(split__salt="another")
     outcome = project.check("pipeline.flows")
-    assert sorted(ran(outcome)) == ["evaluate", "split", "train"]
+    assert sorted(ran(outcome)) == ["card", "evaluate", "split", "train"]
     assert json.loads(project.check("dvc", "status", "--json").stdout) == {}
     again = project.check("dvc", "repro")
     assert ran(again) == []
     (project.root / "params.yaml").write_bytes(before[0])
     (project.root / "dvc.lock").write_bytes(before[1])
     project.check("dvc", "checkout")
+
+
+@pytest.mark.slow
+def test_the_voice_speaks_alike_through_its_onnx_graphs(project: ProjectCopy, tmp_path: Path) -> None:
+    project.check("model.export_onnx", "--voice", "voice", "--out", str(tmp_path / "onnx"))
+    spoken = []
+    for voice in ("voice", str(tmp_path / "onnx")):
+        project.check("model.say", "--voice", voice, "--text", "Hello world.", "--out", str(tmp_path / "said.wav"))
+        spoken.append(soundfile.read(tmp_path / "said.wav", dtype="float32")[0])
+    assert spoken[0].shape == spoken[1].shape and abs(spoken[0]).max() > 0.001
+    assert abs(spoken[0] - spoken[1]).max() < 0.02

@@ -14,7 +14,7 @@ from tests.small_corpus import ROOT
 UPSTREAM = {
     "corpus": (), "clean_text": ("corpus",), "resample": ("corpus",), "spectrogram": ("resample",), "bert": ("clean_text",),
     "split": ("bert", "clean_text", "corpus", "resample", "spectrogram"), "train": ("bert", "resample", "spectrogram", "split"),
-    "evaluate": ("resample", "split", "train"),
+    "evaluate": ("resample", "split", "train"), "card": ("corpus", "evaluate", "split", "train"),
 }  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def repository(folder: Path, dvc_yaml: str, params: str) -> Path:
     return folder
 
 
-def test_the_eight_stages_wait_for_what_they_read(tmp_path: Path) -> None:
+def test_the_nine_stages_wait_for_what_they_read(tmp_path: Path) -> None:
     Repo.init(str(tmp_path), no_scm=True).close()
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(ROOT / name, tmp_path)

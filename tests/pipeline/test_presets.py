@@ -15,6 +15,7 @@ from model.spectrogram import SpectrogramSettings
 from model.text.symbols import SymbolTable
 from pipeline.presets import available, corpus_changes, load, overlay, switch
 from stages.bert import BertParams
+from stages.card import CardParams
 from stages.clean_text import CleanTextParams
 from stages.common.params import load_section
 from stages.common.training_data import CorpusFacts
@@ -30,7 +31,7 @@ PRESETS = ROOT / "presets"
 NAMES = ("laptop", "reference", "smoke", "trilingual", "voice")
 SECTIONS: dict[str, type[Any]] = {
     "corpus": CorpusParams, "resample": ResampleParams, "clean_text": CleanTextParams, "spectrogram": SpectrogramParams, "bert": BertParams,
-    "split": SplitParams, "train": TrainParams, "evaluate": EvaluateParams,
+    "split": SplitParams, "train": TrainParams, "evaluate": EvaluateParams, "card": CardParams,
 }  # fmt: skip
 FREE_SECTIONS = ("train.model", "train.discriminator", "bert.encoders")
 
