@@ -105,7 +105,7 @@ def argument_parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT", help="git revision, tag, branch, DVC experiment or `workspace`; "
                         "several seeds of one experiment as REV,REV,REV; the others are compared with the first")  # fmt: skip
     parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder of the page and the numbers (default: comparison)")
-    parser.add_argument("--ratings", type=Path, nargs="+", default=[], metavar="FILE", help="listeners' ratings, as the listening page exports them")
+    parser.add_argument("--ratings", type=Path, nargs="+", default=[], metavar="FILE", help="listeners' ratings (JSON; see the README)")
     parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder (default: here)")
     return parser
 

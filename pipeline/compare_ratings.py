@@ -1,4 +1,4 @@
-"""Listeners' ratings, as the listening page exports them: preferences between two experiments and opinion scores, with intervals.
+"""Listeners' ratings from JSON files: preferences between two experiments and opinion scores, with intervals.
 
 Raters and utterances are resampled independently and a rating counts as often as both were drawn (Owen 2007, "The pigeonhole
 bootstrap"): ratings of one person, and ratings of one sentence, resemble each other.
@@ -55,10 +55,10 @@ def read_ratings(paths: Sequence[Path], names: Sequence[str]) -> list[Rating]:
         try:
             ratings += _ratings(json.loads(path.read_text(encoding="utf-8")), known)
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise PipelineError(f"compare: {path} cannot be read as ratings ({error}); export them again from the listening page") from None
+            raise PipelineError(f"compare: {path} cannot be read as ratings ({error}); the README shows the format") from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             detail = f"there is no {error}" if isinstance(error, KeyError) else error
-            raise PipelineError(f"compare: {path} holds no usable ratings: {detail}; export them again from the listening page") from None
+            raise PipelineError(f"compare: {path} holds no usable ratings: {detail}; the README shows the format") from None
     return ratings
 
 

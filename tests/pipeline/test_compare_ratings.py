@@ -66,7 +66,7 @@ def test_answers_that_are_all_alike_have_no_spread() -> None:
 def test_a_file_of_another_kind_is_one_line(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "r.json"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(PipelineError, match="export them again from the listening page") as caught:
+    with pytest.raises(PipelineError, match="the README shows the format") as caught:
         read_ratings([path], NAMES)
     assert message in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
 
