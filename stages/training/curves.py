@@ -9,19 +9,16 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from stages.evaluation.metrics import BY_KEY
-
 COLUMNS = 3
 
 
 def write_curves(path: Path, log: Sequence[dict[str, float]]) -> None:
-    """Draw every logged value over the steps, training and validation of one name in one plot, metrics before losses.
+    """Draw every logged value over the steps, training and validation of one name in one plot.
 
     Losses are as they are before weighting; those of training are of single segments and of the current weights, those
-    of validation of whole utterances and of the averaged weights, as are the metrics of what was spoken.
+    of validation of whole utterances and of the averaged weights.
     """
-    logged = {name.partition("/")[2] for row in log for name in row if "/" in name}
-    names = [*(key for key in BY_KEY if key in logged), *sorted(logged - set(BY_KEY))]
+    names = sorted({name.partition("/")[2] for row in log for name in row if "/" in name})
     if not names:
         return
     n_rows = math.ceil(len(names) / COLUMNS)
@@ -33,16 +30,8 @@ def write_curves(path: Path, log: Sequence[dict[str, float]]) -> None:
             points = [(row["step"], row[f"{subset}/{name}"]) for row in log if f"{subset}/{name}" in row]
             if points:
                 axis.plot(*zip(*points, strict=True), style, markersize=3, linewidth=1.2, label=subset)
-        axis.set_title(_title(name), fontsize=10)
+        axis.set_title(name.replace("_", " "), fontsize=10)
         axis.tick_params(labelsize=8)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=8)
     figure.savefig(path, dpi=100, metadata={"Software": None})
-
-
-def _title(name: str) -> str:
-    if name not in BY_KEY:
-        return name.replace("_", " ")
-    metric = BY_KEY[name]
-    unit = {"percent": "share", "score": "1 … 5"}.get(metric.unit, metric.unit)
-    return f"{metric.name}\n{unit}; {metric.direction.lower().rstrip('.')}"
