@@ -152,26 +152,33 @@ def _wall_seconds(command: Sequence[str], environment: Mapping[str, str] | None 
     return time.perf_counter() - start
 
 
-def _compare_wall(name: str, filter_name: str, what: str, clips: Sequence[Clip], n_reference: int, folder: Path) -> Result:
-    """Compare the time on the clock, each side from its command to its end: ours with two workers, librosa on `n_reference` of the clips."""
+def _compare_wall(
+    name: str, filter_name: str, what: str, clips: Sequence[Clip], folder: Path, *, n_reference: int | None = None, target: float | None = None
+) -> Result:
+    """Compare the time on the clock, each side from its command to its end: ours with two workers, librosa on `n_reference` of the clips
+    (all with None)."""
     recordings = write_recordings(clips, folder / "recordings")
     _write_corpus(recordings, folder)
     ours = ["stages.resample", "--corpus", str(folder / "corpus"), "--out", str(folder / OURS), "--params", str(folder / "params.yaml")]
     seconds = {OURS: _wall_seconds(ours, {"VOICE_WORKERS": str(N_WORKERS), "VOICE_ROW_STORE": str(folder / "rows")}) / recordings.seconds}
-    some = write_recordings(sample(clips, n_reference), folder / "some")
-    seconds[REFERENCE] = _wall_seconds(["bench.librosa_files", str(folder / "some"), str(folder / REFERENCE), filter_name]) / some.seconds
+    some, sources = recordings, folder / "recordings"
+    if n_reference is not None:
+        sources = folder / "some"
+        some = write_recordings(sample(clips, n_reference), sources)
+    seconds[REFERENCE] = _wall_seconds(["bench.librosa_files", str(sources), str(folder / REFERENCE), filter_name]) / some.seconds
     note = (
         f"{len(clips)} WAV files, {recordings.seconds / 60:.0f} minutes, from the command to its end, ours with {N_WORKERS} workers; reference: "
-        f"{n_reference} of them in one process, as the original works on up to four cores, {what}"
+        f"{len(some.sources)} of them in one process, as the original works on up to four cores, {what}"
     )
-    return rate_result(name, Timings(seconds, 1), unit=WALL_UNIT, target=WALL_TARGET if filter_name == ORIGINAL_FILTER else None, note=note)
+    return rate_result(name, Timings(seconds, 1), unit=WALL_UNIT, target=target, note=note)
 
 
 def resample_wall(clips: Sequence[Clip], folder: Path) -> Result:
     """Compare the stage's command with the original's way: librosa with the filter that the original's pinned version has by default."""
-    return _compare_wall("resample_wall", ORIGINAL_FILTER, "with the default filter of the librosa that it pins", clips, N_SLOW_CLIPS, folder)
+    what = "with the default filter of the librosa that it pins"
+    return _compare_wall("resample_wall", ORIGINAL_FILTER, what, clips, folder, n_reference=N_SLOW_CLIPS, target=WALL_TARGET)
 
 
 def resample_wall_soxr(clips: Sequence[Clip], folder: Path) -> Result:
     """Compare the stage's command with librosa and the same soxr filter as ours."""
-    return _compare_wall("resample_wall_soxr", "soxr_hq", "with today's default filter, the same as ours", clips, len(clips), folder)
+    return _compare_wall("resample_wall_soxr", "soxr_hq", "with today's default filter, the same as ours", clips, folder)

@@ -68,7 +68,7 @@ def load_checkpoint(folder: Path, names: Collection[str] | None = None) -> Check
 
     Raises CheckpointError naming the file and the remedy when anything is missing, truncated or altered.
     """
-    content = _read_metadata(folder / METADATA_NAME)
+    content = read_listing(folder)
     files = content["files"]
     if absent := sorted(set(names or ()) - set(files)):
         raise CheckpointError(f"{folder}: has no {', '.join(absent)}; it holds {', '.join(sorted(files))}")
@@ -124,12 +124,13 @@ def first_line(error: Exception) -> str:
 
 def checkpoint_sha256(folder: Path) -> str:
     """Return the hash (hex) of a checkpoint's whole content: of its metadata file, which holds the hashes of the tensor files."""
+    read_listing(folder)
+    return file_sha256(folder / METADATA_NAME)
+
+
+def read_listing(folder: Path) -> dict[str, Any]:
+    """Return what a checkpoint's JSON file says: `files` with their hashes by network, and the `metadata`. Raises CheckpointError."""
     path = folder / METADATA_NAME
-    _read_metadata(path)
-    return file_sha256(path)
-
-
-def _read_metadata(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -20,6 +20,7 @@ from dvc.scm import resolve_rev
 from dvc_data.index import DataIndexDirError
 
 from stages.common.errors import PipelineError
+from stages.common.nested import flat
 
 WORKSPACE = "workspace"
 EVALUATION = Path("reports/evaluate")
@@ -136,17 +137,6 @@ def read_curves(folder: Path) -> dict[str, Curve]:
 
 def _yaml(path: Path) -> dict[str, Any]:
     return dict(yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.is_file() else {}
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one, its keys joined by dots."""
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found.update(flat(value, f"{prefix}{key}."))
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
 
 
 def changed(runs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from pipeline import compare_plots
 from pipeline.compare_ratings import RatingResult
 from pipeline.compare_result import Comparison, Contrast, GroupResult, MetricResult, UtterancePair, furthest_apart, worst
+from pipeline.markdown import table
+from stages.common.pages import fill_page, inline_png
 from stages.evaluation.bootstrap import Interval, format_difference, format_range
 from stages.evaluation.metrics import BY_KEY, NARROW_SPACE, NOT_KNOWN, format_figure
+from stages.evaluation.report import HTML_LANGUAGES
 
 TEMPLATE = "compare.html.j2"
 LISTENED = ("cer", "mos")  # by which utterances are shown
@@ -29,11 +29,10 @@ def title_of(comparison: Comparison) -> str:
 
 def write_page(path: Path, comparison: Comparison) -> None:
     """Write the comparison as one HTML file, pictures inside."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True,
-                                     lstrip_blocks=True, undefined=jinja2.StrictUndefined)  # fmt: skip
     drawn = sorted({contrast.difference.drawn for result in comparison.results for contrast in result.contrasts if contrast})
-    page = environment.get_template(TEMPLATE).render(
-        title=title_of(comparison), comparison=comparison, metrics=[_line(result) for result in comparison.results],
+    page = fill_page(
+        Path(__file__).with_name(TEMPLATE), title=title_of(comparison), comparison=comparison,
+        metrics=[_line(result) for result in comparison.results],
         drawn=" or ".join(drawn) or "utterances", seeds=any(len(experiment.runs) > 1 for experiment in comparison.experiments),
         overview=_overview(comparison), ratings=[_rating(result) for result in comparison.ratings],
         groups=[_group(group) for group in comparison.groups],
@@ -51,16 +50,15 @@ def markdown_table(comparison: Comparison) -> str:
     header = ["metric", first]
     for name in others:
         header += [name, f"{name} minus {first} (95 % interval)", "probability of being better", "verdict"]
-    lines = [header, ["---"] * len(header)]
+    lines = []
     for result in comparison.results:
         line = _line(result)
         cells = [line["name"], line["cells"][0]["value"]]
         for cell, contrast in zip(line["cells"][1:], line["contrasts"], strict=True):
             cells += [cell["value"], f"{contrast['value']} {contrast['range']}".strip(), contrast["probability"], contrast["kind"]]
         lines.append(cells)
-    table = "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
     warnings = [f"**{warning}**" for warning in comparison.warnings]
-    return "\n\n".join([f"## {title_of(comparison)}", *comparison.verdicts, *rating_lines(comparison), *warnings, table])
+    return "\n\n".join([f"## {title_of(comparison)}", *comparison.verdicts, *rating_lines(comparison), *warnings, table(header, lines)])
 
 
 def rating_lines(comparison: Comparison) -> list[str]:
@@ -117,7 +115,7 @@ def _rating(result: RatingResult) -> dict[str, Any]:
 def _picture(picture: bytes | None, caption: str, alt: str) -> dict[str, str] | None:
     if picture is None:
         return None
-    return {"source": f"data:image/png;base64,{base64.b64encode(picture).decode('ascii')}", "caption": caption, "alt": alt}
+    return {"source": inline_png(picture), "caption": caption, "alt": alt}
 
 
 def _overview(comparison: Comparison) -> list[dict[str, str]]:
@@ -137,23 +135,20 @@ def _overview(comparison: Comparison) -> list[dict[str, str]]:
 
 def _utterance_tables(comparison: Comparison) -> list[dict[str, Any]]:
     tables = []
+    heard = [{row["utterance_id"]: row.get("transcript") or NOT_KNOWN for row in experiment.runs[0].rows} for experiment in comparison.experiments]
     for key in LISTENED:
         name = BY_KEY[key].name
         for number, experiment in enumerate(comparison.names):
             tables.append((f"Worst of {experiment}: {name}", worst(comparison, key, number)))
         for number, experiment in enumerate(comparison.names[1:], start=1):
             tables.append((f"Furthest apart, {experiment} and {comparison.names[0]}: {name}", furthest_apart(comparison, key, number)))
-    return [{"title": title, "lines": [_utterance(comparison, pair) for pair in pairs]} for title, pairs in tables if pairs]
+    return [{"title": title, "lines": [_utterance(pair, heard) for pair in pairs]} for title, pairs in tables if pairs]
 
 
-def _utterance(comparison: Comparison, pair: UtterancePair) -> dict[str, Any]:
-    heard = []
-    for experiment in comparison.experiments:
-        rows = {row["utterance_id"]: row for row in experiment.runs[0].rows}
-        heard.append(rows[pair.row["utterance_id"]].get("transcript") or NOT_KNOWN)
-    code = pair.row["language"]
-    return {"row": pair.row, "lang": {"JP": "ja"}.get(code, code.lower()), "cells": [format_figure(value, pair.metric.unit) for value in pair.values],
-            "heard": heard}  # fmt: skip
+def _utterance(pair: UtterancePair, heard: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    """Return the line of an utterance; `heard` are each experiment's transcripts by utterance."""
+    return {"row": pair.row, "lang": HTML_LANGUAGES.get(pair.row["language"], ""), "heard": [by_id[pair.row["utterance_id"]] for by_id in heard],
+            "cells": [format_figure(value, pair.metric.unit) for value in pair.values]}  # fmt: skip
 
 
 def _settings(comparison: Comparison) -> Sequence[dict[str, Any]]:

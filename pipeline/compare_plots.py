@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pipeline.compare_data import Curve
 from pipeline.compare_result import Comparison, MetricResult, UtterancePair
+from stages.common.pages import as_png
 from stages.evaluation.metrics import Metric
 
 INK, GROUND = "#1b2029", "#ffffff"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # told apart by colour-blind people (Okabe and Ito 2008)
 MARKERS, LINES = "osD^vP", ("-", "--", "-.", ":")
+PAD = 0.6
 DOTS_PER_INCH = 130
 
 
@@ -43,7 +43,7 @@ def differences(comparison: Comparison) -> bytes:
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.set_xlabel(f"← worse than {comparison.names[0]}        better, in % of its figure →", color=INK, fontsize=9)
     _legend(axes)
-    return _png(figure)
+    return as_png(figure, PAD)
 
 
 def curves(comparison: Comparison) -> bytes | None:
@@ -63,7 +63,7 @@ def curves(comparison: Comparison) -> bytes | None:
         axes.set_title(name, fontsize=9, color=INK)
         axes.set_xlabel("step", fontsize=8, color=INK)
     _legend(all_axes[0])
-    return _png(figure)
+    return as_png(figure, PAD)
 
 
 def trade_offs(comparison: Comparison, pairs: Sequence[tuple[str, str]]) -> bytes | None:
@@ -80,7 +80,7 @@ def trade_offs(comparison: Comparison, pairs: Sequence[tuple[str, str]]) -> byte
         _label(axes, across.metric, up.metric)
         axes.set_title(corner, fontsize=9, color=INK)
     _legend(all_axes[0])
-    return _png(figure)
+    return as_png(figure, PAD)
 
 
 def _point(axes: Axes, across: MetricResult, up: MetricResult, number: int, name: str) -> None:
@@ -112,7 +112,7 @@ def utterances(comparison: Comparison, keys: Sequence[str], experiment: int) -> 
         axes.set_xlabel(f"{comparison.names[0]}", fontsize=8, color=INK)
         axes.set_ylabel(f"{comparison.names[experiment]}", fontsize=8, color=INK)
         axes.set_title(f"{metric.name}\nbetter {'above' if metric.higher_is_better else 'below'} the line", fontsize=9, color=INK)
-    return _png(figure)
+    return as_png(figure, PAD)
 
 
 def _both(pair: UtterancePair, experiment: int) -> bool:
@@ -146,10 +146,3 @@ def _figure(n_axes: int, *, width: float, height: float) -> tuple[Figure, list[A
 def _legend(axes: Axes) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8, framealpha=0.9)
-
-
-def _png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure.tight_layout(pad=0.6)
-    FigureCanvasAgg(figure).print_png(stream)
-    return stream.getvalue()

@@ -25,7 +25,6 @@ from stages.evaluation.bootstrap import (
     verdict,
 )
 from stages.evaluation.metrics import METRICS, Metric
-from stages.evaluation.rendition import RECORDING
 
 BREAKDOWN_KEYS = ("cer", "mos", "mcd_db")  # of speakers and languages: what is heard, how natural it is, how near it is
 OF_THE_MACHINE = ("real_time_factor",)  # shown, but no voice is better for it: what else ran then counts
@@ -173,26 +172,20 @@ def _rows(experiment: Experiment) -> list[Sequence[Row]]:
 
 
 def _has(experiment: Experiment, metric: Metric) -> bool:
-    """Return whether every run has the metric's columns, and any value in them."""
-    needed = {metric.numerator, metric.denominator} if metric.numerator and metric.denominator else {metric.key}
-    return all(needed <= run.rows[0].keys() and math.isfinite(metric.figure(run.rows)) for run in experiment.runs)
-
-
-def _of_recordings(metric: Metric) -> Metric:
-    numerator = None if metric.numerator is None else f"{RECORDING}_{metric.numerator}"
-    return dataclasses.replace(metric, key=f"{RECORDING}_{metric.key}", numerator=numerator)
+    """Return whether every run has the metric."""
+    return all(metric.is_known(run.rows) for run in experiment.runs)
 
 
 def _result(experiments: Sequence[Experiment], metric: Metric) -> MetricResult:
     has = [_has(experiment, metric) for experiment in experiments]
     first = experiments[0]
-    own = _of_recordings(metric)
+    own = metric.of_recordings
     rows = [_rows(experiment) if known else None for experiment, known in zip(experiments, has, strict=True)]
     return MetricResult(
         metric=metric,
         intervals=tuple(None if runs is None else confidence_interval_of_seeds(runs, metric) for runs in rows),
         seeds=tuple(() if runs is None else tuple(map(metric.figure, runs)) for runs in rows),
-        recording=own.figure(first.runs[0].rows) if RECORDING in metric.versions and _has(first, own) else math.nan,
+        recording=own.figure(first.runs[0].rows) if own and _has(first, own) else math.nan,
         contrasts=tuple(_contrast(first, other, metric) if has[0] and known else None for other, known in zip(experiments[1:], has[1:], strict=True)),
     )
 

@@ -26,7 +26,7 @@ def needed_code(name: str, root: Path) -> list[str]:
 def main() -> None:
     """Rewrite dvc.yaml where its code dependencies differ from the import closures."""
     yaml = YAML()
-    yaml.width = 120
+    yaml.width = 150
     yaml.indent(mapping=2, sequence=4, offset=2)
     content = yaml.load(DVC_YAML)
     changed = []

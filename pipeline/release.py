@@ -21,11 +21,12 @@ import gto.api
 from gto.exceptions import GTOException
 from gto.versions import SemVer
 
-from model.checkpoint import METADATA_NAME, CheckpointError, checkpoint_sha256, file_sha256, load_checkpoint, new_folder
+from model.checkpoint import METADATA_NAME, CheckpointError, checkpoint_sha256, file_sha256, load_checkpoint, new_folder, read_listing
 from model.export_onnx import export_onnx
 from pipeline.dag import changed_stages
 from stages.common.errors import PipelineError
 from stages.common.stage import configure_logging
+from stages.common.terminal import columns
 from stages.evaluation.metrics import BY_KEY, NOT_KNOWN, format_figure
 
 logger = logging.getLogger(__name__)
@@ -121,8 +122,7 @@ def fill(folder: Path, root: Path, name: str) -> None:
     """Write all that a release holds into an empty folder, and the hashes of it all."""
     voice = root / VOICE
     (folder / "voice").mkdir()
-    metadata = json.loads((voice / METADATA_NAME).read_text(encoding="utf-8"))
-    for file in (METADATA_NAME, *(entry["file"] for entry in metadata["files"].values())):
+    for file in (METADATA_NAME, *(entry["file"] for entry in read_listing(voice)["files"].values())):
         shutil.copyfile(voice / file, folder / "voice" / file)
     for path in sorted((root / CARD).iterdir()):
         shutil.copyfile(path, folder / path.name)
@@ -143,8 +143,7 @@ def list_versions(versions: list[Version]) -> str:
         return "no version is registered yet; `make release` makes the first\n"
     header = ("version", "date", "commit", *(BY_KEY[key].name for key in LISTED))
     rows = [header, *((each.name, each.date, each.commit[:7], *(each.figures.get(key, NOT_KNOWN) for key in LISTED)) for each in versions)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    return "".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows)
+    return f"{columns(rows)}\n"
 
 
 def _message(version: str, card: dict[str, Any]) -> str:

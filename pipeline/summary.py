@@ -6,13 +6,14 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+
+from pipeline.markdown import table
 
 ROW_STAGES = ("corpus", "resample", "clean_text", "spectrogram", "bert", "split")
 REPORT = Path("reports/evaluate/index.html")
@@ -104,10 +105,6 @@ def text_summary(root: Path) -> str:
 
 def markdown_summary(root: Path) -> str:
     """Return the summary as Markdown, for a Prefect artifact."""
-    def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-        lines = [header, ["---"] * len(header), *rows]
-        return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-
     counts = [(count.name, count.kept, count.rejected, ", ".join(f"{reason} {number}" for reason, number in count.reasons.items()))
               for count in stage_counts(root)]  # fmt: skip
     metrics = [(name, f"{value:.4g}") for name, value in sorted(_json(root / "metrics.json").items()) if isinstance(value, int | float)]

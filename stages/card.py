@@ -8,7 +8,7 @@ import math
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,14 @@ import jinja2
 import pyarrow.parquet as pq
 from markdown_it import MarkdownIt
 
-from model.checkpoint import METADATA_NAME, CheckpointError, checkpoint_sha256
+from model.checkpoint import CheckpointError, checkpoint_sha256, read_listing
 from stages.common import manifests
 from stages.common.errors import PipelineError
 from stages.common.files import content_key, output_folder, write_json
+from stages.common.nested import flat
 from stages.common.stage import run_stage
 from stages.evaluation.bootstrap import Interval, confidence_interval
 from stages.evaluation.metrics import METRICS, NOT_KNOWN, Metric, format_figure
-from stages.evaluation.rendition import RECORDING
 
 logger = logging.getLogger(__name__)
 
@@ -72,18 +72,12 @@ class Measured:
 
 def measure(rows: Sequence[Mapping[str, Any]]) -> list[Measured]:
     """Return every metric of the catalogue that rows of utterances.parquet have a value of."""
-    columns = rows[0].keys()
-
-    def recorded(name: str | None) -> str | None:
-        return f"{RECORDING}_{name}" if f"{RECORDING}_{name}" in columns else name
-
     measured = []
     for metric in METRICS:
-        needed = {metric.numerator, metric.denominator} if metric.numerator else {metric.key}
-        if needed <= columns and math.isfinite(metric.figure(rows)):
-            own = replace(metric, key=f"{RECORDING}_{metric.key}", numerator=recorded(metric.numerator), denominator=recorded(metric.denominator))
-            known = RECORDING in metric.versions and own.key in columns
-            measured.append(Measured(metric, confidence_interval(rows, metric), confidence_interval(rows, own) if known else None))
+        if metric.is_known(rows):
+            own = metric.of_recordings
+            recordings = confidence_interval(rows, own) if own and own.key in rows[0] else None
+            measured.append(Measured(metric, confidence_interval(rows, metric), recordings))
     return measured
 
 
@@ -156,12 +150,9 @@ def made_of(rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> d
             "synthetic_share": Share.of([row for row in train if row["synthetic"]], rate_hz).minutes / Share.of(train, rate_hz).minutes}  # fmt: skip
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Return nested values under dotted names."""
-    named: dict[str, str] = {}
-    for key, value in sorted(values.items()):
-        named |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: str(value)}
-    return named
+def as_text(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return nested values as text under dotted names, in their order."""
+    return {name: str(value) for name, value in sorted(flat(values).items())}
 
 
 def lineage_of(metadata: Mapping[str, Any]) -> dict[str, str]:
@@ -169,7 +160,7 @@ def lineage_of(metadata: Mapping[str, Any]) -> dict[str, str]:
     lineage = dict(metadata["lineage"])
     params = lineage.pop("params", {})
     parent = (params.get("base_voice") or {}).get("sha256")
-    return flat({**lineage, "params": content_key(params), "parent voice": parent or "none: trained from nothing"})
+    return as_text({**lineage, "params": content_key(params), "parent voice": parent or "none: trained from nothing"})
 
 
 def main(split: Path, corpus: Path, voice: Path, evaluation: Path, card: Path, params: CardParams) -> None:
@@ -179,7 +170,7 @@ def main(split: Path, corpus: Path, voice: Path, evaluation: Path, card: Path, p
     as card.html, the figures as card.json, and copies of the recordings' licences.
     """
     voice_sha256 = check_judged(voice, evaluation)
-    checkpoint = read_metadata(voice)
+    checkpoint = read_listing(voice)
     metadata = checkpoint["metadata"]
     columns = ["utterance_id", "subset", "speaker", "language", "synthetic", "n_samples"]
     rows = manifests.read_manifest(split / "split.parquet", manifests.SPLIT, columns).to_pylist()
@@ -194,7 +185,7 @@ def main(split: Path, corpus: Path, voice: Path, evaluation: Path, card: Path, p
         "by_language": {language: measure([row for row in tested if row["language"] == language]) for language in spoken}, "n_tested": len(tested),
         "licences": [path.name for path in licences], "files": {"voice (metadata.json)": voice_sha256, **{
             f"{name} (weights)": entry["sha256"] for name, entry in sorted(checkpoint["files"].items())}}, "lineage": lineage_of(metadata),
-        "evaluators": flat(json.loads(evaluators.read_text(encoding="utf-8"))) if evaluators.is_file() else {}, **made_of(rows, metadata),
+        "evaluators": as_text(json.loads(evaluators.read_text(encoding="utf-8"))) if evaluators.is_file() else {}, **made_of(rows, metadata),
     })  # fmt: skip
     figures = {one.metric.key: {"voice": asdict(one.voice), "recordings": one.recordings and asdict(one.recordings)} for one in measured}
     with output_folder(card) as folder:
@@ -205,12 +196,6 @@ def main(split: Path, corpus: Path, voice: Path, evaluation: Path, card: Path, p
         for path in licences:
             shutil.copyfile(path, folder / path.name)
     logger.info("card: %s", card / "card.html")
-
-
-def read_metadata(voice: Path) -> dict[str, Any]:
-    """Return the metadata file of a voice that `check_judged` has seen: the files' hashes, and what is said of them."""
-    content: dict[str, Any] = json.loads((voice / METADATA_NAME).read_text(encoding="utf-8"))
-    return content
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from stages.common.manifests import ManifestRows
 from stages.common.outcomes import outcome_writer
 from stages.common.rows import Finished, Row, RowOutcome, RowResult, compute_each, fixed_chunks, run_rows
 from stages.common.stage import run_command, run_stage
+from stages.common.terminal import columns
 
 MODULE = "stages.clean_text"
 CHUNK_ROWS = 256
@@ -192,20 +192,6 @@ def explain(text: str, language: str, lexicon: Path | None) -> str:
         lines.append((word, code, " ".join(sequence.phones[start : start + count]), tones, str(count)))
         start += count
     return f"{reading.normalised}\n\n{columns(lines)}\n"
-
-
-def columns(lines: Sequence[Sequence[str]]) -> str:
-    """Return lines of cells aligned for a terminal, where East Asian characters are two columns wide."""
-    widths = [max(map(display_width, cells)) for cells in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell + " " * (width - display_width(cell)) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
-
-
-def display_width(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
-    widths = (0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text)
-    return sum(widths)
 
 
 def _explain_from_command_line() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.evaluation.rendition import RESYNTHESIS, SYNTHESIS, VERSIONS
+from stages.evaluation.rendition import RECORDING, RESYNTHESIS, SYNTHESIS, VERSIONS
 
 NOT_KNOWN = "–"
 NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"
@@ -39,6 +40,19 @@ class Metric:
     def direction(self) -> str:
         """Return in words which way is better."""
         return "Higher is better." if self.higher_is_better else "Lower is better."
+
+    @property
+    def of_recordings(self) -> Metric | None:
+        """Return the same metric of the recordings themselves; None where they have none."""
+        if RECORDING not in self.versions:
+            return None
+        numerator = self.numerator and f"{RECORDING}_{self.numerator}"
+        return dataclasses.replace(self, key=f"{RECORDING}_{self.key}", numerator=numerator)
+
+    def is_known(self, rows: Sequence[Mapping[str, Any]]) -> bool:
+        """Return whether rows of utterances.parquet, one at least, have the metric's columns, and any value in them."""
+        needed = {self.numerator, self.denominator} if self.numerator and self.denominator else {self.key}
+        return needed <= rows[0].keys() and math.isfinite(self.figure(rows))
 
     def weights(self, rows: Sequence[Mapping[str, Any]]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return each utterance's share of numerator and denominator (N,), (N,): the figure is the ratio of their sums.

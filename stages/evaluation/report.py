@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import soundfile
 
+from stages.common.pages import fill_page
 from stages.evaluation.metrics import METRICS, Metric, format_figure
 from stages.evaluation.pictures import write_alignment_picture, write_spectrogram_picture
 from stages.evaluation.rendition import RECORDING, RESYNTHESIS, SYNTHESIS, VERSIONS, FloatArray, Rendition
@@ -61,14 +61,8 @@ def write_report(
         _write_utterance(folder, number, rendition, by_id[rendition.utterance_id])
         for number, rendition in enumerate(renditions, start=1)
     ]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    page = environment.get_template(TEMPLATE).render(
+    page = fill_page(
+        Path(__file__).with_name(TEMPLATE),
         context=context,
         utterances=utterances,
         cards=[_card(metric, summary) for metric in METRICS],

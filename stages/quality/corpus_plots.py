@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from stages.common.pages import as_png
 from stages.quality.checks import n_characters
 
 KEPT, SET_ASIDE = "#4c78d0", "#d9534f"
 INK = "#6f7683"  # readable on a white and on a dark page: the pictures have no ground of their own
+PAD = 0.4
 DOTS_PER_INCH = 120
 SIZE_INCHES = (4.6, 2.5)
 N_BINS = 40
@@ -42,7 +42,7 @@ def histogram(kept: Sequence[float], set_aside: Sequence[float], plan: Histogram
         axes.axvline(plan.limit, color=SET_ASIDE, linestyle="--", linewidth=1.2)
     axes.set_xlabel(plan.unit, color=INK, fontsize=8)
     axes.set_ylabel("utterances", color=INK, fontsize=8)
-    return _png(figure)
+    return as_png(figure, PAD)
 
 
 def lengths_by_text(kept: Sequence[Mapping[str, Any]], set_aside: Sequence[Mapping[str, Any]]) -> bytes:
@@ -53,7 +53,7 @@ def lengths_by_text(kept: Sequence[Mapping[str, Any]], set_aside: Sequence[Mappi
         axes.scatter([count for count, _ in points], [seconds for _, seconds in points], s=5, color=colour, alpha=0.6, linewidths=0)
     axes.set_xlabel("letters, syllable signs and digits", color=INK, fontsize=8)
     axes.set_ylabel("seconds", color=INK, fontsize=8)
-    return _png(figure)
+    return as_png(figure, PAD)
 
 
 def _figure() -> tuple[Figure, Axes]:
@@ -67,10 +67,3 @@ def _figure() -> tuple[Figure, Axes]:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
     return figure, axes
-
-
-def _png(figure: Figure) -> bytes:
-    stream = io.BytesIO()
-    figure.tight_layout(pad=0.4)
-    FigureCanvasAgg(figure).print_png(stream)
-    return stream.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -11,12 +10,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 
 from stages.common.errors import PipelineError
 from stages.common.files import atomic_path
 from stages.common.manifests import OVER_LIMIT
+from stages.common.pages import fill_page, inline_png
 from stages.quality.checks import LIMITS, QualityParams, bandwidth_share
 from stages.quality.corpus_plots import Histogram, histogram, lengths_by_text
 
@@ -88,10 +87,8 @@ def write_report(path: Path, kept: Sequence[Row], set_aside: Sequence[Row], reje
     _check_target(target)
     kept, set_aside = [_with_derived(row) for row in kept], [_with_derived(row) for row in set_aside]
     wrong = [row for row in rejects if row["reason"] != OVER_LIMIT]
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True,
-                                     lstrip_blocks=True, undefined=jinja2.StrictUndefined)  # fmt: skip
-    page = environment.get_template(TEMPLATE).render(
-        mark=MARK, context=context, cards=_cards(kept, wrong), voices=_voices(kept), files=_files(kept),
+    page = fill_page(
+        Path(__file__).with_name(TEMPLATE), mark=MARK, context=context, cards=_cards(kept, wrong), voices=_voices(kept), files=_files(kept),
         plots=_plots(kept, set_aside, context.quality), reasons=_reasons(rejects), worst=_worst(kept, set_aside), n_input=len(kept) + len(rejects),
         stops=not kept or len(wrong) > context.max_reject_share * (len(kept) + len(wrong)),
     )  # fmt: skip
@@ -183,15 +180,11 @@ def _plots(kept: Sequence[Row], set_aside: Sequence[Row], quality: QualityParams
         if len(shown) == 1:
             plots.append({**plot, "everywhere": f"{shown.pop()} {finding.unit}"})
         else:
-            plots.append({**plot, "picture": _inline(histogram(*values, Histogram(finding.unit, limit)))})
+            plots.append({**plot, "picture": inline_png(histogram(*values, Histogram(finding.unit, limit)))})
     if kept or set_aside:
         plots.append({"title": "Duration and text", "meaning": "Points far from the band: the text is not what is said, or the pauses are long.",
-                      "picture": _inline(lengths_by_text(kept, set_aside))})  # fmt: skip
+                      "picture": inline_png(lengths_by_text(kept, set_aside))})  # fmt: skip
     return plots
-
-
-def _inline(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
 def _reasons(rejects: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,8 @@ KINDS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def write_random_voice(folder: Path, kind: str, **changes: Any) -> Path:
-    """Save an untrained voice that makes every network felt; `changes` are of the model's configuration."""
+def write_random_voice(folder: Path, kind: str, metadata: Mapping[str, Any] | None = None, **changes: Any) -> Path:
+    """Save an untrained voice that makes every network felt, with further metadata; `changes` are of the model's configuration."""
     symbols = SymbolTable()
     config = ModelConfig(**{**SMALL, "n_symbols": len(symbols.symbols), "n_tones": symbols.tone_count, "n_languages": 3, **KINDS[kind], **changes})
     torch.manual_seed(0)
@@ -44,6 +45,12 @@ def write_random_voice(folder: Path, kind: str, **changes: Any) -> Path:
     save_checkpoint(folder, tensors={"synthesizer": network.state_dict()}, metadata={
         "model": config.to_dict(), "spectrogram": dataclasses.asdict(spectrogram), "posterior_input": "mel", "symbols": symbols.to_dict(),
         "add_blank": False, "speakers": ["anna", "ben"][: max(config.n_speakers, 1)], "encoders": {"EN": {"kind": "none"}}, "lexicon": {},
-        "source_note": "nobody's voice", "lineage": {}, "step": 0, "base_voice": None,
+        "source_note": "nobody's voice", "lineage": {}, "step": 0, "base_voice": None, **(metadata or {}),
     })  # fmt: skip
     return folder
+
+
+def write_small_voice(folder: Path, **metadata: Any) -> Path:
+    """Save a voice of two speakers and two languages without text features, which hums within milliseconds, with further metadata."""
+    encoders = {language: {"kind": "none"} for language in ("EN", "ZH")}
+    return write_random_voice(folder, "istft", {"encoders": encoders, **metadata}, bert_channels={}, hop_samples=256)

@@ -11,7 +11,7 @@ import soundfile
 
 from model import say
 from model.voice import SpeakingStyle, Voice
-from tests.small_voice import write_small_voice
+from tests.model.random_voices import write_small_voice
 
 OWN = {"noise_scale": 0.3, "length_scale": 1.5, "sdp_ratio": 0.0}
 

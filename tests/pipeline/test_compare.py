@@ -18,8 +18,9 @@ from dvc.repo import Repo
 
 from pipeline import compare as program
 from pipeline.compare import compare
-from pipeline.compare_data import changed, fetch_run, flat
+from pipeline.compare_data import changed, fetch_run
 from stages.common.errors import PipelineError
+from stages.common.nested import flat
 from stages.evaluation.bootstrap import Outcome
 from stages.evaluation.metrics import BY_KEY
 from tests.pipeline.comparable_project import ComparableProject, evaluation, start_project

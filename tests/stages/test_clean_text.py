@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 
 from model.text.symbols import SYMBOLS
 from stages import clean_text
-from stages.clean_text import CleanTextParams, Line, columns, display_width, process
+from stages.clean_text import CleanTextParams, Line, process
 from stages.common import manifests
 from stages.common.errors import ManifestError, PipelineError, RowRejected
+from stages.common.terminal import columns, display_width
 from tests.small_corpus import ROOT, SmallCorpus, folder_bytes, reasons, utterance_ids
 
 pytestmark = pytest.mark.usefixtures("workspace")

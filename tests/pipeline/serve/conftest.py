@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.small_voice import write_small_voice
+from tests.model.random_voices import write_small_voice
 
 ROOT = Path(__file__).parents[3]
 MAX_CHARACTERS = 2000

@@ -1,0 +1,42 @@
+"""A voice of the laptop preset that learnt nothing: it costs what a trained one does."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline.presets import load
+
+BERT_CHANNELS = 384
+FRAMES_A_PHONE = 3.0  # of 16 ms, of the bias alone: the rest of an untrained network about doubles it, to the length of speech
+
+
+def write_untrained_voice(folder: Path, **metadata: Any) -> Path:
+    """Save the voice, the same in every run, with further metadata, and return its folder."""
+    import torch
+
+    from model.checkpoint import save_checkpoint
+    from model.config import PITCH_ROWS, ModelConfig
+    from model.spectrogram import SpectrogramSettings
+    from model.synthesizer import Synthesizer
+    from model.text.symbols import SymbolTable
+
+    preset: dict[str, Any] = load("laptop")
+    settings = SpectrogramSettings(sample_rate_hz=preset["resample"]["sample_rate_hz"], **preset["spectrogram"])
+    symbols = SymbolTable()
+    config = ModelConfig.from_dict({
+        **preset["train"]["model"], "n_symbols": len(symbols.symbols), "n_tones": symbols.tone_count, "n_languages": len(symbols.languages),
+        "n_speakers": 0, "bert_channels": {"EN": BERT_CHANNELS}, "spectrogram_channels": settings.n_mels + PITCH_ROWS,
+        "sample_rate_hz": settings.sample_rate_hz, "hop_samples": settings.hop_samples,
+    })  # fmt: skip
+    torch.manual_seed(0)
+    network = Synthesizer(config)
+    torch.nn.init.constant_(network.duration_predictor.projection.bias, math.log(FRAMES_A_PHONE))
+    save_checkpoint(folder, tensors={"synthesizer": network.state_dict()}, metadata={
+        "model": config.to_dict(), "spectrogram": asdict(settings), "posterior_input": "mel", "symbols": symbols.to_dict(),
+        "add_blank": preset["train"]["add_blank"], "speakers": ["nobody"], "encoders": {"EN": dict(preset["bert"]["encoders"]["EN"])},
+        "lexicon": {}, **metadata,
+    })  # fmt: skip
+    return folder
