@@ -13,8 +13,8 @@ from pipeline.compare_result import Comparison, Contrast, GroupResult, MetricRes
 from pipeline.markdown import table
 from stages.common.pages import fill_page, inline_png
 from stages.evaluation.bootstrap import Interval, format_difference, format_range
-from stages.evaluation.metrics import BY_KEY, NARROW_SPACE, NOT_KNOWN, format_figure
 from stages.evaluation.report import HTML_LANGUAGES
+from stages.measuring.metrics import BY_KEY, NARROW_SPACE, NOT_KNOWN, format_figure
 
 TEMPLATE = "compare.html.j2"
 LISTENED = ("cer", "mos")  # by which utterances are shown

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from pipeline.compare_data import Curve
 from pipeline.compare_result import Comparison, MetricResult, UtterancePair
 from stages.common.pages import as_png
-from stages.evaluation.metrics import Metric
+from stages.measuring.metrics import Metric
 
 INK, GROUND = "#1b2029", "#ffffff"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # told apart by colour-blind people (Okabe and Ito 2008)

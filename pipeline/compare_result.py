@@ -24,7 +24,7 @@ from stages.evaluation.bootstrap import (
     paired_difference_of_seeds,
     verdict,
 )
-from stages.evaluation.metrics import METRICS, Metric
+from stages.measuring.metrics import METRICS, Metric
 
 BREAKDOWN_KEYS = ("cer", "mos", "mcd_db")  # of speakers and languages: what is heard, how natural it is, how near it is
 OF_THE_MACHINE = ("real_time_factor",)  # shown, but no voice is better for it: what else ran then counts

@@ -27,7 +27,7 @@ from pipeline.dag import changed_stages
 from stages.common.errors import PipelineError
 from stages.common.stage import configure_logging
 from stages.common.terminal import columns
-from stages.evaluation.metrics import BY_KEY, NOT_KNOWN, format_figure
+from stages.measuring.metrics import BY_KEY, NOT_KNOWN, format_figure
 
 logger = logging.getLogger(__name__)
 

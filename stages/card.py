@@ -23,7 +23,7 @@ from stages.common.files import content_key, output_folder, write_json
 from stages.common.nested import flat
 from stages.common.stage import run_stage
 from stages.evaluation.bootstrap import Interval, confidence_interval
-from stages.evaluation.metrics import METRICS, NOT_KNOWN, Metric, format_figure
+from stages.measuring.metrics import METRICS, NOT_KNOWN, Metric, format_figure
 
 logger = logging.getLogger(__name__)
 

@@ -28,9 +28,9 @@ from stages.common.progress import progress_bar
 from stages.common.shards import ShardReader
 from stages.common.stage import run_stage
 from stages.evaluation.plots import write_plots
-from stages.evaluation.rendition import Rendition
 from stages.evaluation.report import ReportContext, write_report
 from stages.evaluation.scoring import ROW_SCHEMA, ScoringSettings, score
+from stages.measuring.rendition import Rendition
 
 logger = logging.getLogger(__name__)
 

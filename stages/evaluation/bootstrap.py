@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr, stdtrit
 
-from stages.evaluation.metrics import NARROW_SPACE, Metric, format_figure
+from stages.measuring.metrics import NARROW_SPACE, Metric, format_figure
 
 Rows = Sequence[Mapping[str, Any]]
 FloatArray = npt.NDArray[np.float64]

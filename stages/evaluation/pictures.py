@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from model.spectrogram import SpectrogramSettings, linear_spectrogram, log_mel, mel_filterbank
-from stages.evaluation.rendition import (
+from stages.measuring.rendition import (
     RECORDING,
     RESYNTHESIS,
     SYNTHESIS,

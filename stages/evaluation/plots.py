@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from stages.evaluation.rendition import RECORDING, RESYNTHESIS, SYNTHESIS
 from stages.evaluation.scoring import PREFIXES
+from stages.measuring.rendition import RECORDING, RESYNTHESIS, SYNTHESIS
 
 UTTERANCE_COLUMNS = (
     "utterance_id",

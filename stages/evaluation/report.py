@@ -13,12 +13,12 @@ import numpy as np
 import soundfile
 
 from stages.common.pages import fill_page
-from stages.evaluation.metrics import METRICS, Metric, format_figure
 from stages.evaluation.pictures import write_alignment_picture, write_spectrogram_picture
-from stages.evaluation.rendition import RECORDING, RESYNTHESIS, SYNTHESIS, VERSIONS, FloatArray, Rendition
 from stages.evaluation.scoring import MIN_WORDS, PREFIXES
-from stages.evaluation.speech_recognition import WordDifference, align_words
-from stages.evaluation.spoken_units import UNIT_NAMES, UNIT_RATES, separator_of, words_of
+from stages.measuring.metrics import METRICS, Metric, format_figure
+from stages.measuring.rendition import RECORDING, RESYNTHESIS, SYNTHESIS, VERSIONS, FloatArray, Rendition
+from stages.measuring.speech_recognition import WordDifference, align_words
+from stages.measuring.spoken_units import UNIT_NAMES, UNIT_RATES, separator_of, words_of
 
 TEMPLATE = "report.html.j2"
 VERSION_NAMES = {RECORDING: "Recording", RESYNTHESIS: "Resynthesis", SYNTHESIS: "Synthesis"}

@@ -23,18 +23,18 @@ import pyarrow as pa
 
 from stages.common.manifests import schema
 from stages.common.progress import progress_bar
-from stages.evaluation.mos import MosPredictor, torch_threads
-from stages.evaluation.rendition import RECORDING, RESYNTHESIS, SYNTHESIS, VERSIONS, Rendition
-from stages.evaluation.signal_metrics import (
+from stages.measuring.mos import MosPredictor, torch_threads
+from stages.measuring.rendition import RECORDING, RESYNTHESIS, SYNTHESIS, VERSIONS, Rendition
+from stages.measuring.signal_metrics import (
     SignalDistance,
     analyse,
     compare,
     phone_duration_error_ms,
     relative_length_error,
 )
-from stages.evaluation.speech_recognition import ErrorCount, SpeechRecogniser, count_errors
-from stages.evaluation.spoken_units import UNIT_RATES, separator_of, words_of
-from stages.evaluation.whisper_model import assemble_whisper
+from stages.measuring.speech_recognition import ErrorCount, SpeechRecogniser, count_errors
+from stages.measuring.spoken_units import UNIT_RATES, separator_of, words_of
+from stages.measuring.whisper_model import assemble_whisper
 
 Row = dict[str, Any]
 

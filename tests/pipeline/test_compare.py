@@ -22,7 +22,7 @@ from pipeline.compare_data import changed, fetch_run
 from stages.common.errors import PipelineError
 from stages.common.nested import flat
 from stages.evaluation.bootstrap import Outcome
-from stages.evaluation.metrics import BY_KEY
+from stages.measuring.metrics import BY_KEY
 from tests.pipeline.comparable_project import ComparableProject, evaluation, start_project
 
 

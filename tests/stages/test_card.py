@@ -13,8 +13,8 @@ from model.checkpoint import checkpoint_sha256
 from stages.card import CardParams, main
 from stages.common import manifests
 from stages.common.errors import PipelineError
-from stages.evaluation.metrics import BY_KEY
 from stages.evaluation.scoring import ROW_SCHEMA
+from stages.measuring.metrics import BY_KEY
 from tests.model.random_voices import write_random_voice
 from tests.small_corpus import ROOT
 

@@ -21,7 +21,7 @@ from stages.evaluation.bootstrap import (
     paired_difference_of_seeds,
     verdict,
 )
-from stages.evaluation.metrics import Metric
+from stages.measuring.metrics import Metric
 
 MOS = Metric("mos", "Naturalness", "score", True, "")
 CER = Metric("cer", "Character error rate", "percent", False, "", numerator="character_edits", denominator="characters")

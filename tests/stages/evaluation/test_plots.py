@@ -1,8 +1,7 @@
 import csv
 
-from evaluation_sounds import make_row
-
 from stages.evaluation.plots import write_plots
+from tests.stages.speech_sounds import make_row
 
 
 def read(path):

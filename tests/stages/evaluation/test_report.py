@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from evaluation_sounds import RATE_HZ, make_rendition, make_row
 from PIL import Image
 
 from stages.evaluation.report import ReportContext, file_stem, format_figure, write_report
 from stages.evaluation.scoring import summarise
+from tests.stages.speech_sounds import RATE_HZ, make_rendition, make_row
 
 NASTY = "<script>alert(\"1\")</script> & 'co'"
 

@@ -4,9 +4,9 @@ import math
 import numpy as np
 import pyarrow as pa
 import pytest
-from evaluation_sounds import make_rendition, make_row
 
 from stages.evaluation.scoring import ROW_SCHEMA, ScoringSettings, score, summarise
+from tests.stages.speech_sounds import make_rendition, make_row
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.evaluation.rendition import RECORDING, RESYNTHESIS, SYNTHESIS, VERSIONS
+from stages.measuring.rendition import RECORDING, RESYNTHESIS, SYNTHESIS, VERSIONS
 
 NOT_KNOWN = "–"
 NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from stages.evaluation.speech_recognition import count_errors
-from stages.evaluation.spoken_units import separator_of, words_of
+from stages.measuring.speech_recognition import count_errors
+from stages.measuring.spoken_units import separator_of, words_of
 
 
 def rate(said, heard, language):

@@ -2,7 +2,7 @@ import librosa
 import numpy as np
 import pytest
 
-from stages.evaluation.time_warping import dynamic_time_warping
+from stages.measuring.time_warping import dynamic_time_warping
 
 
 def test_a_sequence_with_repeated_frames_is_matched_to_its_source():

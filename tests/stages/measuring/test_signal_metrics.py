@@ -2,15 +2,15 @@ import math
 
 import numpy as np
 import pytest
-from evaluation_sounds import RATE_HZ, make_vowel, make_words
 
-from stages.evaluation.signal_metrics import (
+from stages.measuring.signal_metrics import (
     analyse,
     compare,
     mel_cepstrum,
     phone_duration_error_ms,
     relative_length_error,
 )
+from tests.stages.speech_sounds import RATE_HZ, make_vowel, make_words
 
 
 def distance(reference, other, *, aligned=False):

@@ -1,4 +1,4 @@
-"""Small sounds and renditions that the evaluation's tests build."""
+"""Small sounds and renditions that the tests of measuring and evaluation build."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stages.evaluation.rendition import Rendition
 from stages.evaluation.scoring import ROW_SCHEMA
+from stages.measuring.rendition import Rendition
 
 RATE_HZ = 16000
 

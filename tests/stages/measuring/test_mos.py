@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stages.common.errors import PipelineError
-from stages.evaluation.mos import MosPredictor
+from stages.measuring.mos import MosPredictor
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def test_what_is_no_sound_has_no_score(predict_mos, waveform):
 
 def test_the_stand_in_for_torchaudio_does_not_stay():
     code = (
-        "import sys; from stages.evaluation.mos import MosPredictor; MosPredictor(); "
+        "import sys; from stages.measuring.mos import MosPredictor; MosPredictor(); "
         "sys.exit('torchaudio' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
-from evaluation_sounds import make_rendition
+
+from tests.stages.speech_sounds import make_rendition
 
 
 def test_durations_that_do_not_match_the_phones_are_refused_with_both_counts():

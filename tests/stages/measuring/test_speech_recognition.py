@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from stages.common.errors import PipelineError
-from stages.evaluation import whisper_model
-from stages.evaluation.speech_recognition import align_words, count_errors
-from stages.evaluation.spoken_units import words_of
-from stages.evaluation.whisper_model import assemble_whisper
+from stages.measuring import whisper_model
+from stages.measuring.speech_recognition import align_words, count_errors
+from stages.measuring.spoken_units import words_of
+from stages.measuring.whisper_model import assemble_whisper
 
 
 def test_a_known_mistake_has_its_error_rates():

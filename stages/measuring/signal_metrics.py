@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.fft import dct
 
 from model.pitch import load_pyworld
-from stages.evaluation.time_warping import dynamic_time_warping
+from stages.measuring.time_warping import dynamic_time_warping
 
 FRAME_SECONDS = 0.005
 MIN_SECONDS = 0.1  # WORLD's analysis windows span several periods of the lowest voice

@@ -1,4 +1,4 @@
-"""Real speech and the recogniser for the evaluation's tests."""
+"""Real speech and the recogniser for the tests of measuring and evaluation."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from evaluation_sounds import Waveform
 
-from stages.evaluation.speech_recognition import SpeechRecogniser
-from stages.evaluation.whisper_model import assemble_whisper
+from stages.measuring.speech_recognition import SpeechRecogniser
+from stages.measuring.whisper_model import assemble_whisper
+from tests.stages.speech_sounds import Waveform
 
-RECORDINGS = Path(__file__).parents[3] / "data" / "recordings" / "asterisk-en" / "allison"
+RECORDINGS = Path(__file__).parents[2] / "data" / "recordings" / "asterisk-en" / "allison"
 
 
 @pytest.fixture(scope="session")
