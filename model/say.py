@@ -29,12 +29,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Write the spoken text; errors are one line and exit status 1."""
+    """Write the spoken text, sentence after sentence; errors are one line and exit status 1."""
     use_reproducible_kernels()  # before torch is imported: text features to the last bit as training had them
+    import numpy as np
     import soundfile
+    from tqdm import tqdm
 
     from model.checkpoint import CheckpointError
     from model.onnx_voice import TEXT_FILE, OnnxVoice
+    from model.text.sentences import split_text
     from model.voice import SpeakingStyle, Voice
 
     arguments = build_parser().parse_args()
@@ -43,12 +46,19 @@ def main() -> None:
         sys.exit(f"error: {arguments.voice}: no voice there; train one with `make run`, or pass --voice FOLDER")
     try:
         voice = OnnxVoice(arguments.voice) if (arguments.voice / TEXT_FILE).is_file() else Voice(arguments.voice, arguments.device)
-        speech = voice.say(arguments.text, language=arguments.language, speaker=arguments.speaker, style=dataclasses.replace(voice.style, **wanted))
-        soundfile.write(arguments.out, speech.samples, speech.sample_rate_hz, subtype="PCM_16")
+        style = dataclasses.replace(voice.style, **wanted)
+        pieces = split_text(arguments.text, arguments.language)
+        spoken = [voice.say(piece.text, language=arguments.language, speaker=arguments.speaker, style=style)
+                  for piece in tqdm(pieces, desc="speaking", unit="sentence", disable=len(pieces) == 1)]  # fmt: skip
+        rate_hz = spoken[0].sample_rate_hz
+        pauses = [np.zeros(round(piece.pause_seconds * style.length_scale * rate_hz), np.float32) for piece in pieces]
+        samples = np.concatenate([part for speech, pause in zip(spoken, pauses, strict=True) for part in (speech.samples, pause)])
+        soundfile.write(arguments.out, samples, rate_hz, subtype="PCM_16")
     except (CheckpointError, EncoderError, TextError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    seconds = len(speech.samples) / speech.sample_rate_hz
-    sys.stderr.write(f"{arguments.out}: {seconds:.2f} s of speech in {speech.wall_seconds:.2f} s: {speech.normalised}\n")
+    took = sum(speech.wall_seconds for speech in spoken)
+    normalised = " ".join(speech.normalised for speech in spoken)
+    sys.stderr.write(f"{arguments.out}: {len(samples) / rate_hz:.2f} s of speech in {took:.2f} s: {normalised}\n")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from model import say
+from model.text.sentences import SENTENCE_PAUSE_SECONDS
 from model.voice import SpeakingStyle, Voice
 from tests.model.random_voices import write_small_voice
 
@@ -37,3 +38,15 @@ def test_flags_change_the_voices_own_style(tmp_path: Path, monkeypatch: pytest.M
     speech = Voice(folder).say("Hello.", language="EN", style=SpeakingStyle(**expected))
     spoken, _ = soundfile.read(out, dtype="float32")
     np.testing.assert_allclose(spoken, np.clip(speech.samples, -1, 1), atol=2 / 32768)
+
+
+def test_a_long_text_is_spoken_sentence_by_sentence_with_pauses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, out = write_small_voice(tmp_path / "voice", style=OWN), tmp_path / "say.wav"
+    monkeypatch.setattr(sys, "argv", ["say", "--text", "Hello. Good day.", "--voice", str(folder), "--out", str(out)])
+    say.main()
+    voice = Voice(folder)
+    first, second = voice.say("Hello.", language="EN"), voice.say("Good day.", language="EN")
+    pause = round(SENTENCE_PAUSE_SECONDS * OWN["length_scale"] * first.sample_rate_hz)
+    spoken, _ = soundfile.read(out, dtype="float32")
+    expected = np.concatenate([first.samples, np.zeros(pause, np.float32), second.samples])
+    np.testing.assert_allclose(spoken, np.clip(expected, -1, 1), atol=2 / 32768)
