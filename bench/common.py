@@ -28,14 +28,15 @@ ItemT = TypeVar("ItemT")
 class Result:
     """One benchmark's outcome.
 
-    ours and reference are in `unit`; ratio says how much better ours is (above 1: better); limit_share is how much of the
-    measured physical limit ours reaches. target is a ratio, or a value of ours where target_of says so.
+    ours and reference are in `unit`; ratio says how much better ours is (above 1: better; None where that says nothing);
+    limit_share is how much of the measured physical limit ours reaches. target is a ratio, or a value of ours where
+    target_of says so.
     """
 
     name: str
     ours: float
     reference: float
-    ratio: float
+    ratio: float | None
     limit_share: float | None
     target: float | None
     unit: str
@@ -49,7 +50,7 @@ class Result:
         """Whether the target is met; None where there is none."""
         if self.target is None:
             return None
-        reached = self.ratio >= self.target if self.target_of == "ratio" else self.ours <= self.target
+        reached = (self.ratio or 0.0) >= self.target if self.target_of == "ratio" else self.ours <= self.target
         near_limit = self.limit_share_target is None or (self.limit_share or 0.0) >= self.limit_share_target
         return reached and near_limit
 
@@ -189,7 +190,8 @@ def _cells(result: Result) -> tuple[str, ...]:
     share = "" if result.limit_share is None else f"{result.limit_share:.0%}"
     if result.limit_share_target is not None:
         share += f" (≥ {result.limit_share_target:.0%})"
-    return (result.name, _number(result.ours), _number(result.reference), result.unit, f"{result.ratio:.2f} ×", _target(result), share)
+    ratio = "" if result.ratio is None else f"{result.ratio:.2f} ×"
+    return (result.name, _number(result.ours), _number(result.reference), result.unit, ratio, _target(result), share)
 
 
 def _target(result: Result) -> str:
