@@ -33,7 +33,6 @@ def main() -> None:
     use_reproducible_kernels()  # before torch is imported: text features to the last bit as training had them
     import numpy as np
     import soundfile
-    from tqdm import tqdm
 
     from model.checkpoint import CheckpointError
     from model.onnx_voice import TEXT_FILE, OnnxVoice
@@ -48,8 +47,7 @@ def main() -> None:
         voice = OnnxVoice(arguments.voice) if (arguments.voice / TEXT_FILE).is_file() else Voice(arguments.voice, arguments.device)
         style = dataclasses.replace(voice.style, **wanted)
         pieces = split_text(arguments.text, arguments.language)
-        spoken = [voice.say(piece.text, language=arguments.language, speaker=arguments.speaker, style=style)
-                  for piece in tqdm(pieces, desc="speaking", unit="sentence", disable=len(pieces) == 1)]  # fmt: skip
+        spoken = [voice.say(piece.text, language=arguments.language, speaker=arguments.speaker, style=style) for piece in pieces]
         rate_hz = spoken[0].sample_rate_hz
         pauses = [np.zeros(round(piece.pause_seconds * style.length_scale * rate_hz), np.float32) for piece in pieces]
         samples = np.concatenate([part for speech, pause in zip(spoken, pauses, strict=True) for part in (speech.samples, pause)])

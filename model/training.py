@@ -7,8 +7,8 @@ Legend: B batch, P phones, T frames, S samples, C channels.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -268,6 +268,16 @@ class Trainer:
             self._evaluated.load_state_dict(self.voice_state())
             self._evaluated_step = self.step_count
         return self._evaluated
+
+    @contextmanager
+    def judging(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        """Let `voice_network` and `evaluate` have other generator weights inside the block, which trains nothing."""
+        network = self.voice_network()
+        try:
+            network.load_state_dict(weights)
+            yield
+        finally:
+            self._evaluated_step = -1
 
     def voice_state(self) -> dict[str, Tensor]:
         """Return the generator weights to keep: the averaged ones where there are any."""

@@ -580,13 +580,16 @@ def test_defect_14_and_20_the_best_weights_are_kept_and_nothing_of_others_is_del
         return {**values(self, *arguments), "mel": mel[self.trainer.step_count]}
 
     monkeypatch.setattr(Validator, "values", chosen)
-    keep = {"last": 2, "best": 1, "by": "mel"}
+    keep = {"last": 2, "best": 1, "by": "mel", "average": 3}
     run_training(small_corpus, tmp_path, tiny_params(voice="best", keep=keep, validate_every=1, checkpoint_every=1, optimisation__steps=5))
     assert load_checkpoint(tmp_path / "voice").metadata["step"] == 2
     assert {row["step"]: row["folder"] for row in table_of(tmp_path)} == {
         "1": "", "2": "voice", "3": "", "4": "voice/checkpoints/step-000004", "5": "voice/checkpoints/step-000005",
+        "3+4+5": "voice/checkpoints/average",
     }  # fmt: skip
     (work,) = tmp_path.glob("work/train/*")
+    assert {path.name for path in (work / "checkpoints").iterdir()} <= {*(f"step-{step:08d}" for step in (1, 2, 3, 4, 5)), "step-best"}
+    assert (work / "checkpoints" / "step-00000002").is_dir(), "the best one is not among the last, and stays"
     assert all((work / name).read_text(encoding="utf-8") == "not the run's" for name in foreign)
 
 

@@ -76,7 +76,7 @@ def _load_network() -> Any:
         raise PipelineError(
             f"the MOS predictor needs the package {error.name}: "
             "pip install --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0, "
-            "or turn the score off in the evaluate section"
+            "or turn the score off (evaluate.predicted_mos, train.metrics.listen_for)"
         ) from error
     network = sqa.ConvTransformerSQAModel(load_weights=False)  # its own loading prints
     weights = torch.load(Path(sqa.DEFAULT_WEIGHTS_CHKPT), map_location="cpu", weights_only=True)

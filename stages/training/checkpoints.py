@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,26 +14,42 @@ from torch import Tensor
 
 from model.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from model.training import Trainer
+from model.weight_average import average_weights
 from stages.common.errors import PipelineError
 from stages.common.files import atomic_path
 from stages.training.settings import KeepParams, TrainParams
+from stages.training.work_folder import CHECKPOINTS, Artefacts
+
+logger = logging.getLogger(__name__)
 
 Log = Sequence[Mapping[str, float]]
 PREFIX = "validation/"
+AVERAGE_FOLDER = "checkpoints/average"
 
 
 @dataclass(frozen=True)
 class Kept:
-    """Steps whose weights are kept: the voice's own, and those of the extra checkpoints beside it."""
+    """Steps whose weights are kept: the voice's own (None: the average's), and those of the extra checkpoints beside it."""
 
-    voice: int
+    voice: int | None
     extra: tuple[int, ...]
 
-    def folder(self, step: int) -> str:
-        """Return where below the voice's parent a step's weights are, empty for nowhere."""
+    def folder(self, step: int | None) -> str:
+        """Return where below the voice's parent a step's weights are, or the average (None); empty for nowhere."""
         if step == self.voice:
             return "voice"
+        if step is None:
+            return f"voice/{AVERAGE_FOLDER}"
         return f"voice/{extra_folder(step)}" if step in self.extra else ""
+
+
+@dataclass(frozen=True)
+class Average:
+    """The mean of the weights of some steps, and its own validation values."""
+
+    steps: tuple[int, ...]
+    synthesizer: dict[str, Tensor]
+    values: dict[str, float]
 
 
 def extra_folder(step: int) -> str:
@@ -46,21 +63,47 @@ def validated_steps(log: Log) -> list[int]:
 
 
 def best_steps(log: Log, keep: KeepParams) -> list[int]:
-    """Return the `keep.best` validated steps of the lowest value, the best first; of equals the earlier one counts."""
+    """Return the `keep.best` validated steps of the best value, the best first."""
+    return ranked_steps(log, keep)[: keep.best]
+
+
+def ranked_steps(log: Log, keep: KeepParams) -> list[int]:
+    """Return the steps that have the value `keep.by`, the best first; of equals the earlier one counts, and NaN is the worst."""
     values = {int(row["step"]): row[PREFIX + keep.by] for row in log if PREFIX + keep.by in row}
-    return sorted(values, key=lambda step: (math.inf if math.isnan(values[step]) else values[step], step))[: keep.best]
+    sign = -1.0 if keep.higher_is_better else 1.0
+    return sorted(values, key=lambda step: (math.inf if math.isnan(values[step]) else sign * values[step], step))
+
+
+def averaged_steps(log: Log, keep: KeepParams) -> list[int]:
+    """Return the validated steps whose weights are averaged, none where no average is asked for."""
+    return validated_steps(log)[-keep.average :] if keep.average else []
 
 
 def worth_storing(log: Log, keep: KeepParams) -> set[int]:
     """Return the validated steps whose weights may still be asked for, whatever comes."""
-    return {*best_steps(log, keep), *(validated_steps(log)[-keep.last :] if keep.last > 1 else ())}
+    n_last = max(keep.last, keep.average)
+    return {*best_steps(log, keep), *(validated_steps(log)[-n_last:] if n_last > 1 else ())}
 
 
 def kept_at_the_end(log: Log, params: TrainParams) -> Kept:
-    """Return what is kept of a finished run, whose last step is validated."""
+    """Return what is kept of a finished run, whose last step is validated; without any value to choose by, the last is the best."""
     steps, best = validated_steps(log), best_steps(log, params.keep)
-    voice = best[0] if params.voice == "best" else steps[-1]
+    voice = {"last": steps[-1], "best": best[0] if best else steps[-1], "average": None}[params.voice]
+    if params.voice == "best" and not best:
+        logger.warning("train: %s could not be measured at any step: the last weights become the voice", params.keep.by)
     return Kept(voice, tuple(sorted({*best, *steps[-params.keep.last :]} - {voice})))
+
+
+def describe_choice(log: Log, params: TrainParams, kept: Kept, average: Average | None) -> dict[str, Any]:
+    """Return how the voice was chosen: by which value, that value of it, of the best other step, and of the average."""
+    name = params.keep.by
+    values = {int(row["step"]): row[PREFIX + name] for row in log if PREFIX + name in row}
+    others = [step for step in ranked_steps(log, params.keep) if step != kept.voice]
+    means = {"averaged_steps": list(average.steps), "average_value": average.values.get(name)} if average else {}
+    return {
+        "voice": params.voice, "by": name, "step": kept.voice, "value": values.get(kept.voice) if kept.voice else means.get("average_value"),
+        "runner_up": {"step": others[0], "value": values[others[0]]} if others else None, **means,
+    }  # fmt: skip
 
 
 def voice_tensors(trainer: Trainer) -> dict[str, dict[str, Tensor]]:
@@ -69,6 +112,22 @@ def voice_tensors(trainer: Trainer) -> dict[str, dict[str, Tensor]]:
     if trainer.duration_discriminator is not None:
         tensors["duration_discriminator"] = trainer.duration_discriminator.state_dict()
     return tensors
+
+
+def weights_of_step(step: int, names: Sequence[str] | None, trainer: Trainer, artefacts: Artefacts) -> dict[str, dict[str, Tensor]]:
+    """Return networks (None: all) of a step whose weights are stored, or are the trainer's own."""
+    if step == trainer.step_count:
+        return {name: tensors for name, tensors in voice_tensors(trainer).items() if names is None or name in names}
+    return read_checkpoint(artefacts.work / artefacts.name(CHECKPOINTS, step), names)
+
+
+def average_of_steps(steps: Sequence[int], trainer: Trainer, artefacts: Artefacts) -> dict[str, Tensor]:
+    """Return the mean of the synthesizer's weights over stored steps."""
+    try:
+        return average_weights(weights_of_step(step, ["synthesizer"], trainer, artefacts)["synthesizer"] for step in steps)
+    except ValueError as error:
+        raise PipelineError(f"train: the checkpoints of steps {', '.join(map(str, steps))}: {error}; "
+                            f"delete {artefacts.work} and train again") from None  # fmt: skip
 
 
 def write_checkpoint(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], metadata: Mapping[str, Any]) -> None:
@@ -89,12 +148,20 @@ def read_checkpoint(folder: Path, names: Sequence[str] | None = None) -> dict[st
         raise PipelineError(f"train: {error}") from None
 
 
-def write_table(path: Path, log: Log, kept: Kept) -> None:
-    """Write a row per validated step: where its weights are kept, and its validation values."""
+def write_table(path: Path, log: Log, keep: KeepParams, kept: Kept, average: Average | None) -> None:
+    """Write a row per validated step: where its weights are kept, its place by `keep.by`, and its validation values.
+
+    The average has a row below them, without a place; its step names all that it is of: 1000+1250+1350.
+    """
     rows = [row for row in log if any(name.startswith(PREFIX) for name in row)]
-    names = sorted({name for row in rows for name in row if name.startswith(PREFIX)})
+    names = sorted({name.removeprefix(PREFIX) for row in rows for name in row if name.startswith(PREFIX)})
+    places = {step: place for place, step in enumerate(ranked_steps(log, keep), start=1)}
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["step", "folder", *(name.removeprefix(PREFIX) for name in names)])
+        writer.writerow(["step", "folder", f"place_by_{keep.by}", *names])
         for row in rows:
-            writer.writerow([int(row["step"]), kept.folder(int(row["step"])), *(row.get(name, "") for name in names)])
+            step = int(row["step"])
+            writer.writerow([step, kept.folder(step), places.get(step, ""), *(row.get(PREFIX + name, "") for name in names)])
+        if average:
+            steps = "+".join(map(str, average.steps))
+            writer.writerow([steps, kept.folder(None), "", *(average.values.get(name, "") for name in names)])

@@ -9,16 +9,20 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from stages.training.settings import HEARD_METRICS, SPOKEN_METRICS
+
 COLUMNS = 3
 
 
 def write_curves(path: Path, log: Sequence[dict[str, float]]) -> None:
-    """Draw every logged value over the steps, training and validation of one name in one plot.
+    """Draw every logged value over the steps, training and validation of one name in one plot, metrics before losses.
 
     Losses are as they are before weighting; those of training are of single segments and of the current weights, those
-    of validation of whole utterances and of the averaged weights.
+    of validation of whole utterances and of the averaged weights, as are the metrics of what was spoken.
     """
-    names = sorted({name.partition("/")[2] for row in log for name in row if "/" in name})
+    logged = {name.partition("/")[2] for row in log for name in row if "/" in name}
+    metrics = [name for name in (*HEARD_METRICS, *SPOKEN_METRICS) if name in logged]
+    names = [*metrics, *sorted(logged.difference(metrics))]
     if not names:
         return
     n_rows = math.ceil(len(names) / COLUMNS)

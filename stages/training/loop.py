@@ -20,16 +20,18 @@ from model.sampler import BatchSampler
 from model.text.symbols import SymbolTable
 from model.training import Trainer
 from stages.common.errors import ParamsError, PipelineError
+from stages.common.files import work_root
 from stages.common.progress import progress_bar
 from stages.common.training_data import ManifestSource, read_split
 from stages.training.base_voice import begin_from
-from stages.training.checkpoints import voice_tensors, worth_storing, write_checkpoint
+from stages.training.checkpoints import Average, average_of_steps, averaged_steps, voice_tensors, worth_storing, write_checkpoint
 from stages.training.durations import Durations, learn_durations, padded_durations
 from stages.training.outputs import RunFacts, write_outputs
 from stages.training.pitch_tracks import attach_pitch
 from stages.training.preflight import check_data, describe_batches
 from stages.training.samples import write_samples
-from stages.training.settings import TrainParams, TrainPaths
+from stages.training.settings import TrainParams, TrainPaths, own_style
+from stages.training.spoken_metrics import SpokenMetrics
 from stages.training.state import DamagedStateError, Position, RunState, from_first_rank, read_state, restore_random_state, save_state, state_files
 from stages.training.validation import Validator
 from stages.training.work_folder import CHECKPOINTS, SAMPLES, Artefacts, exclusive
@@ -81,11 +83,14 @@ class TrainingRun:
                 self.durations, validation_durations = learn_durations([self.train_source, self.validation_source], self.params, self.facts,
                                                                        self.paths.work / "durations.npz", self.device, self.rank)  # fmt: skip
             self.validator = Validator(self.trainer, self.validation_source, self.facts, validation_durations)
+            style = own_style(self.params, self.model_config)
+            self.spoken_metrics = SpokenMetrics(self.validator, self.params.metrics, style, work_root() / "whisper", self.rank)
             if not self.run_state.ended:
                 self._steps()
+            average = self._average()
             if self.rank == 0:
                 facts = RunFacts(self.params, self.facts, self.model_config, self.symbols, self.lineage, batches)
-                write_outputs(self.paths, facts, self.run_state, self.trainer, self.artefacts)
+                write_outputs(self.paths, facts, self.run_state, self.trainer, self.artefacts, average)
 
     def _begin(self) -> None:
         """Restore the newest sound state, which rank 0 chooses; without one begin from the base voice, if there is one."""
@@ -191,12 +196,25 @@ class TrainingRun:
             values.update({f"train/{name}": value for name, value in self.run_state.means.take().items()})
         if step % self.params.validate_every == 0 or last:
             logger.debug("step %d: validates", step)
-            values.update({f"validation/{name}": value for name, value in self.validator.values(self.rank, self.n_ranks).items()})
+            values.update({f"validation/{name}": value for name, value in self._validation_values(step, last=last).items()})
             logger.debug("step %d: validated", step)
             if self.rank == 0:
                 shown = ", ".join(f"{name.partition('/')[2]} {value:.4g}" for name, value in values.items() if name.startswith("validation/"))
                 logger.info("train: step %d: validation %s", step, shown)
         return {"step": float(step), **values} if values else {}
+
+    def _validation_values(self, step: int, *, last: bool) -> dict[str, float]:
+        due = self.params.metrics.due(step // self.params.validate_every, last=last)
+        return {**self.validator.values(self.rank, self.n_ranks), **self.spoken_metrics.figures(due, self.rank, self.n_ranks)}
+
+    def _average(self) -> Average | None:
+        """Return the mean of the last validated weights with what it is worth, where it is asked for; a resumed run makes it again."""
+        steps = averaged_steps(self.run_state.log, self.params.keep)
+        if not steps:
+            return None
+        weights = average_of_steps(steps, self.trainer, self.artefacts)
+        with self.trainer.judging(weights):
+            return Average(tuple(steps), weights, self._validation_values(self.trainer.step_count, last=True))
 
     @contextmanager
     def _stored(self, kind: str, step: int) -> Iterator[Path]:

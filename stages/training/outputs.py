@@ -10,18 +10,28 @@ from pathlib import Path
 from typing import Any
 
 from dvclive import Live
-from torch import Tensor
 
 from model.config import ModelConfig
 from model.text.symbols import SymbolTable
 from model.training import Trainer
 from stages.common.files import write_json
 from stages.common.training_data import CorpusFacts
-from stages.training.checkpoints import PREFIX, extra_folder, kept_at_the_end, read_checkpoint, voice_tensors, write_checkpoint, write_table
+from stages.training.checkpoints import (
+    AVERAGE_FOLDER,
+    PREFIX,
+    Average,
+    describe_choice,
+    extra_folder,
+    kept_at_the_end,
+    voice_tensors,
+    weights_of_step,
+    write_checkpoint,
+    write_table,
+)
 from stages.training.curves import write_curves
-from stages.training.settings import TrainParams, TrainPaths
+from stages.training.settings import TrainParams, TrainPaths, own_style
 from stages.training.state import RunState
-from stages.training.work_folder import CHECKPOINTS, SAMPLES, Artefacts
+from stages.training.work_folder import SAMPLES, Artefacts
 
 logger = logging.getLogger(__name__)
 
@@ -45,40 +55,56 @@ class RunFacts:
             "model": self.model.to_dict(), "spectrogram": vars(self.corpus.spectrogram), "posterior_input": self.params.posterior_input,
             "symbols": self.symbols.to_dict(), "add_blank": self.params.add_blank, "speakers": list(self.corpus.speakers),
             "encoders": self.corpus.encoders, "lexicon": self.corpus.lexicon, "source_note": self.corpus.source_note, "lineage": self.lineage,
-            "style": self._style(), "step": step, "validation": validation, "ended_by": state.ended, "base_voice": state.transfer,
+            "style": own_style(self.params, self.model), "step": step, "validation": validation, "ended_by": state.ended,
+            "base_voice": state.transfer,
         }  # fmt: skip
 
-    def _style(self) -> dict[str, float]:
-        """Return how the voice speaks unless told otherwise: a decoder that learnt from the text's latents gets them as it did."""
-        settings = self.params.optimisation
-        noise = {"noise_scale": settings.decode_prior_noise} if settings.decode_prior_share else {}
-        return noise if self.model.use_sdp else {**noise, "sdp_ratio": 0.0}
 
-
-def write_outputs(paths: TrainPaths, facts: RunFacts, state: RunState, trainer: Trainer, artefacts: Artefacts) -> None:
+def write_outputs(
+    paths: TrainPaths, facts: RunFacts, state: RunState, trainer: Trainer, artefacts: Artefacts, average: Average | None
+) -> None:
     """Write the voice and the report of a finished run: the same bytes however often it was interrupted."""
     kept = kept_at_the_end(state.log, facts.params)
-
-    def weights(step: int, names: Sequence[str] | None) -> Mapping[str, Mapping[str, Tensor]]:
-        if step == trainer.step_count:
-            return {name: tensors for name, tensors in voice_tensors(trainer).items() if names is None or name in names}
-        return read_checkpoint(paths.work / artefacts.name(CHECKPOINTS, step), names)
-
+    choice = describe_choice(state.log, facts.params, kept, average)
+    logger.info("train: the voice is %s", _in_words(choice))
     logger.debug("voice: writes")
-    write_checkpoint(paths.voice, weights(kept.voice, None), facts.metadata(state, kept.voice))
+    if kept.voice is not None:
+        own = {**facts.metadata(state, kept.voice), "choice": choice}
+        write_checkpoint(paths.voice, weights_of_step(kept.voice, None, trainer, artefacts), own)
+    if average:
+        of_average = {**facts.metadata(state, average.steps[-1]), "validation": average.values, "averaged_steps": list(average.steps)}
+        if kept.voice is None:
+            write_checkpoint(paths.voice, {**voice_tensors(trainer), "synthesizer": average.synthesizer}, {**of_average, "choice": choice})
+        else:
+            write_checkpoint(paths.voice / AVERAGE_FOLDER, {"synthesizer": average.synthesizer}, of_average)
     for step in kept.extra:
-        write_checkpoint(paths.voice / extra_folder(step), weights(step, ["synthesizer"]), facts.metadata(state, step))
+        write_checkpoint(paths.voice / extra_folder(step), weights_of_step(step, ["synthesizer"], trainer, artefacts), facts.metadata(state, step))
     logger.debug("report: writes")
-    _write_log(paths.report, state.log)
+    _write_log(paths.report, state.log, average)
     write_curves(paths.report / "curves.png", state.log)
-    write_table(paths.report / "checkpoints.csv", state.log, kept)
+    write_table(paths.report / "checkpoints.csv", state.log, facts.params.keep, kept, average)
     write_json(paths.report / "batches.json", facts.batches)
     if state.transfer is not None:
         write_json(paths.report / "transfer.json", state.transfer)
     _copy_samples(paths, state)
 
 
-def _write_log(folder: Path, log: Sequence[Mapping[str, float]]) -> None:
+def _in_words(choice: Mapping[str, Any]) -> str:
+    """Return the choice for the log: its value beside those of what could have been chosen."""
+
+    def valued(what: str, value: float | None) -> str:
+        return f"{what} ({'not measured' if value is None else f'{value:.4g}'})"
+
+    steps = "+".join(map(str, choice.get("averaged_steps", ())))
+    words = valued(f"the average of steps {steps}" if choice["step"] is None else f"step {choice['step']}", choice["value"])
+    if choice["runner_up"]:
+        words += f"; the best other step is {valued(str(choice['runner_up']['step']), choice['runner_up']['value'])}"
+    if steps and choice["step"] is not None:
+        words += f"; {valued(f'the average of steps {steps}', choice['average_value'])}"
+    return f"{words}, by {choice['by']}"
+
+
+def _write_log(folder: Path, log: Sequence[Mapping[str, float]], average: Average | None) -> None:
     live = Live(str(folder), report=None, dvcyaml=None, save_dvc_exp=False, monitor_system=False)
     for row in log:
         live.step = int(row["step"])
@@ -86,6 +112,8 @@ def _write_log(folder: Path, log: Sequence[Mapping[str, float]]) -> None:
             if name != "step":
                 live.log_metric(name, value)
         live.sync()
+    if average:
+        live.summary["average"] = average.values
     live.end()
 
 

@@ -20,7 +20,6 @@ from model.spectrogram_torch import log_mel_spectrogram
 from stages.training.validation import Validator
 
 NOISE_SCALE = 0.3  # calm, so that progress and not chance is heard
-MAX_LENGTHENING = 2  # of what is spoken over what was recorded: untrained durations know no end
 RANGE_NEPERS = 8.0  # 70 dB
 
 
@@ -38,9 +37,7 @@ def _write_sample(folder: Path, validator: Validator, index: int) -> None:
     batch, durations = validator.batch(index)
     spectrogram = trainer.posterior_input(batch)
     inputs = batch.inputs(spectrogram, with_speakers=network.config.n_speakers > 0, durations=durations)
-    spoken = network.infer(batch.phone_ids, batch.phone_lengths, batch.tone_ids, batch.language_ids, batch.bert, inputs.speaker_ids,
-                           noise_scale=NOISE_SCALE, sdp_ratio=0.0, max_frames=MAX_LENGTHENING * spectrogram.shape[2],
-                           reference_spectrogram=spectrogram)  # fmt: skip
+    spoken = validator.speak(batch, noise_scale=NOISE_SCALE, sdp_ratio=0.0)
     if durations is None:
         durations = network(inputs, decode=False).durations
     name = re.sub(r"[^\w.-]+", "-", validator.source.row(index)["utterance_id"])

@@ -14,8 +14,12 @@ from stages.common.errors import ParamsError
 from stages.common.training_data import CorpusFacts, DataFolders
 from stages.training.base_voice import BaseVoiceParams
 
-VALIDATION_VALUES = ("mel", "kl", "duration", "mcd")
-VOICES = ("last", "best")
+LOSSES = ("mel", "kl", "duration", "mcd")
+SPOKEN_METRICS = ("mcd_db", "f0_rmse_cents", "voicing_error", "duration_error")
+HEARD_METRICS = ("cer", "mos")
+HIGHER_IS_BETTER = ("mos",)
+VALIDATION_VALUES = (*LOSSES, *SPOKEN_METRICS, *HEARD_METRICS)
+VOICES = ("last", "best", "average")
 
 
 @dataclass(frozen=True)
@@ -51,20 +55,67 @@ class BudgetParams:
 class KeepParams:
     """Which validated weights are kept beside the voice: the `last` ones, and the `best` ones by a validation value.
 
-    The voice itself counts: `last: 1` keeps nothing beside it. The extra ones hold the synthesizer alone.
+    The voice itself counts: `last: 1` keeps nothing beside it. The extra ones hold the synthesizer alone. `average` is
+    over how many of the last validated weights a mean is taken, kept and measured at the end; 0 is none. A voice that is
+    the average is none of the `last`, which then all lie beside it.
     """
 
     last: int = 1
     best: int = 1
     by: str = "mel"
+    average: int = 0
 
     def __post_init__(self) -> None:
         lowest = {"last": 1, "best": 0}
         problems = [f"{name} is {getattr(self, name)}; it must be at least {low}" for name, low in lowest.items() if getattr(self, name) < low]
         if self.by not in VALIDATION_VALUES:
             problems.append(f"by {self.by!r} is not one of {', '.join(VALIDATION_VALUES)}")
+        if self.average < 0 or self.average == 1:
+            problems.append(f"average is {self.average}; it must be at least 2, or 0 for none")
         if problems:
             raise ValueError("; ".join(problems))
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether the best weights are those of the highest value."""
+        return self.by in HIGHER_IS_BETTER
+
+
+@dataclass(frozen=True)
+class MetricsParams:
+    """When `utterances` of the validation set are spoken from their text, in the voice's own style, and measured as the evaluation does.
+
+    At every `every`-th validation signals are compared; at every `listen_every`-th one the networks of `listen_for` hear the
+    speech too, which takes much longer. 0 is never; otherwise the last validation counts always.
+    """
+
+    every: int = 0
+    utterances: int = 16
+    listen_every: int = 0
+    listen_for: tuple[str, ...] = HEARD_METRICS
+
+    def __post_init__(self) -> None:
+        lowest = {"every": 0, "listen_every": 0, "utterances": 1}
+        problems = [f"{name} is {getattr(self, name)}; it must be at least {low}" for name, low in lowest.items() if getattr(self, name) < low]
+        if unknown := [name for name in self.listen_for if name not in HEARD_METRICS]:
+            problems.append(f"listen_for has {', '.join(unknown)}; valid: {', '.join(HEARD_METRICS)}")
+        if self.listen_every and not self.listen_for:
+            problems.append(f"listen_for is empty, but listen_every is {self.listen_every}; name some of {', '.join(HEARD_METRICS)}")
+        if problems:
+            raise ValueError("; ".join(problems))
+
+    def due(self, validation: int, *, last: bool) -> tuple[str, ...]:
+        """Return the metrics that are measured at a run's `validation`-th validation, counted from 1."""
+        heard, spoken = (every > 0 and (last or validation % every == 0) for every in (self.listen_every, self.every))
+        return (*(SPOKEN_METRICS if heard or spoken else ()), *(self.listen_for if heard else ()))
+
+    def missing(self, value: str) -> str:
+        """Return what to set so that a validation value is there to choose by, empty where it is."""
+        if value in LOSSES or value in self.due(0, last=True):
+            return ""
+        if value in SPOKEN_METRICS:
+            return "set metrics.every to 1"
+        return f"set metrics.listen_every to 1, with {value} in metrics.listen_for"
 
 
 @dataclass(frozen=True)
@@ -86,7 +137,7 @@ class TrainParams:
 
     `ranks` processes share each step (ignored under torchrun, whose world size counts), with `threads_per_rank`
     threads each: both change the order of summation, so both are parameters. `voice` is which weights become the
-    voice; `freeze` names parts of the synthesizer that stay as they are.
+    voice: the last, the best by `keep.by`, or the average of the last `keep.average`; `freeze` names parts of the synthesizer that stay as they are.
     """
 
     ranks: int
@@ -106,6 +157,7 @@ class TrainParams:
     budget: BudgetParams = field(default_factory=BudgetParams)
     keep: KeepParams = field(default_factory=KeepParams)
     samples: SamplesParams = field(default_factory=SamplesParams)
+    metrics: MetricsParams = field(default_factory=MetricsParams)
     base_voice: BaseVoiceParams = field(default_factory=BaseVoiceParams)
 
     def __post_init__(self) -> None:
@@ -116,6 +168,10 @@ class TrainParams:
             problems.append(f"voice {self.voice!r} is not one of {', '.join(VOICES)}")
         if self.voice == "best" and self.keep.best < 1:
             problems.append("voice is best, but keep.best is 0; set keep.best to 1")
+        if self.voice == "average" and not self.keep.average:
+            problems.append("voice is average, but keep.average is 0; set keep.average to 3, say")
+        if (self.keep.best or self.keep.average) and (remedy := self.metrics.missing(self.keep.by)):
+            problems.append(f"keep.by is {self.keep.by}, which is not measured; {remedy}")
         counts = ("ranks", "threads_per_rank", "log_every", "validate_every", "checkpoint_every")
         problems += [f"{name} is {getattr(self, name)}; it must be at least 1" for name in counts if getattr(self, name) < 1]
         if problems:
@@ -165,3 +221,10 @@ class TrainPaths:
     voice: Path
     report: Path
     work: Path
+
+
+def own_style(params: TrainParams, model: ModelConfig) -> dict[str, float]:
+    """Return how the voice speaks unless told otherwise: a decoder that learnt from the text's latents gets them as it did."""
+    settings = params.optimisation
+    noise = {"noise_scale": settings.decode_prior_noise} if settings.decode_prior_share else {}
+    return noise if model.use_sdp else {**noise, "sdp_ratio": 0.0}

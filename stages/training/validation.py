@@ -7,10 +7,13 @@ import math
 from torch import Tensor
 
 from model.dataset import Batch, BatchDataset
+from model.synthesizer import InferenceOutput
 from model.training import Trainer
 from stages.common.training_data import CorpusFacts, ManifestSource
 from stages.training.durations import Durations, padded_durations
 from stages.training.state import gather
+
+MAX_LENGTHENING = 2  # of what is spoken over what was recorded: untrained durations know no end
 
 
 class Validator:
@@ -36,6 +39,14 @@ class Validator:
         measured = {index: values for share in gather(own) for index, values in share.items()}
         names = sorted({name for values in measured.values() for name in values})
         return {name: math.fsum(values[name] for values in measured.values()) / len(measured) for name in names}
+
+    def speak(self, batch: Batch, **style: float) -> InferenceOutput:
+        """Return a batch's text spoken by the weights to keep in a style (see `Synthesizer.infer`); it draws random numbers."""
+        network = self.trainer.voice_network()
+        spectrogram = self.trainer.posterior_input(batch)
+        return network.infer(batch.phone_ids, batch.phone_lengths, batch.tone_ids, batch.language_ids, batch.bert,
+                             batch.speaker_ids if network.config.n_speakers else None, max_frames=MAX_LENGTHENING * spectrogram.shape[2],
+                             reference_spectrogram=spectrogram, **style)  # fmt: skip
 
     def _measure(self, index: int) -> dict[str, float]:
         return self.trainer.evaluate(*self.batch(index))

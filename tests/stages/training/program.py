@@ -34,9 +34,9 @@ TINY_MODEL = {
 
 
 def smoke_values() -> dict[str, Any]:
-    """Return the smoke preset's train section, with samples and several kept checkpoints."""
+    """Return the smoke preset's train section, with samples, several kept checkpoints and their average."""
     values: dict[str, Any] = yaml.safe_load((ROOT / "presets" / "smoke.yaml").read_text(encoding="utf-8"))["train"]
-    return {**values, "samples": {"every": 10, "utterances": 1}, "keep": {"last": 2, "best": 1, "by": "mel"}, "voice": "last"}
+    return {**values, "samples": {"every": 10, "utterances": 1}, "keep": {"last": 2, "best": 1, "by": "mel", "average": 2}, "voice": "last"}
 
 
 def tiny_values(**changes: Any) -> dict[str, Any]:
@@ -46,6 +46,7 @@ def tiny_values(**changes: Any) -> dict[str, Any]:
     values["optimisation"].update(steps=24, batch_size=2, warmup_steps=2, adversarial_start_step=6)
     values["aligner"].update(steps=3, batch_size=2, channels=16)
     values["samples"].update(every=12)
+    values["keep"].update(average=0)
     values.update(checkpoint_every=4, log_every=3, validate_every=6, ranks=1)
     for name, value in changes.items():
         section, _, inner = name.rpartition("__")

@@ -11,7 +11,8 @@ from tests.small_corpus import SmallCorpus
 from tests.stages.training.program import Program, tiny_values
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
-VALUES = tiny_values(ranks=2, optimisation__steps=8, aligner__steps=2, checkpoint_every=2, samples={"every": 0, "utterances": 1})
+VALUES = tiny_values(ranks=2, optimisation__steps=8, aligner__steps=2, checkpoint_every=2, samples={"every": 0, "utterances": 1},
+                     keep={"last": 1, "best": 1, "by": "mcd_db", "average": 2}, metrics={"every": 1, "utterances": 3})  # fmt: skip
 
 
 @pytest.fixture(scope="module")
