@@ -92,4 +92,4 @@ ray: $(VENV)/.ready  ## Ray, for data stages on a cluster (see the README); on e
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements-ray.lock
 
 clean:  ## delete the environment and all outputs (recordings stay)
-	rm -rf $(VENV) .rows .work voice reports metrics.json comparison dvc_plots $(addprefix data/,corpus resample clean_text spectrogram bert split)
+	rm -rf $(VENV) .rows .work voice reports metrics.json speed.json comparison dvc_plots $(addprefix data/,corpus resample clean_text spectrogram bert split)

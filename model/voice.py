@@ -156,7 +156,7 @@ class Voice(AbstractVoice):
         self.network.eval().to(self.device)
 
     def resynthesise(self, pcm: npt.NDArray[np.int16], speaker: str | None = None) -> npt.NDArray[np.float32]:
-        """Return a recording (S,) int16 at the voice's rate after its own posterior encoder and decoder."""
+        """Return a recording (S,) int16 at the voice's rate after its own posterior encoder and decoder, always the same."""
         linear = linear_spectrogram(pcm, self.spectrogram)
         if self.metadata["posterior_input"] == "mel":
             linear = log_mel(linear, mel_filterbank(self.spectrogram))
@@ -165,7 +165,9 @@ class Voice(AbstractVoice):
             pitch = pitch_features(pcm, settings.sample_rate_hz, settings.hop_samples, len(linear))
             linear = posterior_frames(torch.from_numpy(linear.T)[None], torch.from_numpy(pitch)[None])[0].numpy().T
         frames = torch.from_numpy(np.ascontiguousarray(linear.T)).unsqueeze(0).to(self.device)  # (T, C) → (1, C, T)
-        waveform = self.network.reconstruct(frames, torch.tensor([frames.shape[2]], device=self.device), self._speaker_ids(speaker))
+        lengths = torch.tensor([frames.shape[2]], device=self.device)
+        with random_state_undisturbed(self.device):  # of decoders that draw noise
+            waveform = self.network.reconstruct(frames, lengths, self._speaker_ids(speaker))
         return waveform[0, 0].cpu().numpy()
 
     def _speak(self, ids: Sequence[Sequence[int]], bert: dict[str, Tensor], speaker_ids: Tensor | None, style: SpeakingStyle) -> Spoken:

@@ -82,8 +82,13 @@ def fetch_run(root: Path, revision: str, folder: Path) -> Run:
     facts = json.loads((table.schema.metadata or {}).get(b"voice", b"{}"))
     return Run(
         revision=revision, commit=commit, step=facts.get("step"), report=folder / EVALUATION, rows=tuple(table.to_pylist()),
-        curves=read_curves(folder / CURVES), params=flat(_yaml(folder / PARAMS)), evaluators=flat(_yaml(folder / EVALUATION / EVALUATORS)),
+        curves=read_curves(folder / CURVES), params=flat(_yaml(folder / PARAMS)), evaluators=_evaluators(folder),
     )  # fmt: skip
+
+
+def _evaluators(folder: Path) -> dict[str, Any]:
+    """Return what measured a revision; that its test set is another shows in its utterances."""
+    return {name: value for name, value in flat(_yaml(folder / EVALUATION / EVALUATORS)).items() if name != "test_set"}
 
 
 def _commit(root: Path, revision: str) -> str:

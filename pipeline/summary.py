@@ -68,11 +68,13 @@ HEADLINES = (
     ("cer", "character error rate (Whisper base)", "recording_cer"),
     ("wer", "word error rate", "recording_wer"),
     ("mos", "DistillMOS, 1 to 5", "recording_mos"),
+    ("speaker_similarity", "speaker similarity, cosine", "recording_speaker_similarity"),
     ("mcd_db", "mel-cepstral distortion, dB", None),
     ("f0_rmse_cents", "F0 error, cents", None),
     ("voicing_error", "voicing error, share of frames", None),
     ("duration_error", "length error, relative", None),
     ("real_time_factor", "real-time factor", None),
+    ("peak_memory_mib", "memory while speaking, MiB", None),
 )
 
 
@@ -89,7 +91,7 @@ def text_summary(root: Path) -> str:
     voice = _voice(root)
     if voice:
         lines.append(f"training       {voice['step']} steps; {voice['source_note']}")
-    metrics = _json(root / "metrics.json")
+    metrics = {**_json(root / "metrics.json"), **_json(root / "speed.json")}
     if metrics:
         lines += ["", f"{int(metrics.get('n_utterances', 0))} held-out utterances              voice  recordings"]
         for name, title, recorded in HEADLINES:

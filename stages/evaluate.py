@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import logging
 import os
+import resource
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from model.bert import use_reproducible_kernels
@@ -29,16 +34,20 @@ from stages.common.shards import ShardReader
 from stages.common.stage import run_stage
 from stages.evaluation.plots import write_plots
 from stages.evaluation.report import ReportContext, write_report
-from stages.evaluation.scoring import ROW_SCHEMA, ScoringSettings, score
+from stages.evaluation.scoring import ROW_SCHEMA, ScoringSettings, score, speed
+from stages.measuring.hearing import OPTIONAL, Hearing, Sound, package_versions
 from stages.measuring.rendition import Rendition
 
 logger = logging.getLogger(__name__)
 
+SPEAKER_RECORDINGS = 10
+
 
 @dataclass(frozen=True)
 class EvaluateParams:
-    """How many test utterances are spoken (all with null; chosen in the order of their ids), and in which style
-    (the voice's own with null)."""
+    """How many test utterances are spoken (all with null; chosen in the order of their ids), in which style (the voice's own with
+    null), which networks hear them beside the recogniser (see `hearing.OPTIONAL`), and on how many of them (`anchors`) the
+    metrics' floor and the resynthesis are heard too."""
 
     max_utterances: int | None
     noise_scale: float | None
@@ -46,11 +55,16 @@ class EvaluateParams:
     sdp_ratio: float | None
     length_scale: float | None
     seed: int
-    predicted_mos: bool
+    hear: tuple[str, ...]
+    anchors: int
 
     def __post_init__(self) -> None:
         if self.max_utterances is not None and self.max_utterances < 1:
             raise ValueError(f"max_utterances is {self.max_utterances}; use at least 1, or null for all")
+        if self.anchors < 1:
+            raise ValueError(f"anchors is {self.anchors}; use at least 1")
+        if unknown := [name for name in self.hear if name not in OPTIONAL]:
+            raise ValueError(f"hear has {', '.join(unknown)}; valid: {', '.join(OPTIONAL)}")
 
     def style(self, own: SpeakingStyle) -> SpeakingStyle:
         """Return how a voice speaks whose own style is `own`."""
@@ -67,7 +81,7 @@ def render(voice: Voice, row: dict[str, Any], pcm: np.ndarray, style: SpeakingSt
         raise StageError(row["utterance_id"], None, f"cannot be spoken: {error}") from None
     return Rendition(
         utterance_id=row["utterance_id"], speaker=speaker, language=row["language"], text=row["text"],
-        sample_rate_hz=speech.sample_rate_hz, recording=(pcm / 32768.0).astype(np.float32),
+        sample_rate_hz=speech.sample_rate_hz, recording=_samples(pcm),
         resynthesis=voice.resynthesise(pcm, speaker), synthesis=speech.samples, phones=speech.phones,
         synthesis_durations_frames=speech.durations_frames, recording_durations_frames=None,
         hop_samples=voice.spectrogram.hop_samples, synthesis_cpu_seconds=speech.cpu_seconds,
@@ -81,17 +95,30 @@ def render_all(voice: Voice, rows: list[dict[str, Any]], resample: Path, style: 
     renditions = []
     with ShardReader(resample) as reader, progress_bar("speaking", len(rows), "utterance") as bar:
         for row in rows:
-            pcm = reader.read_array(row["pcm_shard"], row["pcm_offset_bytes"], (row["n_samples"],), "int16")
-            renditions.append(render(voice, row, pcm, style))
+            renditions.append(render(voice, row, _pcm(reader, row), style))
             bar.update(1)
     return renditions
 
 
-def main(split: Path, resample: Path, voice: Path, report: Path, metrics: Path, params: EvaluateParams) -> None:
+def speakers_recordings(table: pa.Table, resample: Path, speakers: Collection[str], sample_rate_hz: int) -> dict[str, list[Sound]]:
+    """Return some training recordings of each speaker, spread evenly over their ids: whom the test utterances should sound like."""
+    training = table.filter(pc.equal(table.column("subset"), "train")).sort_by("utterance_id").to_pylist()
+    found = {}
+    with ShardReader(resample) as reader:
+        for speaker in sorted(speakers):
+            own = [row for row in training if row["speaker"] == speaker]
+            count = min(SPEAKER_RECORDINGS, len(own))
+            chosen = [own[number * len(own) // count] for number in range(count)]
+            found[speaker] = [Sound(_samples(_pcm(reader, row)), sample_rate_hz, None) for row in chosen]
+    return found
+
+
+def main(split: Path, resample: Path, voice: Path, report: Path, metrics: Path, speed_metrics: Path, params: EvaluateParams) -> None:
     """Speak and measure the test utterances.
 
-    Reads the split manifest, the resampled audio and the voice; writes utterances.parquet, plots and the listening
-    report (index.html) into one folder, and the summary as metrics.json.
+    Reads the split manifest, the resampled audio and the voice; writes utterances.parquet, what measured them (evaluators.json),
+    plots and the listening report (index.html) into one folder, the summary as metrics.json, and what differs from run to run, time
+    and memory, as speed.json.
     """
     table = manifests.read_manifest(split / "split.parquet", manifests.SPLIT)
     rows = table.filter(pc.equal(table.column("subset"), "test")).to_pylist()[: params.max_utterances]
@@ -103,14 +130,38 @@ def main(split: Path, resample: Path, voice: Path, report: Path, metrics: Path, 
     except CheckpointError as error:
         raise PipelineError(f"evaluate: {error}") from None
     renditions = render_all(speaker, rows, resample, params.style(speaker.style))
-    scored, summary = score(renditions, ScoringSettings(work_root() / "whisper", threads=worker_count(), mos=params.predicted_mos))
+    peak_memory_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    hearing = Hearing(work_root() / "whisper", params.hear, threads=worker_count())
+    speakers = speakers_recordings(table, resample, {row["speaker"] for row in rows}, renditions[0].sample_rate_hz)
+    scored, summary = score(renditions, hearing, speakers, ScoringSettings(params.anchors, threads=worker_count()))
+    evaluators = {"test_set": test_set(renditions), "anchors": params.anchors, "speaker_recordings": SPEAKER_RECORDINGS,
+                  "networks": hearing.lineage, "signals": package_versions("pyworld", "numpy", "scipy", "soxr")}  # fmt: skip
     with output_folder(report) as folder:
-        judged = {"step": speaker.metadata["step"], "voice_sha256": checkpoint_sha256(voice)}
+        write_json(folder / "evaluators.json", evaluators)
+        judged = {"step": speaker.metadata["step"], "voice_sha256": checkpoint_sha256(voice), "evaluators": evaluators}
         manifests.write_manifest(folder / "utterances.parquet", manifests.table_from_rows(scored, ROW_SCHEMA, judged))
         write_plots(folder / "plots", scored)
         write_report(folder, renditions, scored, summary, _context(speaker, len(rows)))
     write_json(metrics, summary)
+    write_json(speed_metrics, speed(scored, peak_memory_bytes))
     logger.info("evaluate: report in %s", report / "index.html")
+
+
+def test_set(renditions: Sequence[Rendition]) -> str:
+    """Return the hash of what is spoken and of its recordings: experiments compare on the same test set only."""
+    digest = hashlib.sha256()
+    for rendition in sorted(renditions, key=lambda each: each.utterance_id):
+        digest.update(json.dumps([rendition.utterance_id, rendition.text, rendition.sample_rate_hz], ensure_ascii=False).encode("utf-8"))
+        digest.update(np.ascontiguousarray(rendition.recording, dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _pcm(reader: ShardReader, row: dict[str, Any]) -> np.ndarray:
+    return reader.read_array(row["pcm_shard"], row["pcm_offset_bytes"], (row["n_samples"],), "int16")
+
+
+def _samples(pcm: np.ndarray) -> np.ndarray:
+    return (pcm / 32768.0).astype(np.float32)
 
 
 def _context(voice: Voice, n_utterances: int) -> ReportContext:

@@ -1,8 +1,9 @@
 """Scores renditions: one row of figures per utterance and a flat summary of the whole.
 
-Columns without a prefix are about the synthesis; `recording_…` and `resynthesis_…` are about the other two
-versions. The recording's own error rates and scores are what the instruments say about real speech: the
-figure to aim for.
+Columns without a prefix are about the synthesis; `recording_…`, `resynthesis_…` and `noise_…` are about what it is read against. The
+recording's own error rates and scores are what the instruments say about real speech: the figure to aim for. The resynthesis is
+what the decoder alone can reach. Noise of the recording's spectrum, level and rhythm is the floor. Networks hear the last two for
+some utterances only (`anchors`).
 
 `wer` counts edits by the language's unit (English words, toned pinyin syllables, kana), `cer` by the characters of those units
 (letters, pinyin letters and tone digits, kana); figures over several languages add edits and units up. Chinese and Japanese
@@ -12,19 +13,19 @@ have their unit's rate under its own name too: `language.ZH.pinyin_error_rate`, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from stages.common.manifests import schema
+from stages.common.manifests import schema, with_optional
 from stages.common.progress import progress_bar
-from stages.measuring.mos import MosPredictor, torch_threads
-from stages.measuring.rendition import RECORDING, RESYNTHESIS, SYNTHESIS, VERSIONS, Rendition
+from stages.measuring.hearing import Heard, Hearing, Sound
+from stages.measuring.mos import torch_threads
+from stages.measuring.rendition import MEASURED, NOISE, RECORDING, RESYNTHESIS, SYNTHESIS, VERSIONS, Rendition
 from stages.measuring.signal_metrics import (
     SignalDistance,
     analyse,
@@ -32,13 +33,14 @@ from stages.measuring.signal_metrics import (
     phone_duration_error_ms,
     relative_length_error,
 )
-from stages.measuring.speech_recognition import ErrorCount, SpeechRecogniser, count_errors
+from stages.measuring.speaker_similarity import Embedding, mean_voice, similarity
+from stages.measuring.speech_recognition import count_errors
 from stages.measuring.spoken_units import UNIT_RATES, separator_of, words_of
-from stages.measuring.whisper_model import assemble_whisper
 
 Row = dict[str, Any]
 
-PREFIXES = {RECORDING: "recording_", RESYNTHESIS: "resynthesis_", SYNTHESIS: ""}
+PREFIXES = {RECORDING: "recording_", RESYNTHESIS: "resynthesis_", SYNTHESIS: "", NOISE: "noise_"}
+ALWAYS_HEARD = (RECORDING, SYNTHESIS)
 MIN_WORDS = 3  # one word misheard is an error rate of 100 % for a prompt of one word
 
 _VERSION_COLUMNS = {
@@ -48,9 +50,13 @@ _VERSION_COLUMNS = {
     "wer": pa.float64(),
     "cer": pa.float64(),
     "mos": pa.float64(),
+    "dnsmos": pa.float64(),
+    "speaker_similarity": pa.float64(),
 }
-_SIGNAL_COLUMNS = ("mcd_db", "f0_rmse_cents", "f0_rmse_hz", "voicing_error")
-ROW_SCHEMA = schema(
+_COMPARED = (SYNTHESIS, RESYNTHESIS, NOISE)  # with the recording
+_SIGNAL_COLUMNS = tuple(field for field in asdict(SignalDistance()) if field != "reason")
+_HEARD_COLUMNS = ("mos", "dnsmos", "speaker_similarity")
+ROW_SCHEMA = with_optional(schema(
     utterance_id=pa.string(),
     speaker=pa.string(),
     language=pa.string(),
@@ -60,30 +66,31 @@ ROW_SCHEMA = schema(
     characters=pa.int32(),
     phones=pa.int32(),
     **{f"{version}_seconds": pa.float64() for version in VERSIONS},
-    **{f"{PREFIXES[version]}{name}": kind for version in VERSIONS for name, kind in _VERSION_COLUMNS.items()},
+    **{f"{PREFIXES[version]}{name}": kind for version in ALWAYS_HEARD for name, kind in _VERSION_COLUMNS.items()},
     **{
         f"{PREFIXES[version]}{name}": pa.float64()
         for version in (SYNTHESIS, RESYNTHESIS)
         for name in _SIGNAL_COLUMNS
     },
+    duration_ratio=pa.float64(),
     duration_error=pa.float64(),
     phone_duration_error_ms=pa.float64(),
     synthesis_cpu_seconds=pa.float64(),
     synthesis_wall_seconds=pa.float64(),
     real_time_factor=pa.float64(),
     note=pa.string(),
+),
+    **{f"{PREFIXES[version]}{name}": kind for version in (RESYNTHESIS, NOISE) for name, kind in _VERSION_COLUMNS.items()},
+    **{f"{PREFIXES[NOISE]}{name}": pa.float64() for name in _SIGNAL_COLUMNS},
 )
 
-# Averaged over the utterances where they are known; error rates and the real-time factor are ratios of sums
-# instead.
+# Averaged over the utterances where they are known; error rates are ratios of sums instead.
 _MEANS = (
-    *_SIGNAL_COLUMNS,
+    *(f"{PREFIXES[version]}{name}" for version in _COMPARED for name in _SIGNAL_COLUMNS),
+    *(f"{PREFIXES[version]}{name}" for version in MEASURED for name in _HEARD_COLUMNS),
+    "duration_ratio",
     "duration_error",
     "phone_duration_error_ms",
-    "mos",
-    "recording_mos",
-    "resynthesis_mos",
-    *(f"resynthesis_{name}" for name in _SIGNAL_COLUMNS),
 )
 _GROUP_KEYS = (
     "n_utterances",
@@ -99,48 +106,77 @@ _GROUP_KEYS = (
     "duration_error",
     "mos",
     "recording_mos",
+    "speaker_similarity",
+    "recording_speaker_similarity",
 )
 
 
 @dataclass(frozen=True)
 class ScoringSettings:
-    """How to score. `threads` utterances are scored at once; it changes the time taken, never a figure."""
+    """How to score. `threads` utterances are scored at once; it changes the time taken, never a figure.
 
-    whisper_cache: Path  # where the recogniser's model folder is kept between runs
+    `anchors` is for how many utterances, spread evenly, the resynthesis is heard and noise is measured.
+    """
+
+    anchors: int = 20
     threads: int = 1
-    beam_size: int = 5
-    mos: bool = True
     show_progress: bool = True
 
 
 @dataclass(frozen=True)
 class _Measurement:
-    transcripts: dict[str, str]
-    mos: dict[str, float]
-    resynthesis: SignalDistance
-    synthesis: SignalDistance
+    heard: Mapping[str, Heard]
+    distances: Mapping[str, SignalDistance]
+    speaker: Embedding | None
 
 
-def score(renditions: Sequence[Rendition], settings: ScoringSettings) -> tuple[list[Row], dict[str, float]]:
-    """Return rows of ROW_SCHEMA in the order of `renditions`, and their summary (see `summarise`)."""
+def score(
+    renditions: Sequence[Rendition], hearing: Hearing, speakers: Mapping[str, Sequence[Sound]], settings: ScoringSettings
+) -> tuple[list[Row], dict[str, float]]:
+    """Return rows of ROW_SCHEMA in the order of `renditions`, and their summary (see `summarise`).
+
+    `speakers` has recordings of each speaker that are not among the renditions, for the speaker similarity.
+    """
     if not renditions:
         raise ValueError("there is no rendition to score")
-    recognise = SpeechRecogniser(
-        assemble_whisper(settings.whisper_cache), workers=settings.threads, beam_size=settings.beam_size
-    )
-    predict_mos = MosPredictor() if settings.mos else None
+    n_anchors = min(settings.anchors, len(renditions))
+    anchors = {number * len(renditions) // n_anchors for number in range(n_anchors)}
+    heard_versions = [MEASURED if number in anchors else ALWAYS_HEARD for number in range(len(renditions))]
+    sounds = [Sound(rendition.waveform(version), rendition.sample_rate_hz, rendition.language)
+              for rendition, versions in zip(renditions, heard_versions, strict=True) for version in versions]  # fmt: skip
+    known = [(name, sound) for name, own in speakers.items() for sound in own]
+    # One thread for each utterance's computations: how sums are split over threads would change their last digits.
+    with torch_threads(1):
+        heard = hearing.hear([*sounds, *(sound for _, sound in known)])
+        with progress_bar("hearing", len(sounds) + len(known), "sound", disable=not settings.show_progress) as bar:
+            results = iter(list(_counted(heard, bar)))
+    of_versions = [{version: next(results) for version in versions} for versions in heard_versions]
+    embeddings: dict[str, list[Embedding | None]] = {name: [] for name in speakers}
+    for name, _ in known:
+        embeddings[name].append(next(results).embedding)
+    voices = {name: mean_voice(own) for name, own in embeddings.items()}
     rows = []
-    # One thread for each utterance's computations: how sums are split over threads would change their last
-    # digits.
-    with torch_threads(1), ThreadPoolExecutor(max_workers=settings.threads) as executor:
-        measurements = executor.map(lambda rendition: _measure(rendition, recognise, predict_mos), renditions)
-        with progress_bar(
-            "scoring", len(renditions), "utterance", disable=not settings.show_progress
-        ) as progress:
-            for rendition, measurement in zip(renditions, measurements, strict=True):
-                rows.append(_row(rendition, measurement))
-                progress.update()
+    with ThreadPoolExecutor(max_workers=settings.threads) as executor:
+        distances = executor.map(_distances, renditions, [NOISE in versions for versions in heard_versions])
+        with progress_bar("comparing", len(renditions), "utterance", disable=not settings.show_progress) as bar:
+            for rendition, heard_of, distance in zip(renditions, of_versions, distances, strict=True):
+                rows.append(_row(rendition, _Measurement(heard_of, distance, voices.get(rendition.speaker))))
+                bar.update()
     return rows, summarise(rows)
+
+
+def _counted(heard: Iterable[Heard], bar: Any) -> Iterator[Heard]:
+    for each in heard:
+        bar.update()
+        yield each
+
+
+def speed(rows: Sequence[Row], peak_memory_bytes: int) -> dict[str, float]:
+    """Return what speaking took, which differs from run to run: seconds of computing a second of speech, and the process's memory."""
+    seconds = sum(row["synthesis_seconds"] for row in rows)
+    spent = {"real_time_factor": "synthesis_wall_seconds", "cpu_real_time_factor": "synthesis_cpu_seconds"}
+    factors = {name: sum(row[column] for row in rows) / seconds for name, column in spent.items() if seconds}
+    return {**factors, "peak_memory_mib": peak_memory_bytes / 2**20}
 
 
 def summarise(rows: Sequence[Row]) -> dict[str, float]:
@@ -163,21 +199,10 @@ def summarise(rows: Sequence[Row]) -> dict[str, float]:
     return summary
 
 
-def _measure(
-    rendition: Rendition, recognise: SpeechRecogniser, predict_mos: MosPredictor | None
-) -> _Measurement:
-    rate_hz = rendition.sample_rate_hz
-    transcripts, mos = {}, {}
-    for version in VERSIONS:
-        transcripts[version] = recognise(rendition.waveform(version), rate_hz, rendition.language)
-        mos[version] = predict_mos(rendition.waveform(version), rate_hz) if predict_mos else float("nan")
-    recording = analyse(rendition.recording, rate_hz)
-    return _Measurement(
-        transcripts,
-        mos,
-        resynthesis=compare(recording, analyse(rendition.resynthesis, rate_hz), aligned=True),
-        synthesis=compare(recording, analyse(rendition.synthesis, rate_hz), aligned=False),
-    )
+def _distances(rendition: Rendition, with_noise: bool) -> dict[str, SignalDistance]:
+    recording = analyse(rendition.recording, rendition.sample_rate_hz)
+    return {version: compare(recording, analyse(rendition.waveform(version), rendition.sample_rate_hz), aligned=version != SYNTHESIS)
+            for version in _COMPARED if with_noise or version != NOISE}  # fmt: skip
 
 
 def _row(rendition: Rendition, measurement: _Measurement) -> Row:
@@ -193,6 +218,7 @@ def _row(rendition: Rendition, measurement: _Measurement) -> Row:
         "words": len(said),
         "characters": len(separator.join(said)),
         "phones": len(rendition.phones),
+        "duration_ratio": synthesis_seconds / rendition.seconds(RECORDING) if len(rendition.recording) else float("nan"),
         "duration_error": relative_length_error(rendition.seconds(RECORDING), synthesis_seconds),
         "phone_duration_error_ms": phone_duration_error_ms(
             rendition.recording_durations_frames,
@@ -206,29 +232,32 @@ def _row(rendition: Rendition, measurement: _Measurement) -> Row:
         else float("nan"),
     }
     for version in VERSIONS:
-        errors = count_errors(said, words_of(measurement.transcripts[version], rendition.language), separator)
         row[f"{version}_seconds"] = rendition.seconds(version)
-        row |= {
-            f"{PREFIXES[version]}{name}": value
-            for name, value in _version_figures(measurement, version, errors).items()
-        }
+    for version in MEASURED:
+        heard = measurement.heard.get(version)
+        figures = _heard_figures(said, separator, rendition.language, heard, measurement.speaker) if heard else {}
+        row |= {f"{PREFIXES[version]}{name}": figures.get(name) for name in _VERSION_COLUMNS}
     notes = []
-    for version, distance in ((SYNTHESIS, measurement.synthesis), (RESYNTHESIS, measurement.resynthesis)):
-        row |= {f"{PREFIXES[version]}{name}": getattr(distance, name) for name in _SIGNAL_COLUMNS}
-        if distance.reason:
+    for version in _COMPARED:
+        distance = measurement.distances.get(version)
+        row |= {f"{PREFIXES[version]}{name}": getattr(distance, name) if distance else None for name in _SIGNAL_COLUMNS}
+        if distance and distance.reason and version != NOISE:
             notes.append(f"{version}: {distance.reason}")
     row["note"] = "; ".join(notes)
     return {name: row[name] for name in ROW_SCHEMA.names}
 
 
-def _version_figures(measurement: _Measurement, version: str, errors: ErrorCount) -> Row:
+def _heard_figures(said: Sequence[str], separator: str, language: str, heard: Heard, speaker: Embedding | None) -> Row:
+    errors = count_errors(said, words_of(heard.transcript, language), separator)
     return {
-        "transcript": measurement.transcripts[version],
+        "transcript": heard.transcript,
         "word_edits": errors.word_edits,
         "character_edits": errors.character_edits,
         "wer": errors.word_error_rate,
         "cer": errors.character_error_rate,
-        "mos": measurement.mos[version],
+        "mos": heard.mos,
+        "dnsmos": heard.dnsmos,
+        "speaker_similarity": similarity(heard.embedding, speaker),
     }
 
 
@@ -241,22 +270,17 @@ def _figures(rows: Sequence[Row]) -> dict[str, float]:
     }
     figures |= dict(_error_rates(rows, "")) | dict(_error_rates(longer, f"_{MIN_WORDS}_words"))
     for name in _MEANS:
-        known = [row[name] for row in rows if math.isfinite(row[name])]
+        known = [row[name] for row in rows if row[name] is not None and math.isfinite(row[name])]
         figures[name] = float(np.mean(known)) if known else float("nan")
-    seconds = sum(row["synthesis_seconds"] for row in rows)
-    for name, spent in (
-        ("real_time_factor", "synthesis_wall_seconds"),
-        ("cpu_real_time_factor", "synthesis_cpu_seconds"),
-    ):
-        figures[name] = sum(row[spent] for row in rows) / seconds if seconds else float("nan")
     return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
 def _error_rates(rows: Sequence[Row], suffix: str) -> Iterator[tuple[str, float]]:
     for prefix in PREFIXES.values():
         for rate, edits, length in (("wer", "word_edits", "words"), ("cer", "character_edits", "characters")):
-            total = sum(row[length] for row in rows)
+            heard = [row for row in rows if row[prefix + edits] is not None]
+            total = sum(row[length] for row in heard)
             yield (
                 f"{prefix}{rate}{suffix}",
-                sum(row[prefix + edits] for row in rows) / total if total else float("nan"),
+                sum(row[prefix + edits] for row in heard) / total if total else float("nan"),
             )

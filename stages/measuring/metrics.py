@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from stages.measuring.rendition import RECORDING, RESYNTHESIS, SYNTHESIS, VERSIONS
+from stages.measuring.rendition import MEASURED, NOISE, RECORDING, RESYNTHESIS, SYNTHESIS
 
 NOT_KNOWN = "–"
 NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"
@@ -28,11 +28,11 @@ class Metric:
 
     key: str
     name: str
-    unit: str  # percent | score | a unit to print
+    unit: str  # percent | score | cosine | correlation | a unit to print
     higher_is_better: bool
     meaning: str
     source: str = ""
-    versions: tuple[str, ...] = VERSIONS
+    versions: tuple[str, ...] = MEASURED
     numerator: str | None = None
     denominator: str | None = None
 
@@ -74,7 +74,7 @@ class Metric:
         return float(above.sum() / below.sum()) if below.sum() else math.nan
 
 
-_COMPARED = (RESYNTHESIS, SYNTHESIS)  # distances from the recording: it has none of its own
+_COMPARED = (RESYNTHESIS, SYNTHESIS, NOISE)  # distances from the recording: it has none of its own
 METRICS = (
     Metric(
         "cer", "Character error rate", "percent", False,
@@ -92,6 +92,16 @@ METRICS = (
         "DistillMOS (Stahl and Gamper 2025)",
     ),
     Metric(
+        "dnsmos", "Signal quality (DNSMOS)", "score", True,
+        "A network's guess of how clean the sound is, 1 bad to 5 excellent; it hears noise and damage, not unnatural speech.",
+        "DNSMOS P.835, overall (Reddy et al. 2022)",
+    ),
+    Metric(
+        "speaker_similarity", "Speaker similarity", "cosine", True,
+        "Cosine between the voice heard and the mean of ten training recordings of the speaker; 1 is the same.",
+        "Resemblyzer, GE2E (Wan et al. 2018)",
+    ),
+    Metric(
         "mcd_db", "Mel-cepstral distortion", "dB", False,
         "Distance of the spectral envelope (timbre) from the recording's.",
         "Kubichek 1993; envelopes by WORLD (Morise et al. 2016), paired by dynamic time warping", _COMPARED,
@@ -102,9 +112,19 @@ METRICS = (
         "F0 by WORLD's DIO and StoneMask (Morise et al. 2016)", _COMPARED,
     ),
     Metric(
+        "f0_correlation", "Pitch correlation", "correlation", True,
+        "Whether the melody rises and falls where the recording's does: 1 always, 0 by chance.",
+        "Pearson's r of log F0 by WORLD's DIO and StoneMask (Morise et al. 2016)", _COMPARED,
+    ),
+    Metric(
         "voicing_error", "Voicing error", "percent", False,
         "Share of the speech that is voiced in one and unvoiced in the other.",
         "F0 by WORLD's DIO and StoneMask (Morise et al. 2016)", _COMPARED,
+    ),
+    Metric(
+        "energy_rmse_db", "Energy error", "dB", False,
+        "Root mean square distance of the loudness contour, whatever the level of the whole.",
+        "Level of WORLD's envelope (Morise et al. 2016), paired by dynamic time warping", _COMPARED,
     ),
     Metric("duration_error", "Length error", "percent", False, "Difference of the total length from the recording's.", "", (SYNTHESIS,)),
     Metric(
@@ -124,4 +144,4 @@ def format_figure(value: float | None, unit: str) -> str:
         return f"{100 * value:.1f}{NARROW_SPACE}%"
     if unit == "cents":
         return f"{value:.0f}{NARROW_SPACE}cents"
-    return f"{value:.2f}" if unit == "score" else f"{value:.2f}{NARROW_SPACE}{unit}"
+    return f"{value:.2f}" if unit in ("score", "cosine", "correlation") else f"{value:.2f}{NARROW_SPACE}{unit}"

@@ -68,7 +68,12 @@ def _stand_in_for_torchaudio() -> Iterator[None]:
         del sys.modules["torchaudio"]
 
 
-def _load_network() -> Any:
+def weights_file() -> Path:
+    """Return the file of the network's weights. Raises PipelineError where its package is missing."""
+    return Path(_distillmos().DEFAULT_WEIGHTS_CHKPT)
+
+
+def _distillmos() -> Any:
     try:
         with _stand_in_for_torchaudio():
             from distillmos import sqa
@@ -76,9 +81,13 @@ def _load_network() -> Any:
         raise PipelineError(
             f"the MOS predictor needs the package {error.name}: "
             "pip install --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0, "
-            "or turn the score off (evaluate.predicted_mos, train.metrics.listen_for)"
+            "or leave it out of evaluate.hear and train.metrics.listen_for"
         ) from error
-    network = sqa.ConvTransformerSQAModel(load_weights=False)  # its own loading prints
-    weights = torch.load(Path(sqa.DEFAULT_WEIGHTS_CHKPT), map_location="cpu", weights_only=True)
+    return sqa
+
+
+def _load_network() -> Any:
+    network = _distillmos().ConvTransformerSQAModel(load_weights=False)  # its own loading prints
+    weights = torch.load(weights_file(), map_location="cpu", weights_only=True)
     network.load_state_dict(weights["model"])
     return network.eval()

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from stages.measuring.noise import speech_shaped_noise
+
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.integer]
 
 RECORDING, RESYNTHESIS, SYNTHESIS = "recording", "resynthesis", "synthesis"
 VERSIONS = (RECORDING, RESYNTHESIS, SYNTHESIS)
+NOISE = "noise"  # in the place of speech: what a metric says of it is its floor
+MEASURED = (*VERSIONS, NOISE)
 
 
 @dataclass(frozen=True)
@@ -55,15 +59,17 @@ class Rendition:
                 )
 
     def waveform(self, version: str) -> FloatArray:
-        """Return the waveform (S,) of one of VERSIONS."""
+        """Return the waveform (S,) of one of MEASURED."""
+        if version == NOISE:
+            return speech_shaped_noise(self.recording, self.sample_rate_hz, self.utterance_id)
         waveforms = {RECORDING: self.recording, RESYNTHESIS: self.resynthesis, SYNTHESIS: self.synthesis}
         if version not in waveforms:
-            raise ValueError(f"unknown version {version!r}; there are {', '.join(VERSIONS)}")
+            raise ValueError(f"unknown version {version!r}; there are {', '.join(MEASURED)}")
         return waveforms[version]
 
     def seconds(self, version: str) -> float:
-        """Return the length of one of VERSIONS."""
-        return len(self.waveform(version)) / self.sample_rate_hz
+        """Return the length in seconds of one of MEASURED."""
+        return len(self.waveform(RECORDING if version == NOISE else version)) / self.sample_rate_hz
 
     @property
     def frame_seconds(self) -> float:

@@ -27,6 +27,7 @@ ENVELOPE_RANGE_DB = 80.0
 CEPSTRUM_ORDER = 24
 N_MEL_POINTS = 128
 SILENCE_PEAK = 1e-4
+MIN_CORRELATED = 20  # pairs: a tenth of a second
 
 Array = npt.NDArray[np.float64]
 
@@ -47,7 +48,9 @@ class SignalDistance:
     mcd_db: float = float("nan")
     f0_rmse_cents: float = float("nan")
     f0_rmse_hz: float = float("nan")
+    f0_correlation: float = float("nan")
     voicing_error: float = float("nan")
+    energy_rmse_db: float = float("nan")
     reason: str = ""
 
 
@@ -93,7 +96,9 @@ def compare(reference: SignalFeatures | str, other: SignalFeatures | str, *, ali
     `aligned` pairs frame i with frame i; otherwise dynamic time warping does.
     - mcd_db: mean over the pairs of (10 / ln 10) · sqrt(2 Σ_{m=1..24} (c_m − c'_m)²), level (c_0) left out
       (Kubichek 1993, Mel-cepstral distance measure for objective speech quality assessment).
-    - f0_rmse_cents, f0_rmse_hz: root mean square over the pairs where both are voiced.
+    - f0_rmse_cents, f0_rmse_hz: root mean square over the pairs where both are voiced; f0_correlation: Pearson's
+      correlation of log F0 over the same pairs, at least MIN_CORRELATED of them.
+    - energy_rmse_db: root mean square of the difference in level (c_0), each relative to its own mean.
     - voicing_error: share of the pairs where one is voiced and the other not.
     """
     if isinstance(reference, str):
@@ -109,12 +114,15 @@ def compare(reference: SignalFeatures | str, other: SignalFeatures | str, *, ali
     mcd_db = float(np.mean(10 / np.log(10) * np.sqrt(2 * np.sum(difference**2, axis=1))))
     reference_f0_hz, other_f0_hz = reference.f0_hz[left], other.f0_hz[right]
     voicing_error = float(np.mean((reference_f0_hz > 0) != (other_f0_hz > 0)))
+    levels_db = [20 / np.log(10) * features.mel_cepstrum[frames, 0] for features, frames in ((reference, left), (other, right))]
+    energy_rmse_db = _root_mean_square((levels_db[1] - levels_db[1].mean()) - (levels_db[0] - levels_db[0].mean()))
     voiced = (reference_f0_hz > 0) & (other_f0_hz > 0)
     if not voiced.any():
-        return SignalDistance(mcd_db, voicing_error=voicing_error, reason="no frame is voiced in both")
+        return SignalDistance(mcd_db, voicing_error=voicing_error, energy_rmse_db=energy_rmse_db, reason="no frame is voiced in both")
     cents = 1200 * np.log2(other_f0_hz[voiced] / reference_f0_hz[voiced])
     hertz = other_f0_hz[voiced] - reference_f0_hz[voiced]
-    return SignalDistance(mcd_db, _root_mean_square(cents), _root_mean_square(hertz), voicing_error)
+    correlation = _correlation(np.log(reference_f0_hz[voiced]), np.log(other_f0_hz[voiced]))
+    return SignalDistance(mcd_db, _root_mean_square(cents), _root_mean_square(hertz), correlation, voicing_error, energy_rmse_db)
 
 
 def relative_length_error(reference_seconds: float, other_seconds: float) -> float:
@@ -159,6 +167,12 @@ def _warping_features(features: SignalFeatures) -> Array:
     # The level tells pauses from speech; taken relative to the speech's own, so that gain does not matter.
     level = features.mel_cepstrum[:, :1]
     return np.hstack([level - level[features.is_speech].mean(), features.mel_cepstrum[:, 1:]])
+
+
+def _correlation(left: Array, right: Array) -> float:
+    if len(left) < MIN_CORRELATED or not left.std() or not right.std():
+        return float("nan")
+    return float(np.corrcoef(left, right)[0, 1])
 
 
 def _root_mean_square(values: Array) -> float:

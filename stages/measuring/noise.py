@@ -1,0 +1,30 @@
+"""Noise in the place of speech: what a metric says of it is the metric's floor on a corpus."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import uniform_filter1d
+
+ENVELOPE_SECONDS = 0.02
+
+
+def speech_shaped_noise(waveform: npt.NDArray[np.float32], sample_rate_hz: int, name: str) -> npt.NDArray[np.float32]:
+    """Return noise (S,) with the long-term spectrum, the level and the level's course of a waveform (S,).
+
+    Its phases are random, drawn from `name`: the same utterance has the same noise. It has the rhythm of the speech, no phone
+    and no melody.
+    """
+    if not waveform.any():
+        return np.zeros_like(waveform)
+    samples = waveform.astype(np.float64)
+    spectrum = np.abs(np.fft.rfft(samples))
+    phases = np.random.default_rng(zlib.crc32(name.encode("utf-8"))).uniform(0, 2 * np.pi, len(spectrum))
+    carrier = np.fft.irfft(spectrum * np.exp(1j * phases), len(samples))
+    width = max(1, round(ENVELOPE_SECONDS * sample_rate_hz))
+    level, own = (np.sqrt(np.maximum(uniform_filter1d(each**2, width), 1e-12)) for each in (samples, carrier))
+    noise = carrier * level / own
+    noise *= np.sqrt(np.mean(samples**2) / np.mean(noise**2))
+    return np.clip(noise, -1.0, 1.0).astype(np.float32)

@@ -1,0 +1,69 @@
+"""Whose voice it is: the cosine between speaker embeddings by Resemblyzer, 1 for the same.
+
+The network is the GE2E encoder of Wan et al. 2018, Generalized end-to-end loss for speaker verification, whose weights lie in
+the package. It is installed without its dependencies: its voice detector comes from webrtcvad-wheels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import soxr
+
+from stages.common.errors import PipelineError
+
+SAMPLE_RATE_HZ = 16000
+MIN_SECONDS = 0.3
+Embedding = npt.NDArray[np.float32]
+
+
+class SpeakerEncoder:
+    """Speaker embeddings of waveforms."""
+
+    def __init__(self) -> None:
+        """Load the network. Raises PipelineError where its package is missing."""
+        try:
+            from resemblyzer import VoiceEncoder, preprocess_wav
+        except ModuleNotFoundError as error:
+            raise PipelineError(f"speaker similarity needs the package {error.name}: pip install --no-deps resemblyzer==0.1.4 "
+                                "webrtcvad-wheels==2.0.14.post1, or leave it out of evaluate.hear") from error  # fmt: skip
+        self._network: Any = VoiceEncoder("cpu", verbose=False)
+        self._prepare = preprocess_wav  # level, and long pauses left out
+
+    def __call__(self, waveform: npt.NDArray[np.floating], sample_rate_hz: int) -> Embedding | None:
+        """Return the embedding (256,) of a waveform (S,), of length 1; None where there is too little of it."""
+        samples = np.asarray(waveform, dtype=np.float32)
+        if len(samples) < MIN_SECONDS * sample_rate_hz or not np.isfinite(samples).all() or not samples.any():
+            return None
+        samples = self._prepare(soxr.resample(samples, sample_rate_hz, SAMPLE_RATE_HZ, quality="HQ"))
+        if len(samples) < MIN_SECONDS * SAMPLE_RATE_HZ:
+            return None
+        embedding: Embedding = np.asarray(self._network.embed_utterance(samples), dtype=np.float32)
+        return embedding
+
+
+def weights_file() -> Path:
+    """Return the file of the network's weights."""
+    import resemblyzer
+
+    return Path(resemblyzer.__file__).with_name("pretrained.pt")
+
+
+def mean_voice(embeddings: Sequence[Embedding | None]) -> Embedding | None:
+    """Return the direction (256,) that stands for a speaker; None without any embedding."""
+    known = [embedding for embedding in embeddings if embedding is not None]
+    if not known:
+        return None
+    mean = np.mean(np.array(known, dtype=np.float64), axis=0)
+    return (mean / np.linalg.norm(mean)).astype(np.float32)
+
+
+def similarity(embedding: Embedding | None, speaker: Embedding | None) -> float:
+    """Return the cosine of two embeddings (256,) of length 1; NaN where one is missing."""
+    if embedding is None or speaker is None:
+        return float("nan")
+    return float(np.dot(embedding.astype(np.float64), speaker.astype(np.float64)))
