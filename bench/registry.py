@@ -49,6 +49,7 @@ BENCHMARKS = {
     "bert_bytes": Benchmark("bert_large", "bert_bytes", "stored features: fp16 per token / fp32 per phone with blanks"),
     "onnx": Benchmark("onnx_graphs", "onnx", "the laptop preset's voice: through its ONNX graphs in onnxruntime / in torch"),
     "mandarin_text": Benchmark("mandarin_text", "mandarin_text", "Mandarin lines to phones: words remembered / libraries asked word by word"),
+    "evaluate": Benchmark("evaluating", "evaluate", "100 utterances evaluated, on the clock: nothing heard before / the recordings heard before"),
     "serve": Benchmark("serving", "serve", "the first sound of a long text: sentences sent as they are spoken / all in one file"),
 }
 

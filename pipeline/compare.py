@@ -16,19 +16,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.compare_data import fetch_experiment
-from pipeline.compare_page import rating_lines, write_page
+from pipeline.compare_page import rating_lines, title_of, write_page
 from pipeline.compare_ratings import read_ratings
 from pipeline.compare_result import Comparison, MetricResult, compare_experiments
 from stages.common.errors import PipelineError
 from stages.common.files import output_folder, work_root, write_json
 from stages.common.progress import progress_bar
+from stages.evaluation.listening import write_listening_page
+from stages.evaluation.renditions import has_renditions
 
-PAGE, NUMBERS, DIFFERENCES = "index.html", "comparison.json", "differences.parquet"
+PAGE, LISTENING, NUMBERS, DIFFERENCES = "index.html", "listening.html", "comparison.json", "differences.parquet"
 DEFAULT_OUT = Path("comparison")
 
 
 def compare(root: Path, names: Sequence[str], out: Path, ratings: Sequence[Path] = ()) -> Comparison:
-    """Compare experiments by name (see `fetch_experiment`) with the first of them; writes index.html, comparison.json and differences.parquet.
+    """Compare experiments by name (see `fetch_experiment`) with the first of them.
+
+    Writes index.html, comparison.json, differences.parquet and, where every evaluation kept its sounds, listening.html.
 
     `out` is replaced as a whole if it is an earlier comparison. Raises PipelineError with a remedy.
     """
@@ -44,8 +48,15 @@ def compare(root: Path, names: Sequence[str], out: Path, ratings: Sequence[Path]
                 experiments.append(fetch_experiment(root, name, Path(work) / str(number)))
                 bar.update(1)
         comparison = compare_experiments(experiments, read_ratings(ratings, names))
+        silent = [experiment.name for experiment in experiments if not has_renditions(experiment.runs[0].report)]
+        if silent:
+            warning = f"There is no page to listen: the evaluation of {', '.join(silent)} kept no sounds. `dvc repro evaluate` there keeps them."
+            comparison = dataclasses.replace(comparison, warnings=(*comparison.warnings, warning))
         with output_folder(out) as folder:
-            write_page(folder / PAGE, comparison)
+            write_page(folder / PAGE, comparison, listening=None if silent else LISTENING)
+            if not silent:
+                reports = {experiment.name: experiment.runs[0].report for experiment in experiments}
+                write_listening_page(folder / LISTENING, reports, f"Listening: {title_of(comparison)}")
             write_json(folder / NUMBERS, as_json(comparison))
             pq.write_table(differences_table(comparison), folder / DIFFERENCES)
     return comparison
@@ -119,8 +130,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PipelineError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
+    pages = {what: path.resolve() for what, name in (("listen", LISTENING), ("page", PAGE)) if (path := options.out / name).is_file()}
     lines = [*(f"warning: {warning}" for warning in comparison.warnings), *sentences(comparison), *rating_lines(comparison),
-             f"page: {(options.out / PAGE).resolve()}", *(f"verdict: {line}" for line in comparison.verdicts)]  # fmt: skip
+             *(f"{what}: {path}" for what, path in pages.items()), *(f"verdict: {line}" for line in comparison.verdicts)]  # fmt: skip
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 

@@ -13,7 +13,7 @@ from pipeline.compare_result import Comparison, Contrast, GroupResult, MetricRes
 from pipeline.markdown import table
 from stages.common.pages import fill_page, inline_png
 from stages.evaluation.bootstrap import Interval, format_difference, format_range
-from stages.evaluation.report import HTML_LANGUAGES
+from stages.evaluation.listening import HTML_LANGUAGES
 from stages.measuring.metrics import BY_KEY, NARROW_SPACE, NOT_KNOWN, format_figure
 
 TEMPLATE = "compare.html.j2"
@@ -27,11 +27,11 @@ def title_of(comparison: Comparison) -> str:
     return f"{', '.join(others)} against {first}"
 
 
-def write_page(path: Path, comparison: Comparison) -> None:
-    """Write the comparison as one HTML file, pictures inside."""
+def write_page(path: Path, comparison: Comparison, listening: str | None = None) -> None:
+    """Write the comparison as one HTML file, pictures inside, with a link to the page to listen if there is one."""
     drawn = sorted({contrast.difference.drawn for result in comparison.results for contrast in result.contrasts if contrast})
     page = fill_page(
-        Path(__file__).with_name(TEMPLATE), title=title_of(comparison), comparison=comparison,
+        Path(__file__).with_name(TEMPLATE), title=title_of(comparison), comparison=comparison, listening=listening,
         metrics=[_line(result) for result in comparison.results],
         drawn=" or ".join(drawn) or "utterances", seeds=any(len(experiment.runs) > 1 for experiment in comparison.experiments),
         overview=_overview(comparison), ratings=[_rating(result) for result in comparison.ratings],

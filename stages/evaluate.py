@@ -32,8 +32,9 @@ from stages.common.machine_settings import worker_count
 from stages.common.progress import progress_bar
 from stages.common.shards import ShardReader
 from stages.common.stage import run_stage
+from stages.evaluation.listening import ONLY, write_listening_page
 from stages.evaluation.plots import write_plots
-from stages.evaluation.report import ReportContext, write_report
+from stages.evaluation.renditions import write_renditions
 from stages.evaluation.scoring import ROW_SCHEMA, ScoringSettings, score, speed
 from stages.measuring.hearing import OPTIONAL, Hearing, Sound, package_versions
 from stages.measuring.rendition import Rendition
@@ -117,8 +118,8 @@ def main(split: Path, resample: Path, voice: Path, report: Path, metrics: Path, 
     """Speak and measure the test utterances.
 
     Reads the split manifest, the resampled audio and the voice; writes utterances.parquet, what measured them (evaluators.json),
-    plots and the listening report (index.html) into one folder, the summary as metrics.json, and what differs from run to run, time
-    and memory, as speed.json.
+    plots, the sounds and the listening page (index.html) into one folder, the summary as metrics.json, and what differs from run
+    to run, time and memory, as speed.json.
     """
     table = manifests.read_manifest(split / "split.parquet", manifests.SPLIT)
     rows = table.filter(pc.equal(table.column("subset"), "test")).to_pylist()[: params.max_utterances]
@@ -141,7 +142,8 @@ def main(split: Path, resample: Path, voice: Path, report: Path, metrics: Path, 
         judged = {"step": speaker.metadata["step"], "voice_sha256": checkpoint_sha256(voice), "evaluators": evaluators}
         manifests.write_manifest(folder / "utterances.parquet", manifests.table_from_rows(scored, ROW_SCHEMA, judged))
         write_plots(folder / "plots", scored)
-        write_report(folder, renditions, scored, summary, _context(speaker, len(rows)))
+        write_renditions(folder, renditions, _about(speaker))
+        write_listening_page(folder / "index.html", {ONLY: folder}, f"Listening to {', '.join(speaker.speakers)}")
     write_json(metrics, summary)
     write_json(speed_metrics, speed(scored, peak_memory_bytes))
     logger.info("evaluate: report in %s", report / "index.html")
@@ -164,13 +166,12 @@ def _samples(pcm: np.ndarray) -> np.ndarray:
     return (pcm / 32768.0).astype(np.float32)
 
 
-def _context(voice: Voice, n_utterances: int) -> ReportContext:
+def _about(voice: Voice) -> dict[str, Any]:
+    """Return what pages say of the voice: facts by name, and whose recordings it was trained on."""
     parameters = sum(parameter.numel() for parameter in voice.network.parameters())
-    note = str(voice.metadata["source_note"])
     facts = {"training steps": f"{voice.metadata['step']:,}", "parameters": f"{parameters / 1e6:.1f} million",
-             "sample rate": f"{voice.spectrogram.sample_rate_hz:,} Hz", "held-out utterances": str(n_utterances),
-             "speakers": ", ".join(voice.speakers)}  # fmt: skip
-    return ReportContext(title="Listening report", voice_name=", ".join(voice.speakers), facts=facts, attribution=note)
+             "sample rate": f"{voice.spectrogram.sample_rate_hz:,} Hz", "speakers": ", ".join(voice.speakers)}  # fmt: skip
+    return {"facts": facts, "attribution": str(voice.metadata["source_note"])}
 
 
 if __name__ == "__main__":

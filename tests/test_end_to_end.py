@@ -20,7 +20,7 @@ from tests.small_corpus import reasons, utterance_ids
 pytestmark = pytest.mark.end_to_end
 DATA_STAGES = ("corpus", "resample", "clean_text", "spectrogram", "bert", "split")
 STAGES = (*DATA_STAGES, "train", "evaluate", "card")
-UNTRACKED = ("data/", "voice/", "reports/", "metrics.json", ".rows/", ".work/", ".dvc/")  # outputs and reusable work, nothing else
+UNTRACKED = ("data/", "voice/", "reports/", "metrics.json", "speed.json", ".rows/", ".work/", ".dvc/")  # outputs and reusable work, nothing else
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,8 @@ def test_every_declared_output_exists(project: ProjectCopy) -> None:
         folder = project.root / "data" / name
         kept, rejected = (pq.read_metadata(folder / f"{file}.parquet").num_rows for file in (name, "rejects"))
         assert kept > 0 and kept + rejected >= 40
-    reports = ("train/metrics.json", "train/curves.png", "evaluate/utterances.parquet", "evaluate/index.html", "card/card.md", "card/card.html")
+    reports = ("train/metrics.json", "train/curves.png", "evaluate/utterances.parquet", "evaluate/renditions.parquet", "evaluate/index.html",
+               "card/card.md", "card/card.html")  # fmt: skip
     for path in ("voice/metadata.json", "metrics.json", *(f"reports/{name}" for name in reports)):
         assert (project.root / path).is_file()
 
@@ -97,13 +98,14 @@ def test_the_summary_fits_a_screen_and_names_the_report(project: ProjectCopy) ->
 
 
 def test_the_metrics_are_numbers_that_can_be(project: ProjectCopy) -> None:
-    metrics = json.loads((project.root / "metrics.json").read_text(encoding="utf-8"))
-    names = {"cer", "wer", "recording_cer", "recording_wer", "mcd_db", "voicing_error", "duration_error", "mos", "recording_mos", "real_time_factor"}
+    metrics, speed = (json.loads((project.root / name).read_text(encoding="utf-8")) for name in ("metrics.json", "speed.json"))
+    names = {"cer", "wer", "recording_cer", "recording_wer", "mcd_db", "voicing_error", "duration_error", "mos", "recording_mos", "noise_cer",
+             "speaker_similarity", "recording_speaker_similarity", "noise_speaker_similarity", "energy_rmse_db", "duration_ratio"}  # fmt: skip
     assert names <= set(metrics) and all(math.isfinite(value) for value in metrics.values())
     assert "f0_rmse_cents" in metrics or metrics["n_unscored"] > 0  # a voice that only hums may share no voiced frame with a recording
     assert metrics["n_utterances"] == 3
     assert metrics["recording_cer"] < 0.2 and metrics["recording_mos"] > 3.0
-    assert 0.0 <= metrics["voicing_error"] <= 1.0 and 0 < metrics["real_time_factor"] < 1 and metrics["mcd_db"] > 0
+    assert 0.0 <= metrics["voicing_error"] <= 1.0 and 0 < speed["real_time_factor"] < 1 and metrics["mcd_db"] > 0
 
 
 class Addresses(HTMLParser):

@@ -17,7 +17,6 @@ from stages.common.errors import PipelineError
 SAMPLE_RATE_HZ = 16000
 WINDOW_SECONDS = 9.01
 WINDOW_SAMPLES = int(WINDOW_SECONDS * SAMPLE_RATE_HZ)
-HOP_SAMPLES = SAMPLE_RATE_HZ
 # The overall score of the network's own, brought to the scale of listeners by the authors' polynomial.
 OVERALL = np.poly1d([-0.06766283, 1.11546468, 0.04602535])
 
@@ -42,7 +41,8 @@ class DnsMosPredictor:
         while len(samples) < WINDOW_SAMPLES:
             samples = np.concatenate([samples, samples])
         n_windows = int(len(samples) // SAMPLE_RATE_HZ - WINDOW_SECONDS) + 1
-        windows = [samples[None, start : start + WINDOW_SAMPLES] for start in range(0, n_windows * HOP_SAMPLES, HOP_SAMPLES)]
+        # As in the package, where rounding cuts some windows a sample short, which are then left out.
+        windows = [samples[None, number * SAMPLE_RATE_HZ : int((number + WINDOW_SECONDS) * SAMPLE_RATE_HZ)] for number in range(n_windows)]
         raw = [self._session.run(None, {"input_1": window})[0][0][2] for window in windows if window.shape[1] == WINDOW_SAMPLES]
         return float(np.mean(OVERALL(np.array(raw, dtype=np.float64))))
 

@@ -17,10 +17,11 @@ from dvc.repo import Repo
 
 from stages.common import manifests
 from stages.common.files import write_json
-from stages.evaluation.scoring import ROW_SCHEMA, summarise
+from stages.evaluation.scoring import ROW_SCHEMA, speed, summarise
 from tests.project_copy import IDENTITY
 
-STAGE = {"evaluate": {"cmd": "true", "params": ["train", "evaluate"], "outs": ["reports/evaluate", "reports/train"], "metrics": ["metrics.json"]}}
+STAGE = {"evaluate": {"cmd": "true", "params": ["train", "evaluate"], "outs": ["reports/evaluate", "reports/train"],
+                      "metrics": ["metrics.json", "speed.json"]}}  # fmt: skip
 PLOTS = [{"mel": {"x": "step", "y": {"reports/train/plots/metrics/validation/mel.tsv": "mel"}}}]
 
 
@@ -63,6 +64,7 @@ class ComparableProject:
         curve.parent.mkdir(parents=True, exist_ok=True)
         curve.write_text("step\tmel\n" + "".join(f"{step}\t{1 / step}\n" for step in range(10, steps + 1, 10)), encoding="utf-8")
         write_json(self.root / "metrics.json", summarise([dict(row) for row in rows]))
+        write_json(self.root / "speed.json", speed([dict(row) for row in rows], 2**30))
         params = {"train": {"steps": steps, "decoder": "istft"}, "evaluate": {"seed": 0}}
         (self.root / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import soundfile
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 PATIENCE_MS = 60_000
 # Contrast of every visible text against what lies behind it, and whether every control has a name (WCAG 2.2, 1.4.3 and 4.1.2).
 LOW_CONTRAST = """() => {
@@ -30,16 +28,6 @@ LOW_CONTRAST = """() => {
     return [element.outerHTML.slice(0, 60), (high + 0.05) / (low + 0.05)];
   }).filter(([, ratio]) => ratio < 4.5);
 }"""
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(params=["light", "dark"])

@@ -8,7 +8,7 @@ OWN = SpeakingStyle(noise_scale=0.1, duration_noise_scale=0.2, sdp_ratio=0.3, le
 
 def params(**style: float | None) -> EvaluateParams:
     nothing = dict.fromkeys(("noise_scale", "duration_noise_scale", "sdp_ratio", "length_scale"))
-    return EvaluateParams(max_utterances=None, seed=5, predicted_mos=False, **{**nothing, **style})
+    return EvaluateParams(max_utterances=None, seed=5, hear=(), anchors=1, **{**nothing, **style})
 
 
 def test_null_is_the_voices_own_and_numbers_replace_it() -> None:

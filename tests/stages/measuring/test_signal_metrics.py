@@ -48,6 +48,23 @@ def test_loudness_does_not_count():
     assert distance(make_words(), 0.25 * make_words()).mcd_db < 0.05
 
 
+def test_a_fading_voice_is_a_level_error_of_known_size():
+    vowel = make_vowel(130)
+    halves = np.where(np.arange(len(vowel)) < len(vowel) // 2, 1.0, 0.1)  # 20 dB: 10 above and 10 below their mean
+    assert distance(vowel, (vowel * halves).astype(np.float32), aligned=True).energy_rmse_db == pytest.approx(10, abs=0.5)
+    assert distance(vowel, 0.25 * vowel, aligned=True).energy_rmse_db < 0.1
+
+
+def test_melodies_that_move_together_correlate_and_opposite_ones_do_not():
+    def glide(start_hz, end_hz):
+        f0_hz = np.linspace(start_hz, end_hz, RATE_HZ)
+        phase = 2 * np.pi * np.cumsum(f0_hz) / RATE_HZ
+        return sum(0.05 * np.sin(number * phase) for number in range(1, 12)).astype(np.float32)
+
+    assert distance(glide(120, 180), glide(130, 190), aligned=True).f0_correlation > 0.95
+    assert distance(glide(120, 180), glide(180, 120), aligned=True).f0_correlation < -0.95
+
+
 @pytest.mark.parametrize("cents", [-300, 100, 700])
 def test_a_shift_of_pitch_is_found_in_cents_and_hertz(cents):
     shifted_hz = 130 * 2 ** (cents / 1200)

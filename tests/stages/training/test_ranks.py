@@ -28,6 +28,7 @@ def test_two_ranks_train_one_voice(uninterrupted: Program) -> None:
     assert all(tensor.isfinite().all() for tensor in checkpoint.tensors["synthesizer"].values())
 
 
+@pytest.mark.slow
 def test_a_budget_of_minutes_ends_both_ranks_at_one_step(small_corpus: SmallCorpus, tmp_path: Path) -> None:
     program = Program(tmp_path / "minutes", small_corpus)
     output = program.run({**VALUES, "optimisation": {**VALUES["optimisation"], "steps": 100_000}, "budget": {"epochs": None, "minutes": 0.02}})

@@ -40,6 +40,7 @@ def test_a_resumed_run_makes_the_same_bytes(finished: Program, small_corpus: Sma
     assert program.outputs() == finished.outputs()
 
 
+@pytest.mark.slow
 def test_a_truncated_pitch_file_is_tracked_again(finished: Program, small_corpus: SmallCorpus, tmp_path: Path) -> None:
     program = Program(tmp_path / "damaged", small_corpus)
     watched = program.start(values(), forked=True)

@@ -1,0 +1,75 @@
+"""How long 100 utterances take to evaluate: spoken, heard by networks, compared and laid out for listening."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.common import Result
+from bench.speech import Clip, sample
+from bench.untrained_voice import write_untrained_voice
+from model.bert import use_reproducible_kernels
+
+N_UTTERANCES = 100
+RATE_HZ = 16000
+TARGET_SECONDS = 300.0
+
+
+def evaluate(clips: Sequence[Clip], folder: Path) -> Result:
+    """Wall seconds with as many workers as the machine has cores: nothing heard before, and (reference) the recordings heard before.
+
+    The networks of the laptop preset speak real texts; as they are untrained, real clips stand in for what is then heard: others
+    than the recordings, so that every sound is a new one.
+    """
+    use_reproducible_kernels()
+    import numpy as np
+    import torch
+
+    from model.voice import Voice
+    from stages.common import manifests
+    from stages.common.machine_settings import worker_count
+    from stages.evaluation.listening import ONLY, write_listening_page
+    from stages.evaluation.plots import write_plots
+    from stages.evaluation.renditions import write_renditions
+    from stages.evaluation.scoring import ROW_SCHEMA, ScoringSettings, score
+    from stages.measuring.hearing import Hearing, Sound
+    from stages.measuring.rendition import Rendition
+
+    torch.set_num_threads(1)
+    voice = Voice(write_untrained_voice(folder / "voice", style={"noise_scale": 0.0, "sdp_ratio": 0.0}))
+    latin = [clip for clip in clips if clip.text.isascii()]
+    chosen = sample(latin, 2 * N_UTTERANCES + 10)
+    spoken, others, known = chosen[:N_UTTERANCES], chosen[N_UTTERANCES : 2 * N_UTTERANCES], chosen[2 * N_UTTERANCES :]
+    waveforms = {clip.name: (clip.at_rate(RATE_HZ) / 32768.0).astype(np.float32) for clip in chosen}
+    speakers = {"nobody": [Sound(waveforms[clip.name], RATE_HZ, None) for clip in known]}
+
+    def run(name: str, gain: float) -> float:
+        started = time.perf_counter()
+        renditions = []
+        for clip, other in zip(spoken, others, strict=True):
+            speech = voice.say(clip.text, language="EN")
+            renditions.append(Rendition(
+                clip.name, "nobody", "EN", clip.text, RATE_HZ, recording=waveforms[clip.name], resynthesis=gain * 0.9 * waveforms[clip.name],
+                synthesis=gain * waveforms[other.name], phones=speech.phones, synthesis_durations_frames=speech.durations_frames,
+                recording_durations_frames=None, hop_samples=voice.spectrogram.hop_samples, synthesis_cpu_seconds=speech.cpu_seconds,
+                synthesis_wall_seconds=speech.wall_seconds,
+            ))  # fmt: skip
+        hearing = Hearing(folder / "whisper", ("mos", "speaker_similarity"), threads=worker_count())
+        rows, _ = score(renditions, hearing, speakers, ScoringSettings(threads=worker_count(), show_progress=False))
+        report = folder / name
+        report.mkdir()
+        manifests.write_manifest(report / "utterances.parquet", manifests.table_from_rows(rows, ROW_SCHEMA, {}))
+        write_plots(report / "plots", rows)
+        write_renditions(report, renditions, {"facts": {}, "attribution": ""})
+        write_listening_page(report / "index.html", {ONLY: report}, "Benchmark")
+        return time.perf_counter() - started
+
+    os.environ["VOICE_ROW_STORE"] = str(folder / "rows")
+    voice.say("Hello.", language="EN")
+    first, again = run("first", 1.0), run("again", 0.8)
+    seconds = sum(len(waveforms[clip.name]) for clip in spoken) / RATE_HZ
+    note = f"{N_UTTERANCES} real clips, {seconds:.0f} s of speech, {worker_count()} workers; reference: the same recordings, another voice"
+    return Result(name="evaluate", ours=first, reference=again, ratio=None, limit_share=None, target=TARGET_SECONDS, target_of="ours_at_most",
+                  unit="s of wall time", rounds=1, note=note)  # fmt: skip
