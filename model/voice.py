@@ -24,7 +24,7 @@ from model.pitch import pitch_features
 from model.random_draws import random_state_undisturbed
 from model.source_filter import posterior_frames
 from model.spectrogram import SpectrogramSettings, linear_spectrogram, log_mel, mel_filterbank
-from model.synthesizer import Synthesizer
+from model.synthesizer import Synthesizer, SynthesizerInputs
 from model.text.alignment import language_spans
 from model.text.reading import Reading, read_with_lexicon
 from model.text.symbols import PAD, SymbolTable, encode
@@ -157,6 +157,33 @@ class Voice(AbstractVoice):
 
     def resynthesise(self, pcm: npt.NDArray[np.int16], speaker: str | None = None) -> npt.NDArray[np.float32]:
         """Return a recording (S,) int16 at the voice's rate after its own posterior encoder and decoder, always the same."""
+        frames, lengths = self._posterior_input(pcm)
+        with random_state_undisturbed(self.device):  # of decoders that draw noise
+            waveform = self.network.reconstruct(frames, lengths, self._speaker_ids(speaker))
+        return waveform[0, 0].cpu().numpy()
+
+    def align(self, pcm: npt.NDArray[np.int16], text: str, *, language: str, speaker: str | None = None) -> npt.NDArray[np.int64]:
+        """Return how many frames of a recording (S,) int16 each phone of its text takes (P,), pads and blanks included, as the voice hears it.
+
+        Raises TextError for unreadable text, ValueError for an unknown speaker or for more phones than frames.
+        """
+        frames, lengths = self._posterior_input(pcm)
+        reading = self.read(text, language)
+        encoded = encode(reading.sequence, language, self.symbols, self.add_blank)
+        if len(encoded.phone_ids) > frames.shape[2]:
+            raise ValueError(f"{len(encoded.phone_ids)} phones cannot lie in {frames.shape[2]} frames")
+        phone_ids, tone_ids, language_ids = (torch.tensor([list(ids)], device=self.device)
+                                             for ids in (encoded.phone_ids, encoded.tone_ids, encoded.language_ids))  # fmt: skip
+        inputs = SynthesizerInputs(
+            phone_ids=phone_ids, phone_lengths=torch.tensor([phone_ids.shape[1]], device=self.device), tone_ids=tone_ids, language_ids=language_ids,
+            bert=self.bert_features(reading), spectrogram=frames, spectrogram_lengths=lengths, speaker_ids=self._speaker_ids(speaker),
+        )  # fmt: skip
+        with torch.no_grad(), random_state_undisturbed(self.device):
+            durations = self.network(inputs, decode=False).durations[0]
+        return durations.round().long().cpu().numpy()
+
+    def _posterior_input(self, pcm: npt.NDArray[np.int16]) -> tuple[Tensor, Tensor]:
+        """Return what the posterior encoder takes of a recording (S,): (1, C, T) and the length (1,)."""
         linear = linear_spectrogram(pcm, self.spectrogram)
         if self.metadata["posterior_input"] == "mel":
             linear = log_mel(linear, mel_filterbank(self.spectrogram))
@@ -165,10 +192,7 @@ class Voice(AbstractVoice):
             pitch = pitch_features(pcm, settings.sample_rate_hz, settings.hop_samples, len(linear))
             linear = posterior_frames(torch.from_numpy(linear.T)[None], torch.from_numpy(pitch)[None])[0].numpy().T
         frames = torch.from_numpy(np.ascontiguousarray(linear.T)).unsqueeze(0).to(self.device)  # (T, C) → (1, C, T)
-        lengths = torch.tensor([frames.shape[2]], device=self.device)
-        with random_state_undisturbed(self.device):  # of decoders that draw noise
-            waveform = self.network.reconstruct(frames, lengths, self._speaker_ids(speaker))
-        return waveform[0, 0].cpu().numpy()
+        return frames, torch.tensor([frames.shape[2]], device=self.device)
 
     def _speak(self, ids: Sequence[Sequence[int]], bert: dict[str, Tensor], speaker_ids: Tensor | None, style: SpeakingStyle) -> Spoken:
         phone_ids, tone_ids, language_ids = (torch.tensor([list(values)], device=self.device) for values in ids)

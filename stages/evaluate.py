@@ -84,10 +84,18 @@ def render(voice: Voice, row: dict[str, Any], pcm: np.ndarray, style: SpeakingSt
         utterance_id=row["utterance_id"], speaker=speaker, language=row["language"], text=row["text"],
         sample_rate_hz=speech.sample_rate_hz, recording=_samples(pcm),
         resynthesis=voice.resynthesise(pcm, speaker), synthesis=speech.samples, phones=speech.phones,
-        synthesis_durations_frames=speech.durations_frames, recording_durations_frames=None,
+        synthesis_durations_frames=speech.durations_frames, recording_durations_frames=_alignment(voice, row, pcm),
         hop_samples=voice.spectrogram.hop_samples, synthesis_cpu_seconds=speech.cpu_seconds,
         synthesis_wall_seconds=speech.wall_seconds, recording_is_synthetic=row["synthetic"],
     )  # fmt: skip
+
+
+def _alignment(voice: Voice, row: dict[str, Any], pcm: np.ndarray) -> np.ndarray | None:
+    """Return how long each phone is in the recording, as the voice hears it (P,); None for one too short to hold them."""
+    try:
+        return voice.align(pcm, row["text"], language=row["language"], speaker=row["speaker"])
+    except ValueError:
+        return None
 
 
 def render_all(voice: Voice, rows: list[dict[str, Any]], resample: Path, style: SpeakingStyle) -> list[Rendition]:

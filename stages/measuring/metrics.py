@@ -128,6 +128,11 @@ METRICS = (
     ),
     Metric("duration_error", "Length error", "percent", False, "Difference of the total length from the recording's.", "", (SYNTHESIS,)),
     Metric(
+        "phone_duration_error_ms", "Phone length error", "ms", False,
+        "Mean absolute difference of the phones' lengths from the recording's, as the voice's own search aligns it.",
+        "Monotonic alignment search (Kim et al. 2020)", (SYNTHESIS,),
+    ),
+    Metric(
         "real_time_factor", "Real-time factor", "×", False,
         "Seconds of computing per second of speech. Below 1 is faster than speech.",
         "", (SYNTHESIS,), numerator="synthesis_wall_seconds", denominator="synthesis_seconds",

@@ -50,3 +50,13 @@ def test_a_long_text_is_spoken_sentence_by_sentence_with_pauses(tmp_path: Path, 
     spoken, _ = soundfile.read(out, dtype="float32")
     expected = np.concatenate([first.samples, np.zeros(pause, np.float32), second.samples])
     np.testing.assert_allclose(spoken, np.clip(expected, -1, 1), atol=2 / 32768)
+
+
+def test_a_recording_is_aligned_with_its_text_always_the_same(tmp_path: Path) -> None:
+    voice = Voice(write_small_voice(tmp_path / "voice"))
+    pcm = (np.random.default_rng(0).normal(size=40 * voice.spectrogram.hop_samples) * 1000).astype(np.int16)
+    durations = voice.align(pcm, "Hello.", language="EN")
+    assert len(durations) == len(voice.say("Hello.", language="EN").phones) and durations.min() >= 1
+    assert durations.sum() == len(pcm) // voice.spectrogram.hop_samples and np.array_equal(durations, voice.align(pcm, "Hello.", language="EN"))
+    with pytest.raises(ValueError, match="phones cannot lie in"):
+        voice.align(pcm[: 4 * voice.spectrogram.hop_samples], "Hello, this is too long.", language="EN")
