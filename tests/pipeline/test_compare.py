@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from dvc.repo import Repo
 from pipeline import compare as program
 from pipeline.compare import compare
 from pipeline.compare_data import changed, fetch_run
+from pipeline.environment import child_environment, dvc_command
 from stages.common.errors import PipelineError
 from stages.common.nested import flat
 from stages.evaluation.bootstrap import Outcome
@@ -64,6 +66,23 @@ def test_the_numbers_are_those_of_dvc_metrics_and_params(project: ComparableProj
         diff = repo.metrics.diff(a_rev="first", b_rev="second")["diff"]["metrics.json"]
     assert content["metrics"]["mos"]["minus first"]["second"]["difference"] == pytest.approx(diff["mos"]["diff"])
     assert content["params"] == {"train.steps": [100, 200, 200]}
+
+
+def test_dvc_exp_diff_and_show_have_the_same_numbers(project: ComparableProject, tmp_path: Path) -> None:
+    def dvc_json(*arguments: str) -> Any:
+        return json.loads(subprocess.run(dvc_command("exp", *arguments, "--json"), cwd=project.root, env=child_environment(),
+                                         check=True, capture_output=True, text=True).stdout)  # fmt: skip
+
+    metrics = compared(project, tmp_path / "out", "second", "other-seed")["metrics"]
+    ours = {key: metric["minus second"]["other-seed"]["difference"] for key, metric in metrics.items()}
+    theirs: dict[str, float] = {}
+    for changes in dvc_json("diff", "second", "other-seed")["metrics"].values():
+        theirs |= {key: change["diff"] for key, change in changes.items() if key in ours}
+    assert "mos" in theirs and theirs == pytest.approx({key: ours[key] for key in theirs})
+    assert all(ours[key] == 0 for key in ours.keys() - theirs), "DVC names what differs only"
+    shown = [run["revs"][0]["data"]["metrics"]["metrics.json"]["data"] for commit in dvc_json("show", "--rev", "second")
+             for run in commit["experiments"] or [] if run["name"] == "other-seed"]  # fmt: skip
+    assert [run["mos"] for run in shown] == [pytest.approx(metrics["mos"]["experiments"]["other-seed"]["value"])]
 
 
 def test_what_is_better_is_said_and_what_is_alike_is_not(project: ComparableProject, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
