@@ -28,17 +28,15 @@ def evaluate(clips: Sequence[Clip], folder: Path) -> Result:
     import torch
 
     from model.voice import Voice
-    from stages.common import manifests
     from stages.common.machine_settings import worker_count
-    from stages.evaluation.listening import ONLY, write_listening_page
-    from stages.evaluation.plots import write_plots
-    from stages.evaluation.renditions import write_renditions
-    from stages.evaluation.scoring import ROW_SCHEMA, ScoringSettings, score
+    from stages.evaluate import lay_out
+    from stages.evaluation.scoring import ScoringSettings, score
     from stages.measuring.hearing import Hearing, Sound
     from stages.measuring.rendition import Rendition
 
     torch.set_num_threads(1)
-    voice = Voice(write_untrained_voice(folder / "voice", style={"noise_scale": 0.0, "sdp_ratio": 0.0}))
+    style = {"noise_scale": 0.0, "sdp_ratio": 0.0}
+    voice = Voice(write_untrained_voice(folder / "voice", style=style, step=0, source_note="nobody"))
     latin = [clip for clip in clips if clip.text.isascii()]
     chosen = sample(latin, 2 * N_UTTERANCES + 10)
     spoken, others, known = chosen[:N_UTTERANCES], chosen[N_UTTERANCES : 2 * N_UTTERANCES], chosen[2 * N_UTTERANCES :]
@@ -60,10 +58,7 @@ def evaluate(clips: Sequence[Clip], folder: Path) -> Result:
         rows, _ = score(renditions, hearing, speakers, ScoringSettings(threads=worker_count(), show_progress=False))
         report = folder / name
         report.mkdir()
-        manifests.write_manifest(report / "utterances.parquet", manifests.table_from_rows(rows, ROW_SCHEMA, {}))
-        write_plots(report / "plots", rows)
-        write_renditions(report, renditions, {"facts": {}, "attribution": ""})
-        write_listening_page(report / "index.html", {ONLY: report}, "Benchmark")
+        lay_out(report, renditions, rows, {}, voice)
         return time.perf_counter() - started
 
     os.environ["VOICE_ROW_STORE"] = str(folder / "rows")

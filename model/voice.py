@@ -172,8 +172,7 @@ class Voice(AbstractVoice):
         encoded = encode(reading.sequence, language, self.symbols, self.add_blank)
         if len(encoded.phone_ids) > frames.shape[2]:
             raise ValueError(f"{len(encoded.phone_ids)} phones cannot lie in {frames.shape[2]} frames")
-        phone_ids, tone_ids, language_ids = (torch.tensor([list(ids)], device=self.device)
-                                             for ids in (encoded.phone_ids, encoded.tone_ids, encoded.language_ids))  # fmt: skip
+        phone_ids, tone_ids, language_ids = self._id_tensors([encoded.phone_ids, encoded.tone_ids, encoded.language_ids])
         inputs = SynthesizerInputs(
             phone_ids=phone_ids, phone_lengths=torch.tensor([phone_ids.shape[1]], device=self.device), tone_ids=tone_ids, language_ids=language_ids,
             bert=self.bert_features(reading), spectrogram=frames, spectrogram_lengths=lengths, speaker_ids=self._speaker_ids(speaker),
@@ -181,6 +180,10 @@ class Voice(AbstractVoice):
         with torch.no_grad(), random_state_undisturbed(self.device):
             durations = self.network(inputs, decode=False).durations[0]
         return durations.round().long().cpu().numpy()
+
+    def _id_tensors(self, ids: Sequence[Sequence[int]]) -> list[Tensor]:
+        """Return ids of phones, tones and languages (P,) as tensors (1, P)."""
+        return [torch.tensor([list(values)], device=self.device) for values in ids]
 
     def _posterior_input(self, pcm: npt.NDArray[np.int16]) -> tuple[Tensor, Tensor]:
         """Return what the posterior encoder takes of a recording (S,): (1, C, T) and the length (1,)."""
@@ -195,7 +198,7 @@ class Voice(AbstractVoice):
         return frames, torch.tensor([frames.shape[2]], device=self.device)
 
     def _speak(self, ids: Sequence[Sequence[int]], bert: dict[str, Tensor], speaker_ids: Tensor | None, style: SpeakingStyle) -> Spoken:
-        phone_ids, tone_ids, language_ids = (torch.tensor([list(values)], device=self.device) for values in ids)
+        phone_ids, tone_ids, language_ids = self._id_tensors(ids)
         with random_state_undisturbed(self.device, style.seed):
             output = self.network.infer(
                 phone_ids, torch.tensor([phone_ids.shape[1]], device=self.device), tone_ids, language_ids, bert, speaker_ids,

@@ -36,6 +36,7 @@ from stages.evaluation.listening import ONLY, write_listening_page
 from stages.evaluation.plots import write_plots
 from stages.evaluation.renditions import write_renditions
 from stages.evaluation.scoring import ROW_SCHEMA, ScoringSettings, score, speed
+from stages.measuring.choosing import evenly_spread
 from stages.measuring.hearing import OPTIONAL, Hearing, Sound, package_versions
 from stages.measuring.rendition import Rendition
 
@@ -116,9 +117,8 @@ def speakers_recordings(table: pa.Table, resample: Path, speakers: Collection[st
     with ShardReader(resample) as reader:
         for speaker in sorted(speakers):
             own = [row for row in training if row["speaker"] == speaker]
-            count = min(SPEAKER_RECORDINGS, len(own))
-            chosen = [own[number * len(own) // count] for number in range(count)]
-            found[speaker] = [Sound(_samples(_pcm(reader, row)), sample_rate_hz, None) for row in chosen]
+            chosen = evenly_spread(len(own), SPEAKER_RECORDINGS)
+            found[speaker] = [Sound(_samples(_pcm(reader, own[place])), sample_rate_hz, None) for place in chosen]
     return found
 
 
@@ -148,13 +148,18 @@ def main(split: Path, resample: Path, voice: Path, report: Path, metrics: Path, 
     with output_folder(report) as folder:
         write_json(folder / "evaluators.json", evaluators)
         judged = {"step": speaker.metadata["step"], "voice_sha256": checkpoint_sha256(voice), "evaluators": evaluators}
-        manifests.write_manifest(folder / "utterances.parquet", manifests.table_from_rows(scored, ROW_SCHEMA, judged))
-        write_plots(folder / "plots", scored)
-        write_renditions(folder, renditions, _about(speaker))
-        write_listening_page(folder / "index.html", {ONLY: folder}, f"Listening to {', '.join(speaker.speakers)}")
+        lay_out(folder, renditions, scored, judged, speaker)
     write_json(metrics, summary)
     write_json(speed_metrics, speed(scored, peak_memory_bytes))
     logger.info("evaluate: report in %s", report / "index.html")
+
+
+def lay_out(folder: Path, renditions: Sequence[Rendition], scored: list[dict[str, Any]], judged: dict[str, Any], voice: Voice) -> None:
+    """Write the table of scores, with what was judged in its metadata, plots, sounds and the page to listen into a folder."""
+    manifests.write_manifest(folder / "utterances.parquet", manifests.table_from_rows(scored, ROW_SCHEMA, judged))
+    write_plots(folder / "plots", scored)
+    write_renditions(folder, renditions, _about(voice))
+    write_listening_page(folder / "index.html", {ONLY: folder}, f"Listening to {', '.join(voice.speakers)}")
 
 
 def test_set(renditions: Sequence[Rendition]) -> str:

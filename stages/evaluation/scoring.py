@@ -13,7 +13,7 @@ have their unit's rate under its own name too: `language.ZH.pinyin_error_rate`, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -23,6 +23,7 @@ import pyarrow as pa
 
 from stages.common.manifests import schema, with_optional
 from stages.common.progress import progress_bar
+from stages.measuring.choosing import evenly_spread
 from stages.measuring.hearing import Heard, Hearing, Sound
 from stages.measuring.mos import torch_threads
 from stages.measuring.rendition import MEASURED, NOISE, RECORDING, RESYNTHESIS, SYNTHESIS, VERSIONS, Rendition
@@ -139,17 +140,18 @@ def score(
     """
     if not renditions:
         raise ValueError("there is no rendition to score")
-    n_anchors = min(settings.anchors, len(renditions))
-    anchors = {number * len(renditions) // n_anchors for number in range(n_anchors)}
+    anchors = set(evenly_spread(len(renditions), settings.anchors))
     heard_versions = [MEASURED if number in anchors else ALWAYS_HEARD for number in range(len(renditions))]
     sounds = [Sound(rendition.waveform(version), rendition.sample_rate_hz, rendition.language)
               for rendition, versions in zip(renditions, heard_versions, strict=True) for version in versions]  # fmt: skip
     known = [(name, sound) for name, own in speakers.items() for sound in own]
     # One thread for each utterance's computations: how sums are split over threads would change their last digits.
-    with torch_threads(1):
-        heard = hearing.hear([*sounds, *(sound for _, sound in known)])
-        with progress_bar("hearing", len(sounds) + len(known), "sound", disable=not settings.show_progress) as bar:
-            results = iter(list(_counted(heard, bar)))
+    heard: list[Heard] = []
+    with torch_threads(1), progress_bar("hearing", len(sounds) + len(known), "sound", disable=not settings.show_progress) as bar:
+        for each in hearing.hear([*sounds, *(sound for _, sound in known)]):
+            heard.append(each)
+            bar.update()
+    results = iter(heard)
     of_versions = [{version: next(results) for version in versions} for versions in heard_versions]
     embeddings: dict[str, list[Embedding | None]] = {name: [] for name in speakers}
     for name, _ in known:
@@ -163,12 +165,6 @@ def score(
                 rows.append(_row(rendition, _Measurement(heard_of, distance, voices.get(rendition.speaker))))
                 bar.update()
     return rows, summarise(rows)
-
-
-def _counted(heard: Iterable[Heard], bar: Any) -> Iterator[Heard]:
-    for each in heard:
-        bar.update()
-        yield each
 
 
 def speed(rows: Sequence[Row], peak_memory_bytes: int) -> dict[str, float]:

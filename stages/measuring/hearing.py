@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from model.checkpoint import file_sha256
 from stages.common.code_graph import code_version
 from stages.common.errors import PipelineError
 from stages.common.row_store import RowStore, short_key, store_folder
@@ -55,7 +56,7 @@ class Sound:
 
 
 class Hearing:
-    """The networks, each loaded when the first waveform needs it.
+    """The networks; the recogniser is loaded when the first sound needs it.
 
     `wanted` are some of OPTIONAL. One whose package is missing is left out with a warning; `lineage` has the reason.
     """
@@ -86,7 +87,7 @@ class Hearing:
                 logger.warning("evaluate: %s is left out: %s", name, error)
                 self.lineage[name] = {"off": str(error)}
                 continue
-            self.lineage[name] = {"sha256": _sha256(weights()), "packages": package_versions(*packages)}
+            self.lineage[name] = {"sha256": file_sha256(weights()), "packages": package_versions(*packages)}
 
     def hear(self, sounds: Iterable[Sound]) -> Iterator[Heard]:
         """Yield what is said of each, in order; only what was never heard before is computed, `threads` at once."""
@@ -133,7 +134,3 @@ def package_versions(*packages: str) -> dict[str, str]:
     """Return the installed versions by package."""
     return {package: version(package) for package in packages}
 
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
