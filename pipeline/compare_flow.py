@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import State
 from pipeline.compare import PAGE, argument_parser, compare, sentences
 from pipeline.compare_page import markdown_table
 from pipeline.compare_result import Comparison
-from pipeline.flows import run_on_server
+from pipeline.prefect_server import run_on_server
 
 ARTIFACT = "comparison"
 

@@ -14,6 +14,7 @@ PRESETS = Path("presets")
 PARAMS = Path("params.yaml")
 CORPORA = "corpora"  # folder of the ready-made corpora below the presets
 DEFAULT_CORPUS = "asterisk-en"
+REPLACED_WHOLE = ("train.model", "train.discriminator", "bert.encoders")
 
 
 def available(folder: Path = PRESETS) -> list[str]:
@@ -34,15 +35,13 @@ def load(name: str, folder: Path = PRESETS) -> dict[str, Any]:
 def overlay(params: MutableMapping[str, Any], changes: Mapping[str, Any], where: str = "") -> None:
     """Write `changes` over `params` in place, section by section; raises KeyError for a key that they do not have.
 
-    Sections under `train.model`, `train.discriminator` and `bert.encoders` are replaced whole: their keys differ
-    from architecture to architecture.
+    The sections of REPLACED_WHOLE are: their keys differ from architecture to architecture.
     """
-    whole = ("train.model", "train.discriminator", "bert.encoders")
     for key, value in changes.items():
         path = f"{where}.{key}".strip(".")
         if key not in params:
             raise KeyError(f"{path} is not a parameter; there are {', '.join(params)}")
-        if isinstance(value, Mapping) and isinstance(params[key], Mapping) and path not in whole:
+        if isinstance(value, Mapping) and isinstance(params[key], Mapping) and path not in REPLACED_WHOLE:
             overlay(params[key], value, path)
         else:
             params[key] = value
@@ -66,21 +65,42 @@ def corpus_changes(params: Mapping[str, Any], preset: Mapping[str, Any], folder:
     return changes
 
 
-def switch(name: str, *, folder: Path = PRESETS, params_path: Path = PARAMS) -> None:
-    """Write a preset's values into params.yaml, keeping its comments; raises ValueError for an unknown preset."""
-    if name not in available(folder):
-        raise ValueError(f"unknown preset {name!r}; there are {', '.join(available(folder))}")
+def load_params(path: Path = PARAMS) -> Any:
+    """Return a params.yaml with its comments, to be changed and saved."""
+    return _yaml().load(path)
+
+
+def save_params(params: Any, path: Path = PARAMS) -> None:
+    """Write what `load_params` gave, as it was laid out."""
+    with path.open("w", encoding="utf-8") as stream:
+        _yaml().dump(params, stream)
+
+
+def _yaml() -> YAML:
     yaml = YAML()
     yaml.width = 120
     yaml.preserve_quotes = True
     yaml.representer.add_representer(type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null"))
-    params = yaml.load(params_path)
+    yaml.representer.add_representer(float, _float_for_yaml_1_1)
+    return yaml
+
+
+def _float_for_yaml_1_1(representer: Any, value: float) -> Any:
+    """Write 1e-05 as 1.0e-05: the stages read YAML 1.1, where the former is a string."""
+    mantissa, e, exponent = repr(value).partition("e")
+    return representer.represent_scalar("tag:yaml.org,2002:float", f"{mantissa}.0e{exponent}" if e and "." not in mantissa else repr(value))
+
+
+def switch(name: str, *, folder: Path = PRESETS, params_path: Path = PARAMS) -> None:
+    """Write a preset's values into params.yaml, keeping its comments; raises ValueError for an unknown preset."""
+    if name not in available(folder):
+        raise ValueError(f"unknown preset {name!r}; there are {', '.join(available(folder))}")
+    params = load_params(params_path)
     preset = load(name, folder)
     overlay(params, corpus_changes(params, preset, folder))
     overlay(params, {key: value for key, value in preset.items() if key != "recordings"})
     params["preset"] = name
-    with params_path.open("w", encoding="utf-8") as stream:
-        yaml.dump(params, stream)
+    save_params(params, params_path)
 
 
 def main() -> None:

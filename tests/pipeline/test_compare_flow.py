@@ -11,7 +11,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from pipeline import compare_flow as module
 from pipeline.compare import compare
-from pipeline.flows import server
+from pipeline.prefect_server import server
 from tests.pipeline.comparable_project import evaluation, start_project
 
 

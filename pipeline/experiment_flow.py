@@ -1,0 +1,138 @@
+"""Experiments as a Prefect flow: parameters in, an experiment of the project out, each run in a clone of its own."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from dvc.repo import Repo
+from prefect import flow, get_run_logger
+from prefect.artifacts import acreate_table_artifact
+from prefect.client.schemas.objects import State
+
+from pipeline.environment import dvc_command
+from pipeline.experiment_clone import ExperimentError, check_name, clone_project, files_at, reserved, resolve, saved_experiments
+from pipeline.flows import repro
+from pipeline.overrides import parse, write
+from pipeline.prefect_server import run_on_server
+from pipeline.presets import PARAMS, PRESETS
+from pipeline.processes import run_command
+
+
+class ExperimentFailed(Exception):
+    """An experiment's run failed; the message says where its clone is kept."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What an experiment is: a commit of the project, a preset and overrides of its parameters."""
+
+    commit: str
+    preset: str | None
+    overrides: tuple[str, ...]
+
+    def about(self) -> dict[str, Any]:
+        """Return the same as JSON values."""
+        return {**asdict(self), "overrides": list(self.overrides)}
+
+
+@flow(name="experiment", flow_run_name="experiment {name}")
+async def experiment(
+    name: str, overrides: Sequence[str] = (), preset: str | None = None, rev: str = "HEAD", root: str = ".", push_to: str | None = None
+) -> dict[str, float]:
+    """Run the project at `rev` with other parameters in a clone of its own, and save it as the DVC experiment `name`.
+
+    `overrides` are `section.key=value`; `push_to` names a git remote that gets the experiment too, its outputs going to the default
+    DVC remote. Returns the metrics. A run that fails, is cancelled or killed keeps its clone, and the same run goes on there.
+    """
+    folder, logger = Path(root).resolve(), get_run_logger()
+    check_name(name)
+    if name in saved_experiments(folder):
+        raise ExperimentError(f"there is an experiment {name} already; choose another name, or remove it with dvc exp remove {name}")
+    trial = Trial(resolve(folder, rev), preset, tuple(overrides))
+    check_parameters(folder, trial)
+    if changes := uncommitted(folder):
+        logger.warning("not part of the experiment, since uncommitted: %s", ", ".join(changes))
+    with reserved(folder, name) as place:
+        clone = await clone_project(folder, place, trial.about(), logger.info)
+        try:
+            write(clone, preset, overrides)
+            if (clone / "pipeline" / "overrides.py").is_file():
+                await run_command([sys.executable, "-m", "pipeline.overrides"], folder=clone, log=logger.info)
+            await repro.with_options(flow_run_name=f"repro {name}")(str(clone))
+            await run_command(dvc_command("exp", "save", "--name", name), folder=clone, log=logger.info)
+            await run_command(dvc_command("exp", "push", "--no-cache", "origin", name), folder=clone, log=logger.info)
+            if push_to is not None:
+                await run_command(dvc_command("exp", "push", push_to, name), folder=folder, log=logger.info)
+        except Exception as error:
+            reason = str(error).removeprefix("error: ")
+            raise ExperimentFailed(f"{name}: {reason} (kept in {clone}; the same run goes on there)") from error
+        found = metrics(clone)
+        shutil.rmtree(place)
+    await acreate_table_artifact([{"metric": key, "value": value} for key, value in found.items()], key="experiment-metrics",
+                                 description=f"{name}: {' '.join(overrides)}")  # fmt: skip
+    logger.info("saved: dvc exp show; dvc exp apply %s", name)
+    return found
+
+
+def check_parameters(root: Path, trial: Trial) -> None:
+    """Check preset and overrides against the parameters of the trial's commit, before anything is started; raises OverrideError."""
+    for override in trial.overrides:
+        parse(override)
+    with tempfile.TemporaryDirectory() as scratch:
+        files_at(root, trial.commit, Path(scratch), PARAMS, *([PRESETS] if trial.preset is not None else []))
+        write(Path(scratch), trial.preset, trial.overrides)
+
+
+def uncommitted(root: Path) -> list[str]:
+    """Return the tracked files that differ from the last commit."""
+    with Repo(str(root)) as repo:
+        staged, unstaged, _ = repo.scm.status(untracked_files="no")
+    return sorted({str(path) for paths in staged.values() for path in paths} | {str(path) for path in unstaged})
+
+
+def metrics(root: Path, revision: str | None = None) -> dict[str, float]:
+    """Return the metrics of the workspace or of a revision by name, sections joined by dots."""
+    with Repo(str(root)) as repo:
+        shown = repo.metrics.show(revs=[revision] if revision else None, hide_workspace=revision is not None)
+    files = shown[revision or ""].get("data", {})
+    return {key: value for name in sorted(files) for key, value in _flat(files[name].get("data") or {}) if isinstance(value, int | float)}
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    return [pair for key, value in values.items()
+            for pair in (_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)])]  # fmt: skip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that experiments and sweeps share."""
+    parser.add_argument("--preset", help="a preset of presets/ to start from (default: the parameters as they are)")
+    parser.add_argument("--rev", default="HEAD", help="the commit to run (default: the last)")
+    parser.add_argument("--root", default=".", help="the project's folder (default: here)")
+
+
+def main() -> int:
+    """Run one experiment here and now."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.experiment_flow", description="Run the project with other parameters, in a "
+                                     "clone of its own, and save the result as a DVC experiment (dvc exp show).")  # fmt: skip
+    parser.add_argument("name", help="the experiment's name")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="parameters, such as train.optimisation.steps=200")
+    add_arguments(parser)
+    parser.add_argument("--push-to", metavar="REMOTE", help="a git remote that gets the experiment too")
+    options = parser.parse_args()
+
+    async def run() -> State:
+        state: State = await experiment(**vars(options), return_state=True)
+        return state
+
+    return run_on_server(Path(options.root), run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

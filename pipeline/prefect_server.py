@@ -1,0 +1,80 @@
+"""A Prefect server of one's own on the loopback interface, and flows that run here and now with it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from prefect.client.schemas.objects import State
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from pipeline.processes import service
+
+LOOPBACK = "127.0.0.1"
+START_SECONDS = 90.0
+DRAIN_SECONDS = 10.0
+
+
+@contextmanager
+def server(home: Path, *, host: str = LOOPBACK, port: int | None = None) -> Iterator[str]:
+    """Yield the API address of a server that lives as long as the context, its database and log in `home`; raises RuntimeError."""
+    port = port or _free_port()
+    log = home / "server.log"
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
+    with service(command, log=log, settings={"PREFECT_HOME": str(home.resolve())}) as process:
+        address = f"http://{LOOPBACK if host == '0.0.0.0' else host}:{port}/api"
+        _wait_for(f"{address}/health", process, log)
+        yield address
+
+
+@contextmanager
+def given_or_own_server(home: Path) -> Iterator[str]:
+    """Yield the API address of PREFECT_API_URL, or of `server`."""
+    if configured := os.environ.get("PREFECT_API_URL"):
+        yield configured
+        return
+    with server(home) as address:
+        yield address
+
+
+def run_on_server(root: Path, run: Callable[[], Coroutine[Any, Any, State]]) -> int:
+    """Run a flow with the server of `given_or_own_server` and return the exit status, an error's message on the error stream."""
+    with given_or_own_server(root / ".work" / "prefect") as address, temporary_settings({PREFECT_API_URL: address}):
+        state = asyncio.run(run())
+        # Logs and events are sent from threads: a server that stops first leaves them waiting for it.
+        APILogWorker.drain_all(timeout=DRAIN_SECONDS)
+        EventsWorker.drain_all(timeout=DRAIN_SECONDS)
+    if state.is_completed():
+        return 0
+    sys.stderr.write(f"error: {state.message}\n")
+    return 1
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the Prefect server ended at once; see {log}")
+        with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(address, timeout=2):
+            return
+        time.sleep(0.2)
+    raise RuntimeError(f"the Prefect server did not answer within {START_SECONDS:g} s; see {log}")
