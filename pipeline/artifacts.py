@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 
 from prefect.artifacts import acreate_image_artifact, acreate_markdown_artifact, acreate_table_artifact
@@ -25,5 +24,6 @@ async def show_results(root: Path) -> None:
         await acreate_table_artifact(rows, key="utterances", description="utterances kept and rejected, by reason")
     picture = root / CURVES
     if picture.is_file() and picture.stat().st_size <= MAX_PICTURE_BYTES:
-        inline = base64.b64encode(picture.read_bytes()).decode("ascii")
-        await acreate_image_artifact(f"data:image/png;base64,{inline}", key="training-curves", description="losses and validation by step")
+        from stages.common.pages import inline_png  # it imports matplotlib, which most runs do without
+
+        await acreate_image_artifact(inline_png(picture.read_bytes()), key="training-curves", description="losses and validation by step")

@@ -56,6 +56,26 @@ def saved_experiments(root: Path) -> dict[str, str]:
     return {name: commit for experiments in found.values() for name, commit in experiments if commit}
 
 
+def planned_overrides(root: Path, name: str) -> list[str] | None:
+    """Return the overrides of the experiment `name`, or of the first of its seeds, that is saved or was interrupted; None without one."""
+    kept = {path.parent.name: path for path in (root / FOLDER).glob(f"*/{ABOUT}")}
+    for own in sorted({*saved_experiments(root), *kept}):
+        if own == name or own.startswith(f"{name}-seed"):
+            try:
+                about = json.loads(kept[own].read_text(encoding="utf-8") if own in kept else message_of(root, own))
+                return [str(override) for override in about["overrides"]]
+            except (ValueError, KeyError, TypeError):
+                raise ExperimentError(f"there is an experiment {own} already that no flow has made; choose another name") from None
+    return None
+
+
+def message_of(root: Path, name: str) -> str:
+    """Return what was written of a saved experiment when it was saved."""
+    with Repo(str(root)) as repo:
+        message: str = repo.scm.resolve_commit(saved_experiments(root)[name]).message
+    return message
+
+
 def files_at(root: Path, commit: str, folder: Path, *paths: Path) -> None:
     """Write files or folders of a commit into `folder`."""
     with Repo(str(root)) as repo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from pipeline.overrides import parse, write
 from pipeline.prefect_server import run_on_server
 from pipeline.presets import PARAMS, PRESETS
 from pipeline.processes import run_command
+from pipeline.voice_events import tell_failure
 
 
 class ExperimentFailed(Exception):
@@ -42,7 +44,7 @@ class Trial:
         return {**asdict(self), "overrides": list(self.overrides)}
 
 
-@flow(name="experiment", flow_run_name="experiment {name}")
+@flow(name="experiment", flow_run_name="experiment {name}", on_failure=[tell_failure], on_crashed=[tell_failure])
 async def experiment(
     name: str, overrides: Sequence[str] = (), preset: str | None = None, rev: str = "HEAD", root: str = ".", push_to: str | None = None
 ) -> dict[str, float]:
@@ -65,8 +67,8 @@ async def experiment(
             write(clone, preset, overrides)
             if (clone / "pipeline" / "overrides.py").is_file():
                 await run_command([sys.executable, "-m", "pipeline.overrides"], folder=clone, log=logger.info)
-            await repro.with_options(flow_run_name=f"repro {name}")(str(clone))
-            await run_command(dvc_command("exp", "save", "--name", name), folder=clone, log=logger.info)
+            await repro.with_options(flow_run_name=f"repro {name}")(str(clone), judge=False)
+            await run_command(dvc_command("exp", "save", "--name", name, "--message", json.dumps(trial.about())), folder=clone, log=logger.info)
             await run_command(dvc_command("exp", "push", "--no-cache", "origin", name), folder=clone, log=logger.info)
             if push_to is not None:
                 await run_command(dvc_command("exp", "push", push_to, name), folder=folder, log=logger.info)

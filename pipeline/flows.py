@@ -12,6 +12,7 @@ import re
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
@@ -24,6 +25,8 @@ from pipeline.dag import StageNode, changed_stages, read_dag
 from pipeline.environment import dvc_command
 from pipeline.prefect_server import run_on_server
 from pipeline.processes import CommandFailed, run_command
+from pipeline.voice_events import tell_failure, tell_what_is_worse
+from stages.common.errors import PipelineError
 
 UP_TO_DATE = "UpToDate"
 PROGRESS_EVERY_SECONDS = 5.0
@@ -79,9 +82,12 @@ async def _may_help(task: Task, run: TaskRun, state: State) -> bool:
     return not isinstance(await state.aresult(raise_on_failure=False), StageRefused)
 
 
-@flow(name="repro")
-async def repro(root: str = ".") -> dict[str, str]:
-    """Bring every stage of dvc.yaml up to date; returns the name of each stage's final state."""
+@flow(name="repro", on_failure=[tell_failure], on_crashed=[tell_failure])
+async def repro(root: str = ".", judge: bool = True) -> dict[str, str]:
+    """Bring every stage of dvc.yaml up to date; returns the name of each stage's final state.
+
+    With `judge` a voice that is worse than the newest registered version raises an event.
+    """
     folder = Path(root).resolve()
     nodes = read_dag(folder)
     changed = await asyncio.to_thread(changed_stages, folder)
@@ -94,7 +100,9 @@ async def repro(root: str = ".") -> dict[str, str]:
         if any(state is None or not state.is_completed() for state in before):
             return None
         ran = any(state is not None and state.name != UP_TO_DATE for state in before)
-        return await _with_options(node)(node.name, str(folder), ran or node.name in changed, return_state=True)
+        needs_run = ran or node.name in changed
+        stage: Any = _with_options(node) if needs_run else run_stage
+        return await stage(node.name, str(folder), needs_run, return_state=True)
 
     for name, node in nodes.items():
         finished[name] = asyncio.ensure_future(bring_up_to_date(node))
@@ -104,10 +112,21 @@ async def repro(root: str = ".") -> dict[str, str]:
     if problems:
         waiting = [name for name, state in states.items() if state is None]
         raise StageFailed("; ".join([*problems, *([f"not started: {', '.join(waiting)}"] if waiting else [])]))
+    if judge:
+        await _judge(folder)
     return {name: str(state.name) for name, state in states.items() if state is not None}
 
 
-def _with_options(node: StageNode):  # type: ignore[no-untyped-def]
+async def _judge(root: Path) -> None:
+    logger = get_run_logger()
+    try:
+        for sentence in await asyncio.to_thread(tell_what_is_worse, root):
+            logger.warning(sentence)
+    except PipelineError as error:
+        logger.warning("not compared with the accepted voice: %s", error)
+
+
+def _with_options(node: StageNode) -> Any:
     """Return the stage task with the retries, timeout and tags that dvc.yaml's `meta` gives."""
     return run_stage.with_options(
         retries=int(node.meta.get("retries", 0)), retry_delay_seconds=float(node.meta.get("retry_delay_seconds", 0)),

@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,32 @@ from pipeline.processes import service
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 90.0
+# Slots of runs that a crash left unfinished are known after a restart, and free again soon.
+LIMITS = {
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "60",
+}
 DRAIN_SECONDS = 10.0
 
 
+@dataclass(frozen=True)
+class Server:
+    """A running server: the address of its API, and its process."""
+
+    address: str
+    process: subprocess.Popen[bytes]
+
+
 @contextmanager
-def server(home: Path, *, host: str = LOOPBACK, port: int | None = None) -> Iterator[str]:
-    """Yield the API address of a server that lives as long as the context, its database and log in `home`; raises RuntimeError."""
+def server(home: Path, *, host: str = LOOPBACK, port: int | None = None) -> Iterator[Server]:
+    """Yield a server that lives as long as the context, its database and log in `home`; raises RuntimeError."""
     port = port or _free_port()
     log = home / "server.log"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
-    with service(command, log=log, settings={"PREFECT_HOME": str(home.resolve())}) as process:
+    with service(command, log=log, settings={**LIMITS, "PREFECT_HOME": str(home.resolve())}) as process:
         address = f"http://{LOOPBACK if host == '0.0.0.0' else host}:{port}/api"
         _wait_for(f"{address}/health", process, log)
-        yield address
+        yield Server(address, process)
 
 
 @contextmanager
@@ -45,8 +59,8 @@ def given_or_own_server(home: Path) -> Iterator[str]:
     if configured := os.environ.get("PREFECT_API_URL"):
         yield configured
         return
-    with server(home) as address:
-        yield address
+    with server(home) as own:
+        yield own.address
 
 
 def run_on_server(root: Path, run: Callable[[], Coroutine[Any, Any, State]]) -> int:

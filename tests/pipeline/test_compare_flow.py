@@ -23,7 +23,8 @@ def test_the_flow_writes_what_the_program_writes_and_leaves_the_table(tmp_path: 
     project.commit(evaluation(seed=1), "first")
     project.commit(evaluation(seed=2, mos=0.4), "second")
     compare(project.root, ["first", "second"], tmp_path / "expected")
-    with server(tmp_path / "prefect") as address:
+    with server(tmp_path / "prefect") as own:
+        address = own.address
         monkeypatch.setenv("PREFECT_API_URL", address)
         arguments = ["compare_flow", "first", "second", "--root", str(project.root), "--out", str(tmp_path / "out")]
         monkeypatch.setattr("sys.argv", arguments)
