@@ -13,18 +13,18 @@ export PATH := $(abspath $(BIN)):$(PATH)
 # A preset may ask for other recordings.
 SWITCH = $(if $(PRESET),$(BIN)/python -m pipeline.presets $(PRESET) && $(BIN)/python -m pipeline.prepare &&)
 
-.PHONY: help setup recordings run voice flow corpus-report say compare serve-voice release test test-all check bench preset summary deps gc ray clean
+.PHONY: help setup recordings run voice flow experiment sweep serve deploy worker ui-shot corpus-report say compare serve-voice release test test-all check bench preset summary deps gc ray clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-$(VENV)/.ready: requirements.lock
+$(VENV)/.ready: requirements.lock requirements-pipeline.lock
 	@set -e; python=$$(command -v $(PYTHON) || command -v python3 || true); \
 	  "$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
 	  { echo "error: Python 3.11 is needed (found: $${python:-none}); set PYTHON=/path/to/python3.11" >&2; exit 1; }; \
 	  "$$python" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile "$$(grep '^torch==' requirements.lock)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements.lock -r requirements-pipeline.lock
 	@$(BIN)/python -m dvc status -q >/dev/null 2>&1 || true  # leaves DVC compiled for callers that may not write bytecode
 	@touch $@
 
@@ -49,6 +49,25 @@ voice: setup  ## the laptop's best voice: the run above with the preset voice, a
 
 flow: setup  ## the same DAG as a Prefect flow, independent stages side by side
 	@$(SWITCH) $(BIN)/python -m pipeline.flows && $(BIN)/python -m pipeline.summary
+
+experiment: setup  ## other parameters in a clone of its own: make experiment NAME=long SET="train.optimisation.steps=3000" [PRESET=…] [REV=HEAD]
+	@$(BIN)/python -m pipeline.experiment_flow "$$NAME" $(SET) $(if $(PRESET),--preset $(PRESET)) $(if $(REV),--rev $(REV))
+experiment sweep: override export NAME := $(value NAME)
+
+sweep: setup  ## many experiments, ranked: make sweep NAME=rates SPACE="train.optimisation.learning_rate=1e-3,2e-3" [SEEDS="1 2"] [OPTIONS=…]
+	@$(BIN)/python -m pipeline.sweep_flow "$$NAME" $(SPACE) $(if $(SEEDS),--seeds $(SEEDS)) $(if $(PRESET),--preset $(PRESET)) $(OPTIONS)
+
+serve: setup  ## a Prefect server on this machine with everything deployed, and a worker: make serve [PORT=4200]
+	@$(BIN)/python -m pipeline.worker --server $(if $(PORT),--port $(PORT))
+
+deploy: $(VENV)/.ready  ## the flows onto the server of PREFECT_API_URL; then make worker on every machine
+	@$(BIN)/python -m pipeline.deploy
+
+worker: setup  ## do the runs of the server of PREFECT_API_URL in this clone
+	@$(BIN)/python -m pipeline.worker
+
+ui-shot: setup  ## pictures of the newest finished run in the UI of PREFECT_API_URL (needs Chromium): make ui-shot [OUT=docs]
+	@$(BIN)/python -m pipeline.ui_shot --out "$(or $(OUT),docs)"
 
 corpus-report: setup  ## a page about the recordings before anything is trained: make corpus-report [OUT=page.html]
 	@$(BIN)/python -m stages.corpus --report $(if $(OUT),"$(OUT)")

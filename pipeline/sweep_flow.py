@@ -96,7 +96,7 @@ class _Search:
         self._n_trials = len(self._grid or ()) if n_trials is None else min(n_trials, len(self._grid)) if self._grid else n_trials
         self._root, self._name = root, name
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True, multivariate=True, warn_independent_sampling=False) \
+        sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True, multivariate=True) \
             if method == "bayesian" else optuna.samplers.RandomSampler(seed=seed)  # fmt: skip
         self._study = optuna.create_study(direction="maximize" if maximise else "minimize", sampler=sampler)
         self._distributions = {dimension.name: dimension.distribution for dimension in dimensions}

@@ -14,7 +14,8 @@ from ruamel.yaml import YAML, YAMLError
 
 from pipeline.overrides import OverrideError, parse
 
-_RANGE = re.compile(r"\s*(?P<low>[^.\s]+(?:\.\d[^.\s]*)?)\.\.(?P<high>\S+)(?P<log>\s+log)?\s*")
+_NUMBER = r"[+-]?[\w+-]+(?:\.\d[\w+-]*)?"  # or a word, which is then refused
+_RANGE = re.compile(rf"\s*(?P<low>{_NUMBER})\.\.(?P<high>{_NUMBER})(?P<log>\s+log)?\s*")
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,7 @@ def test_an_experiment_is_saved_in_the_project_and_leaves_nothing_else(project: 
     assert {row["metric"]: row["value"] for row in tables[0]} == found
 
 
+@pytest.mark.slow
 def test_experiments_side_by_side_do_not_mix(project: ComparableProject) -> None:
     rates = {f"rate-{number}": number / 1000 for number in range(1, 5)}
 
@@ -95,6 +96,7 @@ def test_experiments_side_by_side_do_not_mix(project: ComparableProject) -> None
     assert {name: saved[name] for name in rates} == {name: pytest.approx(values) for name, values in expected.items()}
 
 
+@pytest.mark.slow
 def test_what_fails_is_kept_and_the_same_run_goes_on_there(project: ComparableProject, monkeypatch: pytest.MonkeyPatch) -> None:
     recordings = project.root / "recordings"
     (recordings / "bad.txt").write_text("refused", encoding="utf-8")
@@ -110,6 +112,7 @@ def test_what_fails_is_kept_and_the_same_run_goes_on_there(project: ComparablePr
     assert not clone.exists()
 
 
+@pytest.mark.slow
 def test_nothing_is_overwritten(project: ComparableProject) -> None:
     run(project, "once")
     with pytest.raises(ExperimentError, match="there is an experiment once already"):
@@ -154,6 +157,7 @@ def test_shell_syntax_in_a_value_is_a_value(project: ComparableProject) -> None:
     assert not list(project.root.rglob("pwned"))
 
 
+@pytest.mark.slow
 def test_a_preset_and_an_older_commit(project: ComparableProject) -> None:
     project.git("tag", "before")
     work = (project.root / "work.py").read_text(encoding="utf-8")
@@ -164,6 +168,7 @@ def test_a_preset_and_an_older_commit(project: ComparableProject) -> None:
     assert params_of(project, "older")["preset"] == "smoke"
 
 
+@pytest.mark.slow
 def test_uncommitted_changes_are_named_and_left_out(project: ComparableProject, caplog: pytest.LogCaptureFixture) -> None:
     work = project.root / "work.py"
     before = work.read_text(encoding="utf-8")
