@@ -20,10 +20,10 @@ from prefect.client.schemas.objects import State
 from pipeline.environment import dvc_command
 from pipeline.experiment_clone import ExperimentError, check_name, clone_project, files_at, reserved, resolve, saved_experiments
 from pipeline.flows import repro
-from pipeline.overrides import parse, write
+from pipeline.overrides import OverrideError, parse, write
 from pipeline.prefect_server import run_on_server
 from pipeline.presets import PARAMS, PRESETS
-from pipeline.processes import run_command
+from pipeline.processes import CommandFailed, run_command
 from pipeline.voice_events import tell_failure
 
 
@@ -63,10 +63,13 @@ async def experiment(
         logger.warning("not part of the experiment, since uncommitted: %s", ", ".join(changes))
     with reserved(folder, name) as place:
         clone = await clone_project(folder, place, trial.about(), logger.info)
+        write(clone, preset, overrides)
         try:
-            write(clone, preset, overrides)
-            if (clone / "pipeline" / "overrides.py").is_file():
-                await run_command([sys.executable, "-m", "pipeline.overrides"], folder=clone, log=logger.info)
+            await check_values(clone)
+        except OverrideError:
+            shutil.rmtree(place)  # nothing has run in it
+            raise
+        try:
             await repro.with_options(flow_run_name=f"repro {name}")(str(clone), judge=False)
             await run_command(dvc_command("exp", "save", "--name", name, "--message", json.dumps(trial.about())), folder=clone, log=logger.info)
             await run_command(dvc_command("exp", "push", "--no-cache", "origin", name), folder=clone, log=logger.info)
@@ -90,6 +93,15 @@ def check_parameters(root: Path, trial: Trial) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         files_at(root, trial.commit, Path(scratch), PARAMS, *([PRESETS] if trial.preset is not None else []))
         write(Path(scratch), trial.preset, trial.overrides)
+
+
+async def check_values(clone: Path) -> None:
+    """Have the clone's own stages check its params.yaml, where it is new enough to have that; raises OverrideError."""
+    if (clone / "pipeline" / "overrides.py").is_file():
+        try:
+            await run_command([sys.executable, "-m", "pipeline.overrides"], folder=clone, log=get_run_logger().debug)
+        except CommandFailed as error:
+            raise OverrideError(error.lines[-1].removeprefix("error: ") if error.lines else str(error)) from None
 
 
 def uncommitted(root: Path) -> list[str]:

@@ -31,6 +31,7 @@ LIMITS = {
     "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "60",
 }
 DRAIN_SECONDS = 10.0
+ANY_PORT = {"PREFECT_SERVER_UI_API_URL": "/api"}  # the pages ask whichever address they came from
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def server(home: Path, *, host: str = LOOPBACK, port: int | None = None) -> Iter
     port = port or _free_port()
     log = home / "server.log"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
-    with service(command, log=log, settings={**LIMITS, "PREFECT_HOME": str(home.resolve())}) as process:
+    with service(command, log=log, settings={**LIMITS, **ANY_PORT, "PREFECT_HOME": str(home.resolve())}) as process:
         address = f"http://{LOOPBACK if host == '0.0.0.0' else host}:{port}/api"
         _wait_for(f"{address}/health", process, log)
         yield Server(address, process)
