@@ -45,7 +45,7 @@ class Server:
 @contextmanager
 def server(home: Path, *, host: str = LOOPBACK, port: int | None = None) -> Iterator[Server]:
     """Yield a server that lives as long as the context, its database and log in `home`; raises RuntimeError."""
-    port = port or _free_port()
+    port = port or free_port()
     log = home / "server.log"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
     with service(command, log=log, settings={**LIMITS, **ANY_PORT, "PREFECT_HOME": str(home.resolve())}) as process:
@@ -77,7 +77,8 @@ def run_on_server(root: Path, run: Callable[[], Coroutine[Any, Any, State]]) -> 
     return 1
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +25,19 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
 from pipeline.dag import changed_stages
+from pipeline.deploy import deploy
 from pipeline.environment import child_environment, dvc_command
 from pipeline.experiment_clone import saved_experiments
-from pipeline.prefect_server import _free_port
+from pipeline.experiment_flow import metrics
+from pipeline.prefect_server import free_port, server
+from pipeline.processes import service
 from tests.pipeline.comparable_project import ComparableProject
 from tests.pipeline.tiny_project import start_tiny_project
 from tests.small_corpus import ROOT
+from tests.waiting import lives, wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 CODE = ("pipeline", "stages", "model", "prefect.yaml")
-
-
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 90.0) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
-        time.sleep(0.1)
-    return found
-
-
-def lives(process_id: int) -> bool:
-    try:
-        return psutil.Process(process_id).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @dataclass
@@ -53,6 +48,7 @@ class Serving:
     project: ComparableProject
     port: int
     process: subprocess.Popen[bytes]
+    settings: dict[str, str] = field(default_factory=dict)
 
     @property
     def processes(self) -> Path:
@@ -62,7 +58,7 @@ class Serving:
         return get_client(sync_client=True)
 
     def start(self) -> None:
-        settings = {"TRAIN_SECONDS": "600", "PROCESSES": str(self.processes), "GO_ON": str(self.home / "go_on"),
+        settings = {**self.settings, "TRAIN_SECONDS": "600", "PROCESSES": str(self.processes), "GO_ON": str(self.home / "go_on"),
                     "ATTEMPTS": str(self.home / "attempts")}  # fmt: skip
         environment = {name: value for name, value in child_environment().items() if name != "PREFECT_API_URL"} | settings
         with (self.home / "output").open("ab") as output:
@@ -105,14 +101,15 @@ class Serving:
         return psutil.Process(self.process.pid).children(recursive=True)
 
 
-@pytest.fixture
-def serving(tmp_path: Path) -> Iterator[Serving]:
+@contextlib.contextmanager
+def served(tmp_path: Path, **settings: str) -> Iterator[Serving]:
+    """Yield a running `make serve` in a new folder; nothing of it may be left afterwards."""
     home = tmp_path / "home"
     home.mkdir()
     for name in CODE:
         (home / name).symlink_to(ROOT / name)
-    port = _free_port()
-    found = Serving(home, start_tiny_project(tmp_path / "project"), port, None)  # type: ignore[arg-type]
+    port = free_port()
+    found = Serving(home, start_tiny_project(tmp_path / "project"), port, None, settings)  # type: ignore[arg-type]
     found.start()
     with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api"}):
         yield found
@@ -120,6 +117,75 @@ def serving(tmp_path: Path) -> Iterator[Serving]:
     found.process.terminate()
     found.process.wait(60)
     assert not [process for process in left if lives(process.pid)], "make serve left processes behind"
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[Serving]:
+    with served(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[str]:
+    """A PostgreSQL server of one's own with the extension that Prefect needs; yields its address."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs or os.getuid() != 0:
+        pytest.skip("needs PostgreSQL (apt-get install postgresql) and root, to run it as another user")
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    shutil.chown(folder, "postgres")
+    port = free_port()
+
+    def run(program: str, *arguments: str) -> None:
+        subprocess.run(["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", str(programs[-1] / program), *arguments],
+                       check=True, capture_output=True, cwd=folder)  # fmt: skip
+
+    run("initdb", "--pgdata", str(folder / "data"), "--auth", "trust", "--username", "voice")
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+    run("pg_ctl", "start", "--wait", "--pgdata", str(folder / "data"), "--log", str(folder / "log"), "--options", options)
+    try:
+        run("createdb", "--host", "127.0.0.1", "--port", str(port), "--username", "voice", "prefect")
+        run("psql", "--host", "127.0.0.1", "--port", str(port), "--username", "voice", "prefect", "--command", "CREATE EXTENSION pg_trgm")
+        yield f"postgresql+asyncpg://voice@127.0.0.1:{port}/prefect"
+    finally:
+        run("pg_ctl", "stop", "--mode", "fast", "--pgdata", str(folder / "data"))
+        shutil.rmtree(folder)
+
+
+def test_postgresql_keeps_the_runs(tmp_path: Path, database: str) -> None:
+    with served(tmp_path, PREFECT_SERVER_DATABASE_CONNECTION_URL=database) as serving:
+        serving.go_on()
+        runs = [serving.run(), serving.run("experiment/experiment", name="never", overrides=["train.nothing=1"])]
+        serving.until(runs[0], "Completed")
+        serving.until(runs[1], "Failed")
+        log = (serving.home / ".work/prefect/server.log").read_text(encoding="utf-8")
+    assert "database is locked" not in log and not list((serving.home / ".work/prefect").glob("*.db"))
+
+
+def test_a_server_that_restarts_is_waited_for(tmp_path: Path) -> None:
+    """The server and the worker apart, as a team has them: the run that was on goes on."""
+    project, home, port = start_tiny_project(tmp_path / "project"), tmp_path / "home", free_port()
+    home.mkdir()
+    for name in CODE:
+        (home / name).symlink_to(ROOT / name)
+    serving = Serving(home, project, port, None)  # type: ignore[arg-type]
+    waiting = {"TRAIN_SECONDS": "600", "PROCESSES": str(serving.processes), "GO_ON": str(home / "go_on")}
+    with contextlib.ExitStack() as stack:
+        first = contextlib.ExitStack()
+        own = first.enter_context(server(home / "server", port=port))
+        stack.enter_context(temporary_settings({PREFECT_API_URL: own.address}))
+        asyncio.run(deploy(home, own.address, 1))
+        command = [sys.executable, "-m", "pipeline.worker", "--root", str(home)]
+        stack.enter_context(service(command, log=home / "worker.log", settings={**waiting, "PREFECT_API_URL": own.address, "PYTHONPATH": str(ROOT)}))
+        run = serving.run()
+        training = serving.training()
+        first.close()
+        time.sleep(5)
+        assert all(map(lives, training)), "the stage did not outlive the server"
+        stack.enter_context(server(home / "server", port=port))
+        serving.go_on()
+        os.kill(training[0], signal.SIGTERM)  # it would sleep on; the retry that dvc.yaml allows it ends at once
+        serving.until(run, "Completed")
+    assert changed_stages(project.root) == set()
 
 
 def test_a_cancelled_run_leaves_nothing_and_the_next_one_goes_on(serving: Serving) -> None:
@@ -192,7 +258,5 @@ def test_eight_experiments_two_at_a_time_do_not_mix(serving: Serving) -> None:
         time.sleep(0.3)
     assert at_once == 2
     assert set(saved_experiments(serving.project.root)) == set(rates)
-    from pipeline.experiment_flow import metrics
-
     for name, rate in rates.items():
         assert metrics(serving.project.root, name)["cer"] == pytest.approx(abs(rate - 0.004) * 10 + 0.0052)

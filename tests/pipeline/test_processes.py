@@ -7,17 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from pipeline import leash
 from pipeline.environment import child_environment, dvc_command, run_module
 from pipeline.processes import CommandFailed, run_command, service
 from tests.small_corpus import ROOT
+from tests.waiting import lives, wait_for
 
 # Tells its own process, one in a session of its own, and one whose parent has ended; then sleeps.
 FAMILY = """
@@ -38,21 +37,6 @@ def python(code: str) -> list[str]:
 
 def run(code: str, log: Callable[[str], object] = print) -> list[str]:
     return asyncio.run(run_command(python(code), folder=Path.cwd(), log=log))
-
-
-def lives(process_id: int) -> bool:
-    """Return whether a process runs (one that ended but was not collected does not)."""
-    try:
-        return psutil.Process(process_id).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_output_comes_line_by_line_with_only_the_last_state_of_a_progress_bar() -> None:
@@ -117,14 +101,14 @@ def test_a_killed_holder_leaves_nothing(number: signal.Signals, tmp_path: Path) 
         told = [int(each) for each in process.stdout.readline().split()]
         assert len(told) == 3 and all(map(lives, told))
         process.send_signal(number)
-    wait_for(lambda: not any(map(lives, told)), leash.GRACE_SECONDS + 10)
+    wait_for(lambda: not any(map(lives, told)), "the family to end", leash.GRACE_SECONDS + 10)
 
 
 def test_a_service_lives_as_long_as_its_context(tmp_path: Path) -> None:
     code = FAMILY.format(first="", last="time.sleep(600)")
     log = tmp_path / "logs" / "service.log"
     with service(python(code), log=log) as process:
-        wait_for(lambda: log.read_text(encoding="utf-8").endswith("\n"))
+        wait_for(lambda: log.read_text(encoding="utf-8").endswith("\n"), "the service")
         told = [int(each) for each in log.read_text(encoding="utf-8").split()]
         assert process.poll() is None and all(map(lives, told))
     assert not any(map(lives, told))
