@@ -34,7 +34,7 @@ class _Stop(Exception):
     """Somebody asked this program to end."""
 
 
-def keep_worker(root: Path, address: str, own: Server | None) -> None:
+def keep_worker(root: Path, address: str, own: Server | None, at_once: int | None) -> None:
     """Run a worker until this program is asked to end; one that dies is started again, after its runs are marked as crashed.
 
     Raises RuntimeError where the server of its own ends.
@@ -46,6 +46,7 @@ def keep_worker(root: Path, address: str, own: Server | None) -> None:
     # Tells the runs of this clone's workers from all others; Prefect takes no slash.
     name = f"{socket.gethostname()} {root.name} {hashlib.sha256(bytes(root)).hexdigest()[:8]}"
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name]
+    command += ["--limit", str(at_once)] if at_once else []
     while True:
         for run in asyncio.run(_crash_lost_runs(name)):
             sys.stderr.write(f"marked as crashed, since the worker that did it is gone: {run}\n")
@@ -84,6 +85,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline.worker", description="Do the runs of the Prefect server of PREFECT_API_URL in "
                                      "this clone, until interrupted; with --server, of a server of its own.")  # fmt: skip
     add_arguments(parser)
+    parser.add_argument("--at-once", type=int, metavar="N", help="how many runs this worker does side by side (default: no limit of its own)")
     parser.add_argument("--server", action="store_true", help="start a server with everything deployed, too")
     parser.add_argument("--host", default=LOOPBACK, help=f"where the server listens, which asks for no password (default: {LOOPBACK})")
     parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}")
@@ -104,7 +106,7 @@ def main() -> int:
             if own is not None:
                 asyncio.run(deploy(root, address, options.gpus))
                 sys.stderr.write(f"serving {root} on {address.removesuffix('/api')} (Ctrl-C ends it)\n")
-            keep_worker(root, address, own)
+            keep_worker(root, address, own, options.at_once)
     except _Stop:
         sys.stderr.write("stopped; what was finished is kept\n")
     except RuntimeError as error:

@@ -260,3 +260,39 @@ def test_eight_experiments_two_at_a_time_do_not_mix(serving: Serving) -> None:
     assert set(saved_experiments(serving.project.root)) == set(rates)
     for name, rate in rates.items():
         assert metrics(serving.project.root, name)["cer"] == pytest.approx(abs(rate - 0.004) * 10 + 0.0052)
+
+
+def test_workers_in_two_clones_share_cache_and_remote(tmp_path: Path) -> None:
+    """As on two machines: a clone and a worker each, one server, a git remote, a DVC remote, a shared cache."""
+    first, second, hub, port = start_tiny_project(tmp_path / "first"), tmp_path / "second", tmp_path / "hub.git", free_port()
+    for name in CODE:
+        (first.root / name).symlink_to(ROOT / name)
+    for arguments in (["remote", "add", "-d", "default", str(tmp_path / "remote")], ["repro"]):
+        subprocess.run(dvc_command(*arguments), cwd=first.root, check=True, capture_output=True)
+    first.git("add", "-A")
+    first.git("commit", "-qm", "Run")
+    subprocess.run(["git", "clone", "-q", "--bare", str(first.root), str(hub)], check=True)
+    first.git("remote", "add", "origin", str(hub))
+    subprocess.run(["git", "clone", "-q", str(hub), str(second)], check=True)
+    subprocess.run(dvc_command("config", "--local", "cache.dir", str(first.root / ".dvc" / "cache")), cwd=second, check=True, capture_output=True)
+    shutil.copytree(first.root / "recordings", second / "recordings")
+    names = [f"far-{number}" for number in range(4)]
+    with contextlib.ExitStack() as stack:
+        own = stack.enter_context(server(tmp_path / "server", port=port))
+        stack.enter_context(temporary_settings({PREFECT_API_URL: own.address}))
+        asyncio.run(deploy(first.root, own.address, 2))
+        for clone in (first.root, second):
+            command = [sys.executable, "-m", "pipeline.worker", "--at-once", "1", "--root", str(clone)]
+            stack.enter_context(service(command, log=tmp_path / f"{clone.name}.log", settings={"PREFECT_API_URL": own.address, "PYTHONPATH": str(ROOT)}))
+        client = stack.enter_context(get_client(sync_client=True))
+        deployment = client.read_deployment_by_name("experiment/experiment").id
+        runs = [client.create_flow_run_from_deployment(deployment, parameters={
+            "name": name, "overrides": [f"train.optimisation.seed={number}"], "push_to": "origin"}) for number, name in enumerate(names)]  # fmt: skip
+        wait_for(lambda: all(client.read_flow_run(run.id).state_name == "Completed" for run in runs), "the experiments", 200)
+        workers = {client.read_flow_run(run.id).labels["prefect.worker.name"].split()[-2] for run in runs}
+    assert workers == {"first", "second"}
+    listed = subprocess.run(["git", "ls-remote", str(hub), "refs/exps/*"], check=True, capture_output=True, text=True).stdout
+    assert sorted(line.rsplit("/", 1)[1] for line in listed.splitlines()) == names
+    subprocess.run(dvc_command("exp", "pull", "origin", *names), cwd=first.root, check=True, capture_output=True)
+    for number, name in enumerate(names):
+        assert metrics(first.root, name)["cer"] == pytest.approx(abs(0.002 - 0.004) * 10 + number / 1e4)

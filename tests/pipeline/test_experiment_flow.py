@@ -7,14 +7,17 @@ import contextlib
 import json
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 from dvc.repo import Repo
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from pipeline import experiment_clone
 from pipeline.experiment_clone import FOLDER, ExperimentError, check_name, reserved, saved_experiments
 from pipeline.experiment_flow import ExperimentFailed, experiment, metrics
 from pipeline.overrides import OverrideError
@@ -24,13 +27,15 @@ from tests.pipeline.tiny_project import start_tiny_project
 
 
 @pytest.fixture(scope="module", autouse=True)
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with server(tmp_path_factory.mktemp("prefect")) as own, temporary_settings({PREFECT_API_URL: own.address}):
-        yield own.address
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A server for all; yields its folder."""
+    home = tmp_path_factory.mktemp("prefect")
+    with server(home) as own, temporary_settings({PREFECT_API_URL: own.address}):
+        yield home
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, prefect: str) -> ComparableProject:
+def project(tmp_path_factory: pytest.TempPathFactory, prefect: Path) -> ComparableProject:
     """A project whose last commit has run."""
     project = start_tiny_project(tmp_path_factory.mktemp("tiny") / "project")
     with contextlib.chdir(project.root), Repo() as repo:
@@ -178,3 +183,33 @@ def test_uncommitted_changes_are_named_and_left_out(project: ComparableProject, 
     finally:
         work.write_text(before, encoding="utf-8")
     assert "not part of the experiment, since uncommitted: work.py" in caplog.text
+
+
+@pytest.mark.slow
+def test_credentials_stay_out_of_what_others_see(project: ComparableProject, prefect: Path) -> None:
+    secret = "wJalrXUtnFEMIexamplekey"
+    local = project.root / ".dvc" / "config.local"
+    local.write_text(f"['remote \"cloud\"']\n    url = s3://nowhere/voices\n    secret_access_key = {secret}\n", encoding="utf-8")
+    try:
+        found: list[str] = []
+        configure = experiment_clone._configure
+
+        def look(root: Path, clone: Path) -> None:
+            configure(root, clone)
+            path = clone / ".dvc" / "config.local"
+            found.append(f"{path.stat().st_mode & 0o777:o} {secret in path.read_text(encoding='utf-8')}")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(experiment_clone, "_configure", look)
+            run(project, "private")
+    finally:
+        local.unlink()
+    assert found == ["600 True"], "the clone has the remote's credentials, for its user alone"
+    kept = [path.read_bytes() for folder in (prefect, project.root / ".git") for path in folder.rglob("*") if path.is_file()]
+    assert len(kept) > 20 and not any(secret.encode() in content for content in kept)
+
+
+def test_the_server_listens_on_this_machine_alone(prefect: Path) -> None:
+    mine = psutil.Process().children(recursive=True)
+    listening = {connection.laddr.ip for process in mine for connection in process.net_connections() if connection.status == psutil.CONN_LISTEN}
+    assert listening == {"127.0.0.1"}
