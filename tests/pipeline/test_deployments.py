@@ -283,7 +283,8 @@ def test_workers_in_two_clones_share_cache_and_remote(tmp_path: Path) -> None:
         asyncio.run(deploy(first.root, own.address, 2))
         for clone in (first.root, second):
             command = [sys.executable, "-m", "pipeline.worker", "--at-once", "1", "--root", str(clone)]
-            stack.enter_context(service(command, log=tmp_path / f"{clone.name}.log", settings={"PREFECT_API_URL": own.address, "PYTHONPATH": str(ROOT)}))
+            settings = {"PREFECT_API_URL": own.address, "PYTHONPATH": str(ROOT)}
+            stack.enter_context(service(command, log=tmp_path / f"{clone.name}.log", settings=settings))
         client = stack.enter_context(get_client(sync_client=True))
         deployment = client.read_deployment_by_name("experiment/experiment").id
         runs = [client.create_flow_run_from_deployment(deployment, parameters={
