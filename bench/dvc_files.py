@@ -1,19 +1,23 @@
-"""What DVC itself costs: add, checkout and status of a corpus in our shards, and of the same bytes in three files a clip.
+"""What DVC itself costs: add, checkout and status of what the stages keep of a corpus, and of what is kept the usual way.
 
-The usual layout keeps the waveform, its spectrogram and its text's features of each utterance in files of their own. Here both
-sides hold two takes of each clip, a byte apart: its PCM, its magnitudes in fp16 and, for features, as many bytes as 384 channels of
-a token every four letters take. DVC looks at bytes, not at what they mean. Both run real `dvc` programs in repositories of their own,
+The usual way keeps a WAV, its float32 spectrogram and its text's float32 features on every phone and blank beside it, each in a file of
+its own as `torch.save` writes it. The stages keep shards of PCM, fp16 spectrograms and fp16 features of tokens. Both sides hold two
+takes of each clip, a byte apart; features are made up, of the right size. Both run real `dvc` programs in repositories of their own,
 with links to the cache.
 """
 
 from __future__ import annotations
 
+import io
 import shutil
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import torch
 
 from bench.common import Result
 from bench.project_clone import Cost, ProjectClone
@@ -24,34 +28,49 @@ from model.spectrogram import SpectrogramSettings, half_spectrogram
 SETTINGS = SpectrogramSettings(CORPUS_RATE_HZ, n_fft=1024, hop_samples=256, win_samples=1024, n_mels=80, mel_fmin_hz=0.0, mel_fmax_hz=None)
 KINDS = ("wav", "spec", "bert")
 TAKES = 2  # of each clip, so that there are as many files as a corpus of a few hours has
-LETTERS_PER_TOKEN, BYTES_PER_TOKEN = 4, 768
+FEATURES = 384  # of a token
+LETTERS_PER_TOKEN = 4
+SLOTS_PER_LETTER = 2  # nearly every letter is a phone, and every phone is followed by a blank
 OPERATIONS = ("add", "checkout", "status")
 START = "start"  # of a dvc program that has nothing to do, which all of them pay
 ROUNDS = 3
 TARGET = 2.5
 
 
-def pieces(clip: Clip) -> dict[str, bytes]:
-    """Return the bytes of each kind that are kept of a clip."""
-    magnitudes = half_spectrogram(clip.pcm, SETTINGS).tobytes()
+def stored(clip: Clip) -> dict[str, npt.NDArray[Any]]:
+    """Return what the stages keep of a clip, of each kind."""
+    magnitudes = half_spectrogram(clip.pcm, SETTINGS)
     n_tokens = 2 + len(clip.text) // LETTERS_PER_TOKEN
-    features = np.resize(np.frombuffer(magnitudes, np.uint8), n_tokens * BYTES_PER_TOKEN).tobytes()
-    return {"wav": clip.pcm.tobytes(), "spec": magnitudes, "bert": features}
+    return {"wav": clip.pcm, "spec": magnitudes, "bert": np.resize(magnitudes, (n_tokens, FEATURES))}
+
+
+def usual(kept: Mapping[str, npt.NDArray[Any]], n_letters: int) -> dict[str, bytes]:
+    """Return what the usual way's files of the same clip hold: more, since both caches are wider and features lie on every slot."""
+    slots = np.linspace(0, len(kept["bert"]) - 1, SLOTS_PER_LETTER * n_letters + 1).astype(int)
+    tensors = {"spec": kept["spec"].T, "bert": kept["bert"][slots].T}
+    files = {"wav": kept["wav"].tobytes()}
+    for kind, values in tensors.items():
+        stream = io.BytesIO()
+        torch.save(torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)), stream)
+        files[kind] = stream.getvalue()
+    return files
 
 
 def write_both(clips: Sequence[Clip], per_file: Path, sharded: Path) -> None:
-    """Write the pieces of every take to files of their own, and the same bytes to shards, a folder for each kind."""
-    names = []
+    """Write every take of the clips both ways; ours in shards, a folder for each kind."""
+    rows: dict[str, dict[str, bytes]] = {kind: {} for kind in KINDS}
     for clip in clips:
-        kept = pieces(clip)
+        kept = stored(clip)
+        files = usual(kept, len(clip.text))
         for take in range(TAKES):
-            names.append(f"{clip.name}-{take}")
-            for kind, content in kept.items():
-                path = per_file / f"{names[-1]}.{kind}"
+            name = f"{clip.name}-{take}"
+            for kind in KINDS:
+                rows[kind][name] = kept[kind].tobytes() + bytes([take])
+                path = per_file / f"{name}.{kind}"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content + bytes([take]))
-    for kind in KINDS:
-        write_named_shards(sharded / kind, names, lambda name, kind=kind: (per_file / f"{name}.{kind}").read_bytes())
+                path.write_bytes(files[kind] + bytes([take]))
+    for kind, own in rows.items():
+        write_named_shards(sharded / kind, own, own.__getitem__)
 
 
 def operations(repository: ProjectClone) -> Iterator[tuple[str, Cost]]:
@@ -89,9 +108,8 @@ def dvc_files(clips: list[Clip], scratch: Path) -> Result:
         f"{operation} {ratios[operation]:.2f} × CPU ({cpu['ours', operation]:.1f} and {cpu['reference', operation]:.1f} s), "
         f"{wall['reference', operation] / wall['ours', operation]:.2f} × wall" for operation in OPERATIONS
     )  # fmt: skip
-    size = sum(path.stat().st_size for path in originals["ours"].rglob("*.bin"))
-    n_files = {side: sum(path.is_file() for path in folder.rglob("*")) for side, folder in originals.items()}
-    layouts = f"{size / 1e6:.0f} MB in {n_files['ours']} shards and in {n_files['reference']} files"
+    sizes = {side: [path.stat().st_size for path in folder.rglob("*") if path.is_file()] for side, folder in originals.items()}
+    layouts = " and ".join(f"{sum(found) / 1e6:.0f} MB in {len(found)} {'shards' if side == 'ours' else 'files'}" for side, found in sizes.items())
     note = f"{layouts}: {listed}; {cpu['ours', START]:.1f} s of each is DVC's own start"
     return Result(name="dvc_files", ours=sum(cpu["ours", operation] for operation in OPERATIONS),
                   reference=sum(cpu["reference", operation] for operation in OPERATIONS), ratio=min(ratios.values()), limit_share=None,

@@ -25,7 +25,7 @@ from pipeline.voice_events import METRIC_WORSE, RUN_FAILED
 POOL = "voice"
 GPU_TAG = "gpu"
 HEARTBEAT_SECONDS = 30  # of a run: the least that Prefect takes
-SILENT_SECONDS = 150
+SILENT_SECONDS = 900  # longer than a server takes to come back
 PROJECT = "VOICE_PROJECT"  # the environment variable of a worker that names its clone
 
 

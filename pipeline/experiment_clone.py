@@ -20,6 +20,7 @@ from dvc.repo import Repo
 from scmrepo.exceptions import SCMError
 
 from pipeline.environment import dvc_command
+from pipeline.overrides import write
 from pipeline.processes import run_command
 from stages.common.files import write_json
 
@@ -99,7 +100,10 @@ def reserved(root: Path, name: str) -> Iterator[Path]:
 
 
 async def clone_project(root: Path, folder: Path, about: Mapping[str, Any], log: Any) -> Path:
-    """Return the clone of the commit `about["commit"]` in `folder`, that of an interrupted run if it was for the same; else ExperimentError."""
+    """Return a clone in `folder` of the commit, with the preset and the overrides that `about` has; that of an interrupted run of the same.
+
+    Raises ExperimentError where the folder keeps a run of something else.
+    """
     clone, kept = folder / "project", folder / ABOUT
     if kept.is_file():
         if json.loads(kept.read_text(encoding="utf-8")) != dict(about):
@@ -109,6 +113,7 @@ async def clone_project(root: Path, folder: Path, about: Mapping[str, Any], log:
     shutil.rmtree(clone, ignore_errors=True)
     await run_command(["git", "clone", "--quiet", "--shared", "--no-checkout", str(root), str(clone)], folder=root, log=log)
     await run_command(["git", "checkout", "--quiet", "--detach", str(about["commit"])], folder=clone, log=log)
+    write(clone, about["preset"], about["overrides"])  # first: a preset may have other recordings
     _configure(root, clone)
     _link_sources(root, clone)
     await run_command(dvc_command("checkout", "--quiet", "--allow-missing"), folder=clone, log=log)

@@ -63,7 +63,6 @@ async def experiment(
         logger.warning("not part of the experiment, since uncommitted: %s", ", ".join(changes))
     with reserved(folder, name) as place:
         clone = await clone_project(folder, place, trial.about(), logger.info)
-        write(clone, preset, overrides)
         try:
             await check_values(clone)
         except OverrideError:

@@ -148,7 +148,7 @@ async def _figure(root: Path, name: str, overrides: list[str], metric: str, pres
     if name in await asyncio.to_thread(saved_experiments, root):
         get_run_logger().info("%s is there already", name)
     elif as_deployment:
-        parameters = {"name": name, "overrides": overrides, "preset": preset, "rev": rev}
+        parameters = {"name": name, "overrides": overrides, "preset": preset, "rev": rev, "root": str(root)}
         run = await arun_deployment(EXPERIMENT, parameters=parameters, flow_run_name=f"experiment {name}")
         if run.state is None or not run.state.is_completed():
             raise RuntimeError(f"{name}: {run.state.name if run.state else 'no state'}: {run.state.message if run.state else ''}")

@@ -55,7 +55,7 @@ async def watch(root: str = ".", quiet_seconds: float = QUIET_SECONDS, as_deploy
     """Bring the project up to date where its recordings or transcripts changed; it costs what the change costs.
 
     Waits until nothing was written for `quiet_seconds`, so that files are whole. Recordings over which a run failed do not start
-    another until they change again. With `as_deployment` the run is one of the deployment of `repro`, with its limit.
+    another until they change again. With `as_deployment` the run is one of the deployment of `repro`, with its limit, and not waited for.
     """
     folder = Path(root).resolve()
     found = await asyncio.to_thread(_look, folder)
@@ -71,9 +71,7 @@ async def watch(root: str = ".", quiet_seconds: float = QUIET_SECONDS, as_deploy
         return Completed(name=UP_TO_DATE, message="the recordings are those of the last run")
     get_run_logger().info("the recordings changed: %d files", found.n_files)
     if as_deployment:
-        run = await arun_deployment(REPRO, flow_run_name="new recordings")
-        if run.state is not None and not run.state.is_completed():
-            raise RuntimeError(f"the run over the new recordings ended as {run.state.name}: {run.state.message}")
+        await arun_deployment(REPRO, parameters={"root": root}, flow_run_name="new recordings", timeout=0, as_subflow=False)
     else:
         await repro(root)
     return None

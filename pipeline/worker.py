@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+import httpx
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -48,7 +49,13 @@ def keep_worker(root: Path, address: str, own: Server | None, at_once: int | Non
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name]
     command += ["--limit", str(at_once)] if at_once else []
     while True:
-        for run in asyncio.run(_crash_lost_runs(name)):
+        try:
+            lost = asyncio.run(_crash_lost_runs(name))
+        except httpx.HTTPError as error:
+            sys.stderr.write(f"waiting for the server of {address}: {error or type(error).__name__}\n")
+            time.sleep(RESTART_SECONDS)
+            continue
+        for run in lost:
             sys.stderr.write(f"marked as crashed, since the worker that did it is gone: {run}\n")
         with service(command, log=root / HOME / "worker.log", settings=settings) as worker:
             while worker.poll() is None:

@@ -262,6 +262,17 @@ def test_eight_experiments_two_at_a_time_do_not_mix(serving: Serving) -> None:
         assert metrics(serving.project.root, name)["cer"] == pytest.approx(abs(rate - 0.004) * 10 + 0.0052)
 
 
+def test_a_deployed_sweep_has_deployed_experiments(serving: Serving) -> None:
+    serving.go_on()
+    space = ["train.optimisation.learning_rate=1e-3,4e-3"]
+    run = serving.run("sweep/sweep", name="rates", space=space, at_once=2)
+    serving.until(run, "Completed")
+    assert set(saved_experiments(serving.project.root)) == {"rates-000", "rates-001"}
+    with serving.client() as client:
+        deployed = {each.name for each in client.read_flow_runs() if each.deployment_id and each.state_name == "Completed"}
+    assert {"sweep rates", "experiment rates-000", "experiment rates-001"} <= deployed
+
+
 def test_workers_in_two_clones_share_cache_and_remote(tmp_path: Path) -> None:
     """As on two machines: a clone and a worker each, one server, a git remote, a DVC remote, a shared cache."""
     first, second, hub, port = start_tiny_project(tmp_path / "first"), tmp_path / "second", tmp_path / "hub.git", free_port()

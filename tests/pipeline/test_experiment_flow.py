@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +13,17 @@ import pytest
 import yaml
 from dvc.repo import Repo
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from pipeline import experiment_clone
 from pipeline.experiment_clone import FOLDER, ExperimentError, check_name, reserved, saved_experiments
 from pipeline.experiment_flow import ExperimentFailed, experiment, metrics
 from pipeline.overrides import OverrideError
-from pipeline.prefect_server import server
 from tests.pipeline.comparable_project import ComparableProject
-from tests.pipeline.tiny_project import start_tiny_project
-
-
-@pytest.fixture(scope="module", autouse=True)
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A server for all; yields its folder."""
-    home = tmp_path_factory.mktemp("prefect")
-    with server(home) as own, temporary_settings({PREFECT_API_URL: own.address}):
-        yield home
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, prefect: Path) -> ComparableProject:
-    """A project whose last commit has run."""
-    project = start_tiny_project(tmp_path_factory.mktemp("tiny") / "project")
-    with contextlib.chdir(project.root), Repo() as repo:
-        repo.reproduce()
-    project.git("add", "-A")
-    project.git("commit", "-qm", "Run")
-    return project
+def project(finished_project: ComparableProject) -> ComparableProject:
+    return finished_project
 
 
 def run(project: ComparableProject, name: str, *overrides: str, **options: Any) -> dict[str, float]:

@@ -11,16 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import matplotlib.image
 import pytest
 import yaml
 from dvc.repo import Repo
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL
 
-from pipeline import voice_events
+from pipeline import ui_shot, voice_events
 from pipeline.dag import changed_stages
 from pipeline.flows import StageFailed, repro
-from pipeline.prefect_server import server
 from pipeline.voice_events import METRIC_WORSE, accepted_version, tell_what_is_worse
 from pipeline.watch_flow import watch
 from tests.pipeline.comparable_project import ComparableProject, evaluation, start_project
@@ -30,9 +30,8 @@ ALL = {"corpus", "resample", "train", "evaluate"}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClient]:
-    with server(tmp_path_factory.mktemp("prefect")) as own, temporary_settings({PREFECT_API_URL: own.address}), \
-            get_client(sync_client=True) as client:  # fmt: skip
+def client(prefect: Path) -> Iterator[SyncPrefectClient]:
+    with get_client(sync_client=True) as client:
         yield client
 
 
@@ -56,6 +55,19 @@ def test_the_flow_leaves_the_lock_that_dvc_leaves(project: ComparableProject, cl
     assert run(project) == dict.fromkeys(("corpus", "resample", "train", "evaluate"), "UpToDate")
     summary = next(artifact for artifact in client.read_artifacts() if artifact.key == "repro-summary")
     assert "## Metrics" in str(summary.data) and "| cer |" in str(summary.data)
+
+
+@pytest.mark.slow
+def test_the_ui_shows_the_run_in_a_picture(project: ComparableProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("chromium") is None:
+        pytest.skip("needs Chromium: apt-get install chromium")
+    run(project)
+    monkeypatch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())
+    monkeypatch.setattr("sys.argv", ["ui_shot", "--out", str(tmp_path)])
+    assert ui_shot.main() == 0
+    picture = matplotlib.image.imread(tmp_path / ui_shot.PICTURE)[..., :3]
+    green = (picture[..., 1] > 0.5) & (picture[..., 0] < 0.3) & (picture[..., 2] < 0.4)
+    assert green.sum() > 2000, "no bars of completed stages"
 
 
 @pytest.mark.slow

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import matplotlib.image
 import pytest
-from dvc.repo import Repo
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from pipeline.experiment_clone import saved_experiments
 from pipeline.overrides import OverrideError
-from pipeline.prefect_server import server
 from pipeline.sweep_flow import SweepIncomplete, sweep
 from pipeline.sweep_result import Trial, parallel_coordinates, rank, table
 from pipeline.sweep_space import Dimension, grid, overrides_of, parse_space
 from tests.pipeline.comparable_project import ComparableProject
-from tests.pipeline.tiny_project import start_tiny_project
 
 RATE = "train.optimisation.learning_rate"
 
@@ -80,19 +74,8 @@ def test_the_picture_is_one(figures: tuple[float, ...], tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with server(tmp_path_factory.mktemp("prefect")) as own, temporary_settings({PREFECT_API_URL: own.address}):
-        yield own.address
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory, prefect: str) -> ComparableProject:
-    project = start_tiny_project(tmp_path_factory.mktemp("tiny") / "project")
-    with contextlib.chdir(project.root), Repo() as repo:
-        repo.reproduce()
-    project.git("add", "-A")
-    project.git("commit", "-qm", "Run")
-    return project
+def project(finished_project: ComparableProject) -> ComparableProject:
+    return finished_project
 
 
 def run(project: ComparableProject, name: str, *space: str, **options: Any) -> list[dict[str, Any]]:

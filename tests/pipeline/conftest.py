@@ -1,0 +1,34 @@
+"""A real Prefect server, and a small project that has run, for the tests of flows."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dvc.repo import Repo
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from pipeline.prefect_server import server
+from tests.pipeline.comparable_project import ComparableProject
+from tests.pipeline.tiny_project import start_tiny_project
+
+
+@pytest.fixture(scope="module")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A server, whose address flows know; yields its folder."""
+    home = tmp_path_factory.mktemp("prefect")
+    with server(home) as own, temporary_settings({PREFECT_API_URL: own.address}):
+        yield home
+
+
+@pytest.fixture(scope="module")
+def finished_project(tmp_path_factory: pytest.TempPathFactory, prefect: Path) -> ComparableProject:
+    """A project whose last commit has run, and a server for its flows."""
+    project = start_tiny_project(tmp_path_factory.mktemp("tiny") / "project")
+    with contextlib.chdir(project.root), Repo() as repo:
+        repo.reproduce()
+    project.git("add", "-A")
+    project.git("commit", "-qm", "Run")
+    return project
