@@ -21,7 +21,7 @@ from prefect.states import Completed
 from prefect.tasks import Task
 
 from pipeline.artifacts import show_results
-from pipeline.dag import StageNode, changed_stages, read_dag
+from pipeline.dag import StageNode, changed_stages, locked_stages, order_lock, read_dag
 from pipeline.environment import dvc_command
 from pipeline.prefect_server import run_on_server
 from pipeline.processes import CommandFailed, run_command
@@ -89,7 +89,7 @@ async def repro(root: str = ".", judge: bool = True) -> dict[str, str]:
     With `judge` a voice that is worse than the newest registered version raises an event.
     """
     folder = Path(root).resolve()
-    nodes = read_dag(folder)
+    nodes, locked = read_dag(folder), locked_stages(folder)
     changed = await asyncio.to_thread(changed_stages, folder)
     get_run_logger().info("stages: %s; changed: %s", ", ".join(nodes), ", ".join(sorted(changed)) or "none")
     finished: dict[str, asyncio.Future[State | None]] = {}
@@ -107,6 +107,7 @@ async def repro(root: str = ".", judge: bool = True) -> dict[str, str]:
     for name, node in nodes.items():
         finished[name] = asyncio.ensure_future(bring_up_to_date(node))
     states = dict(zip(finished, await asyncio.gather(*finished.values()), strict=True))
+    await asyncio.to_thread(order_lock, folder, locked)
     await show_results(folder)
     problems = [str(await state.aresult(raise_on_failure=False)) for state in states.values() if state is not None and not state.is_completed()]
     if problems:

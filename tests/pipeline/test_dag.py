@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from dvc.repo import Repo
 
-from pipeline.dag import changed_stages, read_dag
+from pipeline.dag import changed_stages, locked_stages, order_lock, read_dag
 from tests.small_corpus import ROOT
 
 UPSTREAM = {
@@ -59,3 +59,23 @@ def test_what_changed_is_named_by_stage(tmp_path: Path, monkeypatch: pytest.Monk
     assert changed_stages(folder) == {"second"}
     (folder / "in").write_text("y", encoding="utf-8")
     assert changed_stages(folder) == {"first", "second"}
+
+
+def test_the_lock_is_put_into_the_order_that_dvc_repro_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages = "\n".join(f'  {name}: {{cmd: "cp {source} {name}", deps: [{source}], outs: [{name}]}}' for name, source in
+                       (("z", "in"), ("b", "in"), ("last", "z"), ("a", "in")))  # fmt: skip
+    folder = repository(tmp_path, f"stages:\n{stages}\n", "")
+    (folder / "in").write_text("x", encoding="utf-8")
+    monkeypatch.chdir(folder)
+    with Repo(str(folder)) as repo:
+        repo.reproduce()
+    left, order = (folder / "dvc.lock").read_bytes(), locked_stages(folder)
+    for some in ([], order[:2]):
+        (folder / "dvc.lock").unlink()
+        for name in [*some, *reversed([name for name in order if name not in some])]:
+            with Repo(str(folder)) as repo:
+                repo.reproduce(name, single_item=True, force=True)
+        assert locked_stages(folder) != order
+        order_lock(folder, some)
+        assert (folder / "dvc.lock").read_bytes() == left
+    assert locked_stages(tmp_path.parent) == []
