@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from pipeline.processes import service
 
 LOOPBACK = "127.0.0.1"
+ADDRESS = "address"  # of the server that runs, in its folder
 START_SECONDS = 90.0
 # Slots of runs that a crash left unfinished are known after a restart, and free again soon.
 LIMITS = {
@@ -45,20 +45,35 @@ class Server:
 @contextmanager
 def server(home: Path, *, host: str = LOOPBACK, port: int | None = None) -> Iterator[Server]:
     """Yield a server that lives as long as the context, its database and log in `home`; raises RuntimeError."""
+    if other := running_server(home):
+        raise RuntimeError(f"a server with the database in {home} runs already: {other.removesuffix('/api')}")
     port = port or free_port()
     log = home / "server.log"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
     with service(command, log=log, settings={**LIMITS, **ANY_PORT, "PREFECT_HOME": str(home.resolve())}) as process:
         address = f"http://{LOOPBACK if host == '0.0.0.0' else host}:{port}/api"
         _wait_for(f"{address}/health", process, log)
-        yield Server(address, process)
+        (home / ADDRESS).write_text(address, encoding="utf-8")
+        try:
+            yield Server(address, process)
+        finally:
+            (home / ADDRESS).unlink(missing_ok=True)
+
+
+def running_server(home: Path) -> str | None:
+    """Return the API address of the server that uses `home` at present; None where none does."""
+    with suppress(OSError):
+        address = (home / ADDRESS).read_text(encoding="utf-8")
+        if _answers(f"{address}/health"):
+            return address
+    return None
 
 
 @contextmanager
 def given_or_own_server(home: Path) -> Iterator[str]:
-    """Yield the API address of PREFECT_API_URL, or of `server`."""
-    if configured := os.environ.get("PREFECT_API_URL"):
-        yield configured
+    """Yield the API address of PREFECT_API_URL, of the server that uses `home` already, or of `server`."""
+    if found := os.environ.get("PREFECT_API_URL") or running_server(home):
+        yield found
         return
     with server(home) as own:
         yield own.address
@@ -90,7 +105,13 @@ def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"the Prefect server ended at once; see {log}")
-        with suppress(urllib.error.URLError, OSError), urllib.request.urlopen(address, timeout=2):
+        if _answers(address):
             return
         time.sleep(0.2)
     raise RuntimeError(f"the Prefect server did not answer within {START_SECONDS:g} s; see {log}")
+
+
+def _answers(address: str) -> bool:
+    with suppress(OSError), urllib.request.urlopen(address, timeout=2):
+        return True
+    return False

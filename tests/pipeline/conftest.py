@@ -15,7 +15,7 @@ from tests.pipeline.comparable_project import ComparableProject
 from tests.pipeline.tiny_project import start_tiny_project
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # Prefect keeps connections to the first server of a process
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A server, whose address flows know; yields its folder."""
     home = tmp_path_factory.mktemp("prefect")

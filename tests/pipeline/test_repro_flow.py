@@ -21,6 +21,7 @@ from prefect.settings import PREFECT_API_URL
 from pipeline import ui_shot, voice_events
 from pipeline.dag import changed_stages
 from pipeline.flows import StageFailed, repro
+from pipeline.prefect_server import given_or_own_server, running_server, server
 from pipeline.voice_events import METRIC_WORSE, accepted_version, tell_what_is_worse
 from pipeline.watch_flow import watch
 from tests.pipeline.comparable_project import ComparableProject, evaluation, start_project
@@ -55,6 +56,17 @@ def test_the_flow_leaves_the_lock_that_dvc_leaves(project: ComparableProject, cl
     assert run(project) == dict.fromkeys(("corpus", "resample", "train", "evaluate"), "UpToDate")
     summary = next(artifact for artifact in client.read_artifacts() if artifact.key == "repro-summary")
     assert "## Metrics" in str(summary.data) and "| cer |" in str(summary.data)
+
+
+def test_a_server_that_runs_already_is_used_and_not_started_twice(prefect: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    with given_or_own_server(prefect) as address:
+        assert address == PREFECT_API_URL.value()
+    with pytest.raises(RuntimeError, match="runs already: http://127.0.0.1:"), server(prefect):
+        pass
+    (prefect / "stale").mkdir()
+    (prefect / "stale" / "address").write_text("http://127.0.0.1:9/api", encoding="utf-8")
+    assert running_server(prefect / "stale") is None and running_server(prefect / "nothing") is None
 
 
 @pytest.mark.slow
