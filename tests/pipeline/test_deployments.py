@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 import yaml
@@ -77,6 +78,11 @@ class Serving:
     def state(self, run: FlowRun) -> str:
         with self.client() as client:
             return str(client.read_flow_run(run.id).state_name)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        answer = httpx.post(f"http://127.0.0.1:{self.port}/api/events/filter", json={"filter": {"event": {"name": [name]}}})
+        found: list[dict[str, Any]] = answer.raise_for_status().json()["events"]
+        return found
 
     def until(self, run: FlowRun, *states: str) -> None:
         wait_for(lambda: self.state(run) in states, f"the run to be {' or '.join(states)}")
@@ -212,6 +218,10 @@ def test_a_stage_that_takes_too_long_is_ended(serving: Serving) -> None:
     wait_for(lambda: not any(map(lives, training)), "training to end", 60)
     serving.until(run, "Failed")
     serving.check_free_and_unfinished()
+    (told,) = wait_for(lambda: serving.events("voice.run.failed"), "the event of the failure", 30)
+    assert told["payload"]["flow_run"] == str(run.id) and "train" in told["payload"]["message"]
+    fired = wait_for(lambda: serving.events("prefect.automation.triggered"), "the automation that waits for it", 30)
+    assert any(each["resource"]["prefect.resource.name"] == "voice: a run failed" for each in fired)
 
 
 def test_a_killed_worker_leaves_nothing_and_the_next_run_goes_on(serving: Serving) -> None:
