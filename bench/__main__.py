@@ -62,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         width = max(map(len, BENCHMARKS))
         sys.stdout.write("".join(f"{name.ljust(width)}  {benchmark.summary}\n" for name, benchmark in BENCHMARKS.items()))
         return 0
+    options.out.mkdir(parents=True, exist_ok=True)
     limit_threads()
     configure_logging()
     try:

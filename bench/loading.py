@@ -260,9 +260,10 @@ class LoaderBlock:
         """Load every batch, and let each go before the next."""
         dataset = self.cached if cached else self.computed
         for position in range(len(dataset)):
-            batch = dataset[position]
             if widened:
-                batch.to(CPU)
+                dataset[position].to(CPU)
+            else:
+                dataset[position]  # in no variable, which would hold it until the next is there
 
     def reference(self) -> None:
         """Load every batch from files."""

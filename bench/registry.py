@@ -43,7 +43,7 @@ BENCHMARKS = {
     "nothing_to_do": Benchmark("nothing_to_do", "nothing_to_do", "dvc repro with nothing changed / the data stages again on stored rows"),
     "flow_overhead": Benchmark("flow_overhead", "flow_overhead", "the smoke preset from nothing: as a Prefect flow / dvc repro"),
     "incremental": Benchmark("incremental", "incremental", "a small change's dvc repro beyond start-up, as a share of a full run on 3,300 clips"),
-    "dvc_files": Benchmark("dvc_files", "dvc_files", "dvc add, checkout and status: what the stages keep in shards / per-file caches"),
+    "dvc_files": Benchmark("dvc_files", "dvc_files", "dvc add, checkout and status: our shards / a WAV and two float32 files a clip"),
     "row_memory": Benchmark("row_memory", "row_memory", "driver's resident memory: 100,000 rows of a data stage / 1,000 rows"),
     "bert_batches": Benchmark("bert_batches", "bert_batches", "MiniLM: equal lengths together, unused layers dropped / one text at a time"),
     "bert_large": Benchmark("bert_large", "bert_large", "24 layers of 1,024: equal lengths together, 22 layers / one text at a time, all layers"),

@@ -135,10 +135,10 @@ def make_batch(clips: Sequence[Clip], settings: SpectrogramSettings, model: Mode
         n_phones = 2 * sum(map(str.isalpha, clip.text)) + 1
         utterances.append(Utterance(
             phone_ids=rng.integers(0, model.n_symbols, n_phones), tone_ids=rng.integers(0, model.n_tones, n_phones),
-            language_ids=np.full(n_phones, model.n_languages - 1), bert=(),
+            language_ids=np.full(n_phones, model.n_languages - 1), bert={},
             linear=linear_spectrogram(pcm, settings).astype(np.float16), pcm=pcm, speaker_id=speaker % model.n_speakers,
         ))  # fmt: skip
-    return collate(range(len(clips)), utterances, model.bert_channels, settings.hop_samples)
+    return collate(utterances, range(len(clips)), model.bert_channels, settings.hop_samples)
 
 
 def without_dropout(network: nn.Module) -> None:

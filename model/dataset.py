@@ -19,54 +19,45 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from model.bert_pieces import BertPiece, spread
 from model.config import PITCH_ROWS
 from model.synthesizer import SynthesizerInputs
+
+IntArray = npt.NDArray[np.int64]
 
 PCM_SCALE = 32768.0  # of 16-bit samples
 
 
-@dataclass(frozen=True)
-class Utterance:
-    """One utterance as training reads it.
-
-    phone_ids, tone_ids, language_ids (P,); bert: a piece for each
-    span of one language that has features; linear (T, n_fft/2 + 1) fp16 magnitudes; pcm (S,) int16; speaker_id 0 where there is one;
-    pitch (2, T) for models that read it.
-    """
-
-    phone_ids: npt.NDArray[np.int64]
-    tone_ids: npt.NDArray[np.int64]
-    language_ids: npt.NDArray[np.int64]
-    bert: tuple[BertPiece, ...]
-    linear: npt.NDArray[np.float16]
-    pcm: npt.NDArray[np.int16]
-    speaker_id: int
-    pitch: npt.NDArray[np.float32] | None = None
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Room:
-    """Where an utterance's numbers belong in a batch: linear (T, F) fp16; pcm int16, to be cut, or filled up with zeros."""
+    """Arrays of a batch for a source to fill: phone, tone and language ids (3, B, P) and speaker_ids (B,), zeros at first; by language
+    bert (B, P, C) fp16, linear (B, T, F) fp16 magnitudes and pcm (B, S) int16, full of anything at first."""
 
+    ids: IntArray
+    speaker_ids: IntArray
+    bert: Mapping[str, npt.NDArray[np.float16]]
     linear: npt.NDArray[np.float16]
     pcm: npt.NDArray[np.int16]
 
 
 class UtteranceSource(Protocol):
-    """Random access to utterances; sizes are known without loading anything."""
+    """Random access to utterances, a batch at a time; sizes are known without loading anything."""
 
     @property
-    def n_frames(self) -> npt.NDArray[np.int64]: ...
+    def n_frames(self) -> IntArray: ...
 
     @property
-    def n_phones(self) -> npt.NDArray[np.int64]: ...
+    def n_phones(self) -> IntArray: ...
 
     @property
     def n_frequencies(self) -> int: ...
 
-    def load(self, index: int, room: Room | None = None) -> Utterance:
-        """Read an utterance, its frames and samples straight into `room` if there is one."""
+    @property
+    def pitch(self) -> Sequence[npt.NDArray[np.float32]] | None:
+        """Pitch (2, T) of every utterance, for models that read it."""
+        ...
+
+    def load(self, indices: IntArray, room: Room) -> None:
+        """Read utterances into the rows of `room`: samples that are too many are cut, what an utterance does not fill is zero."""
         ...
 
 
@@ -159,71 +150,6 @@ class _Memory:
         block.holder = weakref.ref(held)
         return held.reshape(shape)
 
-    def zeros(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        """Return such an array, full of zeros."""
-        array = self.array(shape, dtype)
-        array.fill(0)
-        return array
-
-
-class _Padding:
-    """A batch in the making: rows of zeros that utterances are written into."""
-
-    def __init__(self, memory: _Memory, n_batch: int, n_phones: int, n_frames: int, n_frequencies: int, hop_samples: int) -> None:
-        self.memory = memory
-        self.ids = np.zeros((3, n_batch, n_phones), dtype=np.int64)
-        self.linear = memory.array((n_batch, n_frames, n_frequencies), np.dtype(np.float16))
-        self.waveform = memory.array((n_batch, n_frames * hop_samples), np.dtype(np.int16))
-        self.utterances: list[Utterance] = []
-
-    def room(self, row: int, n_frames: int) -> Room:
-        """Return a row's room for an utterance of `n_frames`; what is left of its frames is zero."""
-        self.linear[row, n_frames:] = 0
-        return Room(self.linear[row, :n_frames], self.waveform[row])
-
-    def add(self, utterance: Utterance) -> None:
-        """Take the next row's utterance, whose frames and samples are in their room."""
-        row = len(self.utterances)
-        for plane, values in enumerate((utterance.phone_ids, utterance.tone_ids, utterance.language_ids)):
-            self.ids[plane, row, : len(values)] = values
-        self.utterances.append(utterance)
-
-    def batch(self, indices: Sequence[int], bert_channels: Mapping[str, int]) -> StoredBatch:
-        """Return the full batch."""
-        own = self.utterances
-        bert = spread([utterance.bert for utterance in own], bert_channels, self.ids.shape[2], self.memory.zeros)
-        phone_ids, tone_ids, language_ids = torch.from_numpy(self.ids)
-        scalars = [(index, len(each.phone_ids), len(each.linear), each.speaker_id) for index, each in zip(indices, own, strict=True)]
-        row_indices, phone_lengths, frame_lengths, speaker_ids = torch.from_numpy(np.array(scalars).T.copy())
-        return StoredBatch(
-            indices=row_indices, phone_ids=phone_ids, phone_lengths=phone_lengths, tone_ids=tone_ids, language_ids=language_ids,
-            bert={name: torch.from_numpy(plane) for name, plane in bert.items()}, linear=torch.from_numpy(self.linear),
-            frame_lengths=frame_lengths, waveform=torch.from_numpy(self.waveform), speaker_ids=speaker_ids, pitch=self._pitch(),
-        )  # fmt: skip
-
-    def _pitch(self) -> Tensor | None:
-        if self.utterances[0].pitch is None:
-            return None
-        pitch = torch.zeros(len(self.utterances), PITCH_ROWS, self.linear.shape[1])
-        for row, utterance in enumerate(self.utterances):
-            if utterance.pitch is not None:
-                pitch[row, :, : utterance.pitch.shape[1]] = torch.from_numpy(utterance.pitch)
-        return pitch
-
-
-def collate(indices: Sequence[int], utterances: Sequence[Utterance], bert_channels: Mapping[str, int], hop_samples: int) -> Batch:
-    """Pad utterances to one batch; a language's BERT features are zero on the phones of others, and a language missing
-    from `bert_channels` is left out."""
-    n_phones = max(len(utterance.phone_ids) for utterance in utterances)
-    n_frames = max(len(utterance.linear) for utterance in utterances)
-    padding = _Padding(_Memory(), len(utterances), n_phones, n_frames, utterances[0].linear.shape[1], hop_samples)
-    for row, utterance in enumerate(utterances):
-        room = padding.room(row, len(utterance.linear))
-        room.linear[:] = utterance.linear
-        fill_samples(room.pcm, utterance.pcm)
-        padding.add(utterance)
-    return padding.batch(indices, bert_channels).to(torch.device("cpu"))
-
 
 def fill_samples(room: npt.NDArray[np.int16], pcm: npt.NDArray[np.int16]) -> None:
     """Copy samples into their room: what is too much is cut, what is missing is zero."""
@@ -232,7 +158,10 @@ def fill_samples(room: npt.NDArray[np.int16], pcm: npt.NDArray[np.int16]) -> Non
 
 
 class BatchDataset(Dataset[StoredBatch]):
-    """The batches of one epoch, in order; give it to a DataLoader with `batch_size=None`."""
+    """The batches of one epoch, in order; give it to a DataLoader with `batch_size=None`.
+
+    A language's BERT features are zero on the phones of others; a language missing from `bert_channels` is left out.
+    """
 
     def __init__(
         self, source: UtteranceSource, batches: Sequence[Sequence[int]], bert_channels: Mapping[str, int], hop_samples: int
@@ -247,10 +176,76 @@ class BatchDataset(Dataset[StoredBatch]):
         return len(self.batches)
 
     def __getitem__(self, position: int) -> StoredBatch:
-        indices, source = self.batches[position], self.source
-        n_frames = source.n_frames[indices]
-        n_phones = int(source.n_phones[indices].max())
-        padding = _Padding(self._memory, len(indices), n_phones, int(n_frames.max()), source.n_frequencies, self.hop_samples)
+        indices, source = np.array(self.batches[position], dtype=np.int64), self.source
+        n_phones, n_frames = source.n_phones[indices], source.n_frames[indices]
+        room = self._room(len(indices), int(n_phones.max()), int(n_frames.max()))
+        source.load(indices, room)
+        phone_ids, tone_ids, language_ids = torch.from_numpy(room.ids)
+        return StoredBatch(
+            indices=torch.from_numpy(indices), phone_ids=phone_ids, phone_lengths=torch.from_numpy(n_phones), tone_ids=tone_ids,
+            language_ids=language_ids, bert={name: torch.from_numpy(plane) for name, plane in room.bert.items()},
+            linear=torch.from_numpy(room.linear), frame_lengths=torch.from_numpy(n_frames), waveform=torch.from_numpy(room.pcm),
+            speaker_ids=torch.from_numpy(room.speaker_ids), pitch=self._pitch(indices, int(n_frames.max())),
+        )  # fmt: skip
+
+    def _room(self, n_batch: int, n_phones: int, n_frames: int) -> Room:
+        half, array = np.dtype(np.float16), self._memory.array
+        return Room(
+            ids=np.zeros((3, n_batch, n_phones), dtype=np.int64), speaker_ids=np.zeros(n_batch, dtype=np.int64),
+            linear=array((n_batch, n_frames, self.source.n_frequencies), half),
+            pcm=array((n_batch, n_frames * self.hop_samples), np.dtype(np.int16)),
+            bert={name: array((n_batch, n_phones, size), half) for name, size in self.bert_channels.items()},
+        )  # fmt: skip
+
+    def _pitch(self, indices: IntArray, n_frames: int) -> Tensor | None:
+        if self.source.pitch is None:
+            return None
+        padded = torch.zeros(len(indices), PITCH_ROWS, n_frames)
         for row, index in enumerate(indices):
-            padding.add(source.load(index, padding.room(row, n_frames[row])))
-        return padding.batch(indices, self.bert_channels)
+            pitch = self.source.pitch[index]
+            padded[row, :, : pitch.shape[1]] = torch.from_numpy(pitch)
+        return padded
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One utterance in memory: phone_ids, tone_ids, language_ids (P,); by language bert (P, C) fp16, zero on the phones of others;
+    linear (T, F) fp16 magnitudes; pcm (S,) int16; speaker_id 0 where there is one speaker."""
+
+    phone_ids: IntArray
+    tone_ids: IntArray
+    language_ids: IntArray
+    bert: Mapping[str, npt.NDArray[np.float16]]
+    linear: npt.NDArray[np.float16]
+    pcm: npt.NDArray[np.int16]
+    speaker_id: int
+
+
+class UtterancesInMemory:
+    """Utterances that are there already; satisfies `UtteranceSource`."""
+
+    pitch: Sequence[npt.NDArray[np.float32]] | None = None
+
+    def __init__(self, utterances: Sequence[Utterance]) -> None:
+        self._utterances = utterances
+        self.n_frames = np.array([len(utterance.linear) for utterance in utterances])
+        self.n_phones = np.array([len(utterance.phone_ids) for utterance in utterances])
+        self.n_frequencies = utterances[0].linear.shape[1]
+
+    def load(self, indices: IntArray, room: Room) -> None:
+        """Copy utterances into `room`."""
+        for values in (*room.bert.values(), room.linear):
+            values.fill(0)
+        for row, index in enumerate(indices):
+            own = self._utterances[index]
+            room.ids[:, row, : len(own.phone_ids)] = own.phone_ids, own.tone_ids, own.language_ids
+            room.speaker_ids[row] = own.speaker_id
+            room.linear[row, : len(own.linear)] = own.linear
+            fill_samples(room.pcm[row], own.pcm)
+            for language, features in own.bert.items():
+                room.bert[language][row, : len(features)] = features
+
+
+def collate(utterances: Sequence[Utterance], indices: Sequence[int], bert_channels: Mapping[str, int], hop_samples: int) -> Batch:
+    """Return some of the utterances in memory as a batch on the CPU."""
+    return BatchDataset(UtterancesInMemory(utterances), [indices], bert_channels, hop_samples)[0].to(torch.device("cpu"))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from model.bert import BertEncoder, EncoderSource, load_tokenizer
-from model.bert_pieces import BertPiece, bert_piece, spread
+from model.bert_pieces import spread, token_rows
 from model.bert_tokens import Tokenizer
 from model.checkpoint import CheckpointError, load_checkpoint
 from model.config import ModelConfig
@@ -25,7 +25,7 @@ from model.random_draws import random_state_undisturbed
 from model.source_filter import posterior_frames
 from model.spectrogram import SpectrogramSettings, linear_spectrogram, log_mel, mel_filterbank
 from model.synthesizer import Synthesizer, SynthesizerInputs
-from model.text.alignment import language_spans
+from model.text.alignment import LanguageSpan, language_spans
 from model.text.reading import Reading, read_with_lexicon
 from model.text.symbols import PAD, SymbolTable, encode
 
@@ -107,18 +107,27 @@ class AbstractVoice(ABC):
 
     def bert_features(self, reading: Reading) -> dict[str, Tensor]:
         """Return language → features (1, C, P) per phone as training saw them: zero on the phones of other languages."""
-        pieces: list[BertPiece] = []
-        for span in language_spans(reading.normalised, reading.sequence.word_spans, reading.sequence.word2ph, reading.sequence.languages):
-            encoder = self._encoder(span.language)
-            if encoder is not None:
-                tokenizer, network = encoder
-                tokens = tokenizer([span.text])[0]
-                features = network.encode([tokens.ids])[0]
-                pieces.append(bert_piece(span.language, span.first_phone, span.phone_tokens(tokens.offsets), features, self.add_blank))
-        n_phones = len(self._phones_with_pads(reading.sequence.phones))
-        planes = spread([pieces], self.config.bert_channels, n_phones)
-        spoken = {piece.language for piece in pieces}
-        return {language: torch.from_numpy(plane).float().transpose(1, 2).to(self.device) for language, plane in planes.items() if language in spoken}
+        spans = language_spans(reading.normalised, reading.sequence.word_spans, reading.sequence.word2ph, reading.sequence.languages)
+        found = [self._span_features(span) for span in spans]
+        phone_tokens = np.concatenate([tokens for tokens, _ in found])
+        n_phones = np.array([span.n_phones for span in spans])
+        planes = {}
+        for language, size in self.config.bert_channels.items():
+            own = [features if span.language == language else features[:0] for span, (_, features) in zip(spans, found, strict=True)]
+            rows = token_rows(phone_tokens, n_phones, np.array([len(features) for features in own]))
+            if rows.any():
+                tokens = np.concatenate([np.zeros((1, size), np.float16), *(features for features in own if len(features))])
+                planes[language] = torch.from_numpy(spread(tokens, rows[None], self.add_blank)).float().transpose(1, 2).to(self.device)
+        return planes
+
+    def _span_features(self, span: LanguageSpan) -> tuple[list[int], npt.NDArray[np.float16]]:
+        """Return the token of each of a span's phones and the features of the tokens (tokens, C): none where its language has no encoder."""
+        encoder = self._encoder(span.language)
+        if encoder is None:
+            return [0] * span.n_phones, np.empty((0, 0), dtype=np.float16)
+        tokenizer, network = encoder
+        tokens = tokenizer([span.text])[0]
+        return span.phone_tokens(tokens.offsets), network.encode([tokens.ids])[0]
 
     def _speaker_ids(self, speaker: str | None) -> Tensor | None:
         name = self.speakers[0] if speaker is None else speaker

@@ -171,12 +171,12 @@ def test_defect_02_recordings_with_any_suffix_are_left_as_they_are() -> None:
 def test_defect_03_reading_an_utterance_twice_gives_the_same_word_to_phone_alignment(small_corpus: SmallCorpus) -> None:
     """The original doubled `word2ph` in place whenever an item was read with blanks."""
     source = train_source(small_corpus, add_blank=True)
-    first, *others = (source.load(0) for _ in range(3))
+    batches = BatchDataset(source, [[0]] * 3, source.facts.bert_channels, source.facts.spectrogram.hop_samples)
+    first, *others = (batches[position] for position in range(3))
     n_phones = 2 * len(source.row(0)["phone_tokens"]) + 1
-    for utterance in (first, *others):
-        assert len(utterance.phone_ids) == n_phones == sum(len(piece.index) for piece in utterance.bert)
-        assert np.array_equal(utterance.phone_ids, first.phone_ids)
-        assert all(np.array_equal(one.index, two.index) for one, two in zip(utterance.bert, first.bert, strict=True))
+    for batch in (first, *others):
+        assert batch.phone_ids.shape[1] == n_phones == batch.bert["EN"].any(dim=2).sum()
+        assert torch.equal(batch.phone_ids, first.phone_ids) and torch.equal(batch.bert["EN"], first.bert["EN"])
 
 
 def joined_row(phones: Sequence[str], n_frames: int) -> dict[str, Any]:
@@ -300,8 +300,9 @@ def test_defect_09_latin_words_in_chinese_are_spoken() -> None:
 def test_defect_09_english_has_features_and_its_numbers_and_abbreviations_are_words(small_corpus: SmallCorpus) -> None:
     """The original gave English zeros for BERT features, and read neither digits nor abbreviations."""
     assert read_text("Dr. Smith paid $3 on the 5th.", "EN").normalised == "Doctor Smith paid three dollars on the fifth."
-    (piece,) = train_source(small_corpus, add_blank=False).load(0).bert
-    assert piece.language == "EN" and piece.features.shape[1] == 384 and piece.features.any(axis=1).all()
+    source = train_source(small_corpus, add_blank=False)
+    features = BatchDataset(source, [[0]], source.facts.bert_channels, source.facts.spectrogram.hop_samples)[0].bert
+    assert set(features) == {"EN"} and features["EN"].shape[2] == 384 and features["EN"].any(dim=2).all()
 
 
 TINY_MODEL = {

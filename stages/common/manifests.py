@@ -143,9 +143,10 @@ def open_manifest(path: Path, kind: pa.Schema) -> ManifestRows:
 
 
 def read_manifest(path: Path, kind: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read and validate a manifest; raises ManifestError with the file, the expected and the found."""
+    """Read and validate a manifest, each column in one piece; raises ManifestError with the file, the expected and the found."""
     try:
-        table = pq.read_table(path, columns=list(columns) if columns else None)
+        with pq.ParquetFile(path) as file:
+            table = file.read(columns=list(columns) if columns else None)
     except FileNotFoundError:
         raise ManifestError(_MISSING.format(path=path)) from None
     except (pa.ArrowInvalid, OSError) as error:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import bisect
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,13 +13,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.bert_pieces import BertPiece, bert_piece
-from model.dataset import Room, Utterance, fill_samples
+from model.bert_pieces import spread, token_rows
+from model.dataset import Room, fill_samples
 from model.spectrogram import SpectrogramSettings, half_spectrogram
 from model.text.symbols import PAD, SymbolTable, encode_phones
 from stages.common import manifests
 from stages.common.errors import StageError
 from stages.common.shards import ShardReader
+
+_SOUND = ("pcm_shard", "pcm_offset_bytes", "n_samples", "spectrogram_shard", "spectrogram_offset_bytes", "n_frames")
+_SPAN = ("n_phones", "shard", "offset_bytes", "n_tokens")
+_BLOCK_ROWS = 65536  # whose text is in memory twice at a time
 
 
 @dataclass(frozen=True)
@@ -71,74 +73,64 @@ def _sizes(table: pa.Table) -> set[tuple[str, int]]:
     return {(pair["language"], pair["n_channels"]) for pair in pairs if pair["n_channels"]}
 
 
-class _Chunk:
-    """The columns of one record batch as NumPy arrays, views where they can be: an object per field and utterance, as Arrow
-    gives them, takes longer than reading the utterance. Symbols, languages and speakers are ids, -1 where there is none."""
+class _Lists:
+    """A list column: the values (…, V) of all rows, and where each row's begin and end (rows + 1,)."""
 
-    def __init__(self, batch: pa.RecordBatch, symbols: SymbolTable, speakers: Sequence[str]) -> None:
-        self._batch = batch
+    def __init__(self, offsets: npt.NDArray[np.integer], values: npt.NDArray[Any]) -> None:
+        self._offsets = offsets
+        self._values = values
+
+    def counts(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.integer]:
+        """Return how many values each row has."""
+        return self._offsets[rows + 1] - self._offsets[rows]
+
+    def gather(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+        """Return the values (…, L) of some rows, one row's after the other's."""
+        counts = self.counts(rows)
+        ends = np.cumsum(counts)
+        return self._values[..., np.arange(ends[-1]) + np.repeat(self._offsets[rows] - (ends - counts), counts)]
+
+
+class _Columns:
+    """The manifest's columns as NumPy arrays, views where they can be: Arrow takes longer to gather a batch's rows than they take to read.
+    Symbols, tones, languages and speakers are ids, -1 where there is none."""
+
+    def __init__(self, table: pa.Table, symbols: SymbolTable, speakers: Sequence[str]) -> None:
+        self._table = table
         self._symbols = symbols
         self._speakers = speakers
 
     @cached_property
-    def pcm_places(self) -> list[npt.NDArray[Any]]:
-        return [self._batch.column(name).to_numpy() for name in ("pcm_shard", "pcm_offset_bytes", "n_samples")]
-
-    @cached_property
-    def spectrogram_places(self) -> list[npt.NDArray[Any]]:
-        return [self._batch.column(name).to_numpy() for name in ("spectrogram_shard", "spectrogram_offset_bytes")]
+    def sound(self) -> npt.NDArray[np.int64]:
+        """Where samples and frames are, and how many (6, N)."""
+        return np.stack([self._table.column(name).to_numpy() for name in _SOUND], dtype=np.int64)
 
     @cached_property
     def speaker_ids(self) -> npt.NDArray[np.int32]:
-        return _ids(self._batch.column("speaker"), self._speakers)
+        return _ids(_in_one_piece(self._table.column("speaker")), self._speakers)
 
     @cached_property
     def text(self) -> _Lists:
-        """Return phone, tone and language ids of every phone, pads included (3, phones), -1 where the table has none."""
-        phones, symbols, spans = self._batch.column("phones"), self._symbols, self._batch.column("bert_spans").flatten()
-        offsets = phones.offsets.to_numpy()
-        offsets = offsets - offsets[0] + 2 * np.arange(len(offsets), dtype=offsets.dtype)
-        text = np.empty((3, int(offsets[-1])), dtype=np.int16)
-        inner = np.ones(text.shape[1], dtype=bool)
-        first, last = offsets[:-1], offsets[1:] - 1
-        inner[first] = inner[last] = False
-        text[0, first] = text[0, last] = symbols.symbol_id(PAD)
-        text[0, inner] = _ids(phones.flatten(), symbols.symbols)
-        # Each phone's language is its span's; the pads at both ends belong to spans but are of the utterance's language.
-        text[2] = np.repeat(_ids(spans.field("language"), symbols.languages), spans.field("n_phones").to_numpy())
-        text[2, first] = text[2, last] = _ids(self._batch.column("language"), symbols.languages)
-        n_tones = max(map(len, symbols.tones.values()))
-        tone_ids = np.full((len(symbols.languages), n_tones + 1), -1, dtype=np.int16)  # a column more, for tones that no language has
-        for language_id, language in enumerate(symbols.languages):
-            tone_ids[language_id, : len(symbols.tones[language])] = symbols.tones[language]
-        tones = np.zeros(text.shape[1], dtype=np.int16)
-        tones[inner] = np.clip(self._batch.column("tones").flatten().to_numpy(), -1, n_tones)
-        text[1] = tone_ids[text[2], tones]
-        return _Lists(offsets, text)
+        """Phone, tone and language ids of every phone, pads included (3, phones)."""
+        n_phones = pc.list_value_length(self._table.column("phones")).to_numpy() + 2
+        blocks = [_text_ids(block, self._symbols) for block in self._table.to_batches(_BLOCK_ROWS)]
+        return _Lists(np.cumsum(np.concatenate([[0], n_phones])), np.concatenate(blocks, axis=1))
 
     @cached_property
     def phone_tokens(self) -> _Lists:
-        column = self._batch.column("phone_tokens")
+        column = _in_one_piece(self._table.column("phone_tokens"))
         return _Lists(column.offsets.to_numpy(), column.values.to_numpy())
 
     @cached_property
     def spans(self) -> _Lists:
-        """Return language id, n_phones, shard, offset_bytes, n_tokens and n_channels of every span (6, spans)."""
-        column = self._batch.column("bert_spans")
-        numbers = [column.values.field(name).to_numpy() for name in ("n_phones", "shard", "offset_bytes", "n_tokens", "n_channels")]
+        """Language id, n_phones, shard, offset_bytes and n_tokens of every span (5, spans)."""
+        column = _in_one_piece(self._table.column("bert_spans"))
         languages = _ids(column.values.field("language"), self._symbols.languages)
-        return _Lists(column.offsets.to_numpy(), np.stack([languages, *numbers], dtype=np.int64))
+        return _Lists(column.offsets.to_numpy(), np.stack([languages, *(column.values.field(name).to_numpy() for name in _SPAN)], dtype=np.int64))
 
 
-class _Lists:
-    """A list column: row → its values (…, L)."""
-
-    def __init__(self, offsets: npt.NDArray[np.int32], values: npt.NDArray[Any]) -> None:
-        self._offsets = offsets
-        self._values = values
-
-    def __getitem__(self, row: int) -> npt.NDArray[Any]:
-        return self._values[..., self._offsets[row] : self._offsets[row + 1]]
+def _in_one_piece(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies even a single one
 
 
 def _ids(values: pa.Array, known: Sequence[str]) -> npt.NDArray[np.int32]:
@@ -147,10 +139,33 @@ def _ids(values: pa.Array, known: Sequence[str]) -> npt.NDArray[np.int32]:
     return ids
 
 
+def _text_ids(rows: pa.RecordBatch, symbols: SymbolTable) -> npt.NDArray[np.int16]:
+    """Return phone, tone and language ids of the phones of some rows, pads included (3, phones)."""
+    spans = rows.column("bert_spans").flatten()
+    ends = np.cumsum(pc.list_value_length(rows.column("phones")).to_numpy() + 2)
+    first, last = np.concatenate([[0], ends[:-1]]), ends - 1
+    inner = np.ones(ends[-1], dtype=bool)
+    inner[first] = inner[last] = False
+    text = np.full((3, len(inner)), symbols.symbol_id(PAD), dtype=np.int16)
+    text[0, inner] = _ids(rows.column("phones").flatten(), symbols.symbols)
+    # Each phone's language is its span's; the pads at both ends belong to spans but are of the utterance's language.
+    text[2] = np.repeat(_ids(spans.field("language"), symbols.languages), spans.field("n_phones").to_numpy())
+    text[2, first] = text[2, last] = _ids(rows.column("language"), symbols.languages)
+    n_tones = max(map(len, symbols.tones.values()))
+    tone_ids = np.full((len(symbols.languages), n_tones + 1), -1, dtype=np.int16)  # a column more, for tones that no language has
+    for language_id, language in enumerate(symbols.languages):
+        tone_ids[language_id, : len(symbols.tones[language])] = symbols.tones[language]
+    tones = np.zeros(len(inner), dtype=np.int16)
+    tones[inner] = np.clip(rows.column("tones").flatten().to_numpy(), -1, n_tones)
+    text[1] = tone_ids[text[2], tones]
+    return text
+
+
 class ManifestSource:
     """Random access to the utterances of one subset; satisfies `model.dataset.UtteranceSource`.
 
-    It holds the table that it was given, uncopied, and which of the rows are the subset's.
+    It holds the table that it was given, uncopied, and which of the rows are the subset's. A batch's rows are gathered and worked on
+    together: an object for each field and utterance takes longer than reading the utterance.
     """
 
     def __init__(
@@ -161,13 +176,11 @@ class ManifestSource:
         self.add_blank = add_blank
         self.pitch: Sequence[npt.NDArray[np.float32]] | None = None  # of every utterance (2, T), for models that read it
         self._table = table
+        self._columns = _Columns(table, symbols, facts.speakers)
         self._rows = np.flatnonzero(pc.equal(table.column("subset"), subset).to_numpy())
         self._n_frames: npt.NDArray[np.int64] = table.column("n_frames").to_numpy()[self._rows].astype(np.int64)
         with_pads = pc.list_value_length(table.column("phones")).to_numpy()[self._rows].astype(np.int64) + 2
         self._n_phones: npt.NDArray[np.int64] = 2 * with_pads + 1 if add_blank else with_pads
-        batches = table.to_batches()
-        self._chunks = [_Chunk(batch, symbols, facts.speakers) for batch in batches]
-        self._chunk_starts = list(itertools.accumulate((batch.num_rows for batch in batches), initial=0))
         self._pcm = ShardReader(folders.resample)
         self._spectrogram = ShardReader(folders.spectrogram)
         self._bert = ShardReader(folders.bert)
@@ -197,63 +210,52 @@ class ManifestSource:
 
     def pcm(self, index: int) -> npt.NDArray[np.int16]:
         """Read the samples (S,) of one utterance."""
-        return self._samples(*self._place(index))
-
-    def load(self, index: int, room: Room | None = None) -> Utterance:
-        """Read one utterance from the shards, its frames and samples straight into `room` if there is one."""
-        chunk, row = self._place(index)
-        if room is None:
-            room = Room(np.empty((self._n_frames[index], self.n_frequencies), np.float16), np.empty(int(chunk.pcm_places[2][row]), np.int16))
-        if self.facts.spectrogram_cached:
-            self._read_samples(chunk, row, room.pcm)
-            shard, offset_bytes = (int(values[row]) for values in chunk.spectrogram_places)
-            self._spectrogram.read_into(room.linear, shard, offset_bytes)
-        else:
-            pcm = self._samples(chunk, row)  # all of them: frames reach beyond the last whole hop
-            fill_samples(room.pcm, pcm)
-            half_spectrogram(pcm, self.facts.spectrogram, room.linear)
-        phone_ids, tone_ids, language_ids = self._text(index, chunk.text[row])
-        return Utterance(
-            phone_ids=phone_ids, tone_ids=tone_ids, language_ids=language_ids, bert=tuple(self._bert_pieces(chunk, row)),
-            linear=room.linear, pcm=room.pcm, speaker_id=int(chunk.speaker_ids[row]), pitch=None if self.pitch is None else self.pitch[index],
-        )  # fmt: skip
-
-    def _place(self, index: int) -> tuple[_Chunk, int]:
-        row = int(self._rows[index])
-        number = bisect.bisect_right(self._chunk_starts, row) - 1
-        return self._chunks[number], row - self._chunk_starts[number]
-
-    def _text(self, index: int, text: npt.NDArray[np.int16]) -> npt.NDArray[np.int64]:
-        """Return phone, tone and language ids (3, P) as `encode_phones` does; raises TextError as it does."""
-        if text.min() < 0:
-            self._refuse(index)
-        if not self.add_blank:
-            return text.astype(np.int64)
-        spaced = np.zeros((3, 2 * text.shape[1] + 1), dtype=np.int64)
-        spaced[:, 1::2] = text
-        return spaced
-
-    def _refuse(self, index: int) -> None:
-        """Raise the TextError of a phone, tone or language that the symbol table does not have."""
         row = self.row(index)
-        languages = [span["language"] for span in row["bert_spans"] for _ in range(span["n_phones"])][1:-1]
-        encode_phones(row["phones"], row["tones"], languages, row["language"], self.symbols, self.add_blank)
+        return self._pcm.read_array(row["pcm_shard"], row["pcm_offset_bytes"], (row["n_samples"],), "int16")
 
-    def _samples(self, chunk: _Chunk, row: int) -> npt.NDArray[np.int16]:
-        pcm = np.empty(int(chunk.pcm_places[2][row]), dtype=np.int16)
-        self._read_samples(chunk, row, pcm)
-        return pcm
+    def load(self, indices: npt.NDArray[np.int64], room: Room) -> None:
+        """Read utterances from the shards into `room`; raises TextError for what the symbol table does not have."""
+        rows, columns = self._rows[indices], self._columns
+        text, n_phones = columns.text.gather(rows), columns.text.counts(rows)
+        if text.min() < 0:
+            self._refuse(indices)
+        is_phone = np.arange(n_phones.max()) < n_phones[:, None]
+        without_blanks = room.ids[:, :, 1::2] if self.add_blank else room.ids
+        without_blanks[:, is_phone] = text
+        room.speaker_ids[:] = columns.speaker_ids[rows]
+        self._read_bert(rows, is_phone, room.bert)
+        self._read_sound(rows, room)
 
-    def _read_samples(self, chunk: _Chunk, row: int, room: npt.NDArray[np.int16]) -> None:
-        shard, offset_bytes, n_samples = (int(values[row]) for values in chunk.pcm_places)
-        self._pcm.read_into(room[:n_samples], shard, offset_bytes)
-        room[n_samples:] = 0
+    def _refuse(self, indices: npt.NDArray[np.int64]) -> None:
+        """Raise the TextError of the first phone, tone or language that the symbol table does not have."""
+        for row in map(self.row, indices):
+            languages = [span["language"] for span in row["bert_spans"] for _ in range(span["n_phones"])][1:-1]
+            encode_phones(row["phones"], row["tones"], languages, row["language"], self.symbols, self.add_blank)
 
-    def _bert_pieces(self, chunk: _Chunk, row: int) -> Iterator[BertPiece]:
-        first_phone, phone_tokens = 0, chunk.phone_tokens[row]
-        for language_id, n_phones, shard, offset_bytes, n_tokens, n_channels in chunk.spans[row].T.tolist():
-            end_phone = first_phone + n_phones
-            if n_tokens:
-                features = self._bert.read_array(shard, offset_bytes, (n_tokens, n_channels), "float16")
-                yield bert_piece(self.symbols.languages[language_id], first_phone, phone_tokens[first_phone:end_phone], features, self.add_blank)
-            first_phone = end_phone
+    def _read_bert(self, rows: npt.NDArray[np.int64], is_phone: npt.NDArray[np.bool_], room: Mapping[str, npt.NDArray[np.float16]]) -> None:
+        phone_tokens, spans = self._columns.phone_tokens.gather(rows), self._columns.spans.gather(rows)
+        language_ids, n_phones, _, _, n_tokens = spans
+        for language, plane in room.items():
+            own_tokens = np.where(language_ids == self.symbols.language_id(language), n_tokens, 0)
+            features = np.empty((1 + own_tokens.sum(), plane.shape[2]), dtype=np.float16)
+            features[0] = 0
+            end = 1
+            for _, _, shard, offset_bytes, count in spans[:, own_tokens > 0].T.tolist():
+                start, end = end, end + count
+                self._bert.read_into(features[start:end], shard, offset_bytes)
+            places = np.zeros(is_phone.shape, dtype=np.int64)
+            places[is_phone] = token_rows(phone_tokens, n_phones, own_tokens)
+            spread(features, places, self.add_blank, plane)
+
+    def _read_sound(self, rows: npt.NDArray[np.int64], room: Room) -> None:
+        places = self._columns.sound[:, rows].T.tolist()
+        for pcm, linear, (pcm_shard, pcm_offset, n_samples, shard, offset, n_frames) in zip(room.pcm, room.linear, places, strict=True):
+            if self.facts.spectrogram_cached:
+                self._pcm.read_into(pcm[:n_samples], pcm_shard, pcm_offset)
+                pcm[n_samples:] = 0
+                self._spectrogram.read_into(linear[:n_frames], shard, offset)
+            else:
+                samples = self._pcm.read_array(pcm_shard, pcm_offset, (n_samples,), "int16")  # all: frames reach beyond the last whole hop
+                fill_samples(pcm, samples)
+                half_spectrogram(samples, self.facts.spectrogram, linear[:n_frames])
+            linear[n_frames:] = 0

@@ -140,6 +140,7 @@ def test_a_whole_run_writes_json_and_prints_the_table(tmp_path, capsys):
         soundfile.write(tmp_path / f"{number}.wav", rng.uniform(-0.5, 0.5, length), 16000)
     listed = "\n".join(f"{number}.wav,Something." for number in range(len(lengths)))
     (tmp_path / "transcripts.csv").write_text(f"audio,text\n{listed}", encoding="utf-8")
-    assert main(["padding", "--recordings", str(tmp_path), "--out", str(tmp_path)]) == 0
+    out = tmp_path / "not" / "there"
+    assert main(["padding", "--recordings", str(tmp_path), "--out", str(out)]) == 0
     assert capsys.readouterr().out.splitlines()[2].startswith("padding")
-    assert json.loads((tmp_path / "padding.json").read_text(encoding="utf-8")).keys() >= CONTRACT_KEYS
+    assert json.loads((out / "padding.json").read_text(encoding="utf-8")).keys() >= CONTRACT_KEYS

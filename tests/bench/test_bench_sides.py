@@ -8,7 +8,7 @@ import soundfile
 import torch
 from transformers import AutoModel
 
-from bench import alignment_search, bert_batches, bert_large, corpora, loading, manifest_million, padding, resampling, stft
+from bench import alignment_search, bert_batches, bert_large, corpora, dvc_files, loading, manifest_million, padding, resampling, stft
 from bench.speech import Clip
 from model.alignment import search_durations
 from model.dataset import BatchDataset
@@ -164,3 +164,18 @@ def test_a_made_up_manifest_is_opened_and_planned(tmp_path):
     manifest_million.write_lines(table, tmp_path / "lines.txt")
     assert len(manifest_million.open_ours(tmp_path)["seconds"]) == 2
     assert manifest_million.open_lines(tmp_path / "lines.txt")["seconds"][0] > 0
+
+
+def test_dvc_looks_after_the_same_clips_on_both_sides(tmp_path):
+    dvc_files.write_both(make_clips(), tmp_path / "files", tmp_path / "shards")
+    names = [f"speaker-{number}-{take}" for number in range(len(WORDS)) for take in range(dvc_files.TAKES)]
+    files = {path.name: path for path in (tmp_path / "files").rglob("*.*")}
+    assert sorted(files) == sorted(f"{name}.{kind}" for name in names for kind in ("wav", "spec.pt", "bert.pt"))
+    assert len({path.read_bytes() for path in files.values()}) == len(files)
+    for name in names:
+        spectrogram, features = (torch.load(files[f"{name}.{kind}.pt"]) for kind in ("spec", "bert"))
+        assert spectrogram.dtype == features.dtype == torch.float32 and features.shape[0] == dvc_files.N_CHANNELS
+        stored = spectrogram.t().half().contiguous().numpy().tobytes()
+        assert stored in shard_path(tmp_path / "shards" / "spectrogram", shard_of(name, 16)).read_bytes()
+        pcm = soundfile.read(files[f"{name}.wav"], dtype="int16")[0].tobytes()
+        assert pcm in shard_path(tmp_path / "shards" / "resample", shard_of(name, 16)).read_bytes()

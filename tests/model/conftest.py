@@ -53,7 +53,7 @@ def small_config() -> Callable[..., ModelConfig]:
 @pytest.fixture
 def batch() -> Batch:
     """Two made-up utterances of six and nine phones."""
-    return collate([0, 1], [utterance(6, 128 * 30, 1), utterance(9, 128 * 40, 2)], {"EN": 6}, SETTINGS.hop_samples)
+    return collate([utterance(6, 128 * 30, 1), utterance(9, 128 * 40, 2)], [0, 1], {"EN": 6}, SETTINGS.hop_samples)
 
 
 @pytest.fixture

@@ -3,36 +3,38 @@
 import numpy as np
 import pytest
 
-from model.bert_pieces import bert_piece, spread
+from model.bert_pieces import spread, token_rows
 from model.text.alignment import with_blanks
 
 
 def features(n_tokens: int, n_channels: int, start: int) -> np.ndarray:
-    return (start + np.arange(n_tokens * n_channels).reshape(n_tokens, n_channels)).astype(np.float16)
-
-
-ZH, EN = features(3, 2, 1), features(4, 3, 101)
+    made = (start + np.arange(n_tokens * n_channels).reshape(n_tokens, n_channels)).astype(np.float16)
+    return np.concatenate([np.zeros((1, n_channels), np.float16), made])
 
 
 @pytest.mark.parametrize("add_blank", [False, True])
-def test_pieces_lie_side_by_side_and_leave_zeros_to_the_other_language(add_blank):
-    pieces = [bert_piece("ZH", 0, [0, 1, 1], ZH, add_blank), bert_piece("EN", 3, [1, 2], EN, add_blank), bert_piece("ZH", 5, [1, 2], ZH, add_blank)]
-    n_phones = 2 * 7 + 1 if add_blank else 7
-    planes = spread([pieces], {"ZH": 2, "EN": 3}, n_phones)
-    tokens = [("ZH", 0), ("ZH", 1), ("ZH", 1), ("EN", 1), ("EN", 2), ("ZH", 1), ("ZH", 2)]
+def test_tokens_lie_on_their_phones_and_leave_zeros_to_the_other_language(add_blank):
+    phone_tokens, n_phones = np.array([0, 1, 1, 1, 2, 1, 2]), np.array([3, 2, 2])  # ZH of 3 tokens, EN of 4, ZH of 3
+    languages = {"ZH": (features(6, 2, 1), np.array([3, 0, 3])), "EN": (features(4, 3, 101), np.array([0, 4, 0]))}
+    tokens = [("ZH", 1), ("ZH", 2), ("ZH", 2), ("EN", 2), ("EN", 3), ("ZH", 5), ("ZH", 6)]
     if add_blank:  # a blank belongs to the phone before it, the first one to the first phone
         tokens = [tokens[0], *(token for token in tokens for _ in range(2))]
-    for position, (language, token) in enumerate(tokens):
-        expected = {"ZH": np.zeros(2), "EN": np.zeros(3), language: {"ZH": ZH, "EN": EN}[language][token]}
-        assert np.array_equal(planes["ZH"][0, position], expected["ZH"]), position
-        assert np.array_equal(planes["EN"][0, position], expected["EN"]), position
+    for language, (values, n_tokens) in languages.items():
+        (plane,) = spread(values, token_rows(phone_tokens, n_phones, n_tokens)[None], add_blank)
+        expected = [values[row] if name == language else np.zeros(values.shape[1]) for name, row in tokens]
+        assert np.array_equal(plane, expected)
 
 
-def test_one_piece_with_blanks_is_what_a_whole_text_was():
-    assert bert_piece("EN", 0, [0, 1, 1, 3], EN, True).index.tolist() == with_blanks([0, 1, 1, 3])
+def test_blanks_take_the_tokens_that_a_whole_text_gave_them():
+    values, tokens = features(4, 2, 1), [0, 1, 1, 3]
+    rows = token_rows(np.array(tokens), np.array([4]), np.array([4]))
+    assert np.array_equal(spread(values, rows[None], True)[0], values[1:][with_blanks(tokens)])
 
 
-def test_shorter_utterances_are_zero_behind_their_end_and_unknown_languages_are_left_out():
-    planes = spread([[bert_piece("ZH", 0, [0, 1, 2], ZH, False)], [bert_piece("JP", 0, [0, 1], EN, False)]], {"ZH": 2}, 5)
-    assert set(planes) == {"ZH"} and planes["ZH"].shape == (2, 5, 2)
-    assert planes["ZH"][0, :3].all() and not planes["ZH"][0, 3:].any() and not planes["ZH"][1].any()
+@pytest.mark.parametrize("add_blank", [False, True])
+def test_shorter_utterances_are_zero_behind_their_end(add_blank):
+    values = features(3, 2, 1)
+    out = np.ones((2, 11 if add_blank else 5, 2), np.float16)
+    assert spread(values, np.array([[1, 2, 3, 0, 0], [1, 1, 2, 2, 3]]), add_blank, out) is out
+    n_spoken = 7 if add_blank else 3
+    assert out[0, :n_spoken].all() and not out[0, n_spoken:].any() and out[1].all()

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import pickle
-from dataclasses import replace
 
 import numpy as np
 import torch
 
-from model.bert_pieces import bert_piece
-from model.dataset import BatchDataset, Room, Utterance, collate, fill_samples
+from model.dataset import BatchDataset, Utterance, UtterancesInMemory, collate
 
 HOP, N_FREQUENCIES = 4, 3
 SIZES = [(2, 5), (4, 3), (3, 9), (2, 2)]  # phones, frames
@@ -21,38 +19,36 @@ def utterance(number: int) -> Utterance:
     ids = rng.integers(1, 9, (3, n_phones))
     return Utterance(
         phone_ids=ids[0], tone_ids=ids[1], language_ids=ids[2], speaker_id=number,
-        bert=(bert_piece("EN", 0, [0] * n_phones, rng.standard_normal((1, 2)).astype(np.float16), False),),
+        bert={"EN": rng.standard_normal((n_phones, 2)).astype(np.float16)},
         linear=rng.random((n_frames, N_FREQUENCIES)).astype(np.float16), pcm=rng.integers(-99, 99, n_frames * HOP + 1).astype(np.int16),
     )  # fmt: skip
 
 
-class Source:
-    """Four utterances in memory."""
-
-    n_phones, n_frames = np.array(SIZES).T
-    n_frequencies = N_FREQUENCIES
-
-    def load(self, index: int, room: Room | None = None) -> Utterance:
-        made = utterance(index)
-        if room is None:
-            return made
-        room.linear[:] = made.linear
-        fill_samples(room.pcm, made.pcm)
-        return replace(made, linear=room.linear, pcm=room.pcm)
+UTTERANCES = [utterance(number) for number in range(len(SIZES))]
 
 
 def dataset(batches: list[list[int]]) -> BatchDataset:
-    return BatchDataset(Source(), batches, {"EN": 2}, HOP)
+    return BatchDataset(UtterancesInMemory(UTTERANCES), batches, {"EN": 2}, HOP)
 
 
-def test_a_loaded_batch_is_what_its_utterances_are_when_padded() -> None:
-    loaded = dataset([[0, 2, 1]])[0].to(torch.device("cpu"))
-    padded = collate([0, 2, 1], [utterance(index) for index in (0, 2, 1)], {"EN": 2}, HOP)
-    for name in ("indices", "phone_ids", "phone_lengths", "tone_ids", "language_ids", "linear", "frame_lengths", "waveform", "speaker_ids"):
-        assert torch.equal(getattr(loaded, name), getattr(padded, name)), name
-    assert torch.equal(loaded.bert["EN"], padded.bert["EN"]) and loaded.pitch is None
-    assert loaded.linear.shape == (3, N_FREQUENCIES, 9) and loaded.linear[0, :, 5:].eq(0).all() and loaded.linear[0, :, :5].all()
-    assert loaded.waveform.shape == (3, 9 * HOP) and loaded.waveform[2, 3 * HOP + 1 :].eq(0).all()
+def test_a_batch_is_what_its_utterances_are_when_padded() -> None:
+    batch = collate(UTTERANCES, [0, 2, 1], {"EN": 2}, HOP)
+    assert batch.indices.tolist() == batch.speaker_ids.tolist() == [0, 2, 1] and batch.pitch is None
+    assert batch.phone_lengths.tolist() == [2, 3, 4] and batch.frame_lengths.tolist() == [5, 9, 3]
+    assert batch.linear.shape == (3, N_FREQUENCIES, 9) and batch.waveform.shape == (3, 9 * HOP)
+    for row, each in enumerate(UTTERANCES[index] for index in (0, 2, 1)):
+        n_phones, n_frames = len(each.phone_ids), len(each.linear)
+        for name in ("phone_ids", "tone_ids", "language_ids"):
+            assert np.array_equal(getattr(batch, name)[row], np.pad(getattr(each, name), (0, 4 - n_phones))), name
+        assert np.array_equal(batch.bert["EN"][row].T, np.pad(each.bert["EN"], ((0, 4 - n_phones), (0, 0))))
+        assert np.array_equal(batch.linear[row].T, np.pad(each.linear, ((0, 9 - n_frames), (0, 0))))
+        assert np.array_equal(batch.waveform[row] * 32768, np.pad(each.pcm, (0, 9 * HOP))[: 9 * HOP])
+
+
+def test_pitch_is_padded_where_the_source_has_it() -> None:
+    batches = dataset([[3, 0]])
+    batches.source.pitch = [np.full((2, n_frames), number + 1, np.float32) for number, (_, n_frames) in enumerate(SIZES)]
+    assert batches[0].pitch.tolist() == [[[4, 4, 0, 0, 0]] * 2, [[1] * 5] * 2]
 
 
 def test_the_precision_is_that_of_the_shards_until_the_batch_is_on_its_device() -> None:

@@ -36,7 +36,7 @@ def _train(trainer: Trainer, parts: list[list[int]]) -> list[dict[str, float]]:
     log = []
     for step in range(N_STEPS):
         indices = parts[step % len(parts)]
-        batch = collate(indices, [UTTERANCES[index] for index in indices], {"EN": 6}, SETTINGS.hop_samples)
+        batch = collate(UTTERANCES, indices, {"EN": 6}, SETTINGS.hop_samples)
         log.append(trainer.step(batch, step // len(parts), None))
     return log
 

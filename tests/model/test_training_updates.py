@@ -28,7 +28,7 @@ EQUAL_DURATIONS = torch.full((4, 6), 5)
 
 
 def _batch(*indices: int):
-    return collate(indices, [EQUAL[index] for index in indices], {"EN": 6}, SETTINGS.hop_samples)
+    return collate(EQUAL, indices, {"EN": 6}, SETTINGS.hop_samples)
 
 
 def _still(**changes) -> Trainer:
@@ -189,7 +189,7 @@ def test_true_durations_come_to_be_judged_real_and_with_the_quirks_predicted_one
 
 
 def test_padding_is_not_judged(batch, durations):
-    alone = collate([0], [utterance(6, 128 * 30, 1)], {"EN": 6}, SETTINGS.hop_samples)
+    alone = collate([utterance(6, 128 * 30, 1)], [0], {"EN": 6}, SETTINGS.hop_samples)
     wider = {name: functional.pad(getattr(alone, name), (0, 5)) for name in ("phone_ids", "tone_ids", "language_ids")}
     padded = dataclasses.replace(alone, **wider, bert={"EN": functional.pad(alone.bert["EN"], (0, 5))})
     losses = []

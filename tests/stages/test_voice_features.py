@@ -14,7 +14,7 @@ from bench.shard_files import write_named_shards
 from model.bert import EncoderSource
 from model.checkpoint import save_checkpoint
 from model.config import ModelConfig
-from model.dataset import collate
+from model.dataset import BatchDataset
 from model.spectrogram import SpectrogramSettings
 from model.synthesizer import Synthesizer
 from model.text.reading import read_text
@@ -90,7 +90,7 @@ def test_a_voice_gives_a_text_the_features_and_ids_of_training(add_blank: bool) 
     spoken = {}
     for index in range(len(source)):
         row = source.row(index)
-        batch = collate([index], [source.load(index)], facts.bert_channels, SETTINGS.hop_samples)
+        batch = BatchDataset(source, [[index]], facts.bert_channels, SETTINGS.hop_samples)[0].to(torch.device("cpu"))
         reading = voice.read(TEXTS[row["utterance_id"]][1], row["language"])
         features = voice.bert_features(reading)
         spoken[row["utterance_id"]] = set(features)
@@ -108,7 +108,7 @@ def test_features_of_a_mixed_text_are_each_languages_on_its_own_phones() -> None
     table, facts = read_split(folders.split)
     source = ManifestSource(folders, table, facts, "train", SymbolTable(), False)
     index = table.column("utterance_id").to_pylist().index("zh-mixed")
-    batch = collate([index], [source.load(index)], facts.bert_channels, SETTINGS.hop_samples)
+    batch = BatchDataset(source, [[index]], facts.bert_channels, SETTINGS.hop_samples)[0].to(torch.device("cpu"))
     of_english = np.array([language == "EN" for span in source.row(index)["bert_spans"] for language in [span["language"]] * span["n_phones"]])
     for language, on_its_phones in (("EN", of_english), ("ZH", ~of_english)):
         has_features = batch.bert[language][0].abs().sum(dim=0).numpy() > 0

@@ -9,12 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 
-from model.dataset import Room
+from model.dataset import BatchDataset, StoredBatch
 from model.text.errors import TextError
 from model.text.symbols import SymbolTable, encode_phones
 from stages.common import manifests
 from stages.common.errors import StageError
+from stages.common.shards import ShardReader
 from stages.common.training_data import DataFolders, ManifestSource, read_split
 from tests.small_corpus import SmallCorpus
 
@@ -23,6 +25,10 @@ def source(corpus: SmallCorpus, subset: str = "train", add_blank: bool = False) 
     table, facts = read_split(corpus.split)
     data = DataFolders(corpus.split, corpus.resample, corpus.spectrogram, corpus.bert)
     return ManifestSource(data, table, facts, subset, SymbolTable(), add_blank)
+
+
+def load(utterances: ManifestSource, *indices: int) -> StoredBatch:
+    return BatchDataset(utterances, [indices], utterances.facts.bert_channels, utterances.facts.spectrogram.hop_samples)[0]
 
 
 def test_facts_about_the_corpus_come_from_its_manifests(small_corpus: SmallCorpus) -> None:
@@ -41,21 +47,48 @@ def test_the_subsets_share_out_the_utterances(small_corpus: SmallCorpus) -> None
 def test_phones_features_and_frames_fit_each_other(small_corpus: SmallCorpus, add_blank: bool) -> None:
     utterances = source(small_corpus, add_blank=add_blank)
     for index in range(len(utterances)):
-        row, loaded = utterances.row(index), utterances.load(index)
+        row, loaded = utterances.row(index), load(utterances, index)
         n_padded = len(row["phones"]) + 2
-        assert len(loaded.phone_ids) == (2 * n_padded + 1 if add_blank else n_padded)
-        (piece,), (span,) = loaded.bert, row["bert_spans"]
-        assert len(loaded.tone_ids) == len(loaded.language_ids) == len(piece.index) == len(loaded.phone_ids)
-        assert (piece.language, piece.first_phone) == ("EN", 0) and piece.features.shape == (span["n_tokens"], 384)
-        assert piece.index.min() >= 0 and piece.index.max() == span["n_tokens"] - 1
-        assert loaded.linear.shape == (row["n_frames"], 513) and loaded.pcm.shape == (row["n_samples"],)
+        n_phones = 2 * n_padded + 1 if add_blank else n_padded
+        assert loaded.phone_ids.shape == loaded.tone_ids.shape == loaded.language_ids.shape == (1, n_phones)
+        assert loaded.bert["EN"].shape == (1, n_phones, 384) and loaded.bert["EN"].any(dim=2).all()
+        assert loaded.linear.shape == (1, row["n_frames"], 513) and utterances.pcm(index).shape == (row["n_samples"],)
         assert utterances.n_frames[index] == row["n_frames"]
+
+
+def test_phones_take_the_features_of_their_tokens(small_corpus: SmallCorpus) -> None:
+    utterances = source(small_corpus)
+    row, reader = utterances.row(2), ShardReader(small_corpus.bert)
+    (span,) = row["bert_spans"]
+    tokens = reader.read_array(span["shard"], span["offset_bytes"], (span["n_tokens"], 384), "float16")
+    assert np.array_equal(load(utterances, 2).bert["EN"][0], tokens[row["phone_tokens"]])
+
+
+@pytest.mark.parametrize("add_blank", [False, True])
+def test_utterances_of_a_batch_are_those_that_are_loaded_alone(small_corpus: SmallCorpus, add_blank: bool) -> None:
+    utterances = source(small_corpus, add_blank=add_blank)
+    batch = load(utterances, 5, 0, 3)
+    assert batch.indices.tolist() == [5, 0, 3] and batch.speaker_ids.tolist() == [0, 0, 0]
+    hop_samples = utterances.facts.spectrogram.hop_samples
+    for row, index in enumerate((5, 0, 3)):
+        alone = load(utterances, index)
+        n_phones, n_frames = alone.phone_ids.shape[1], alone.linear.shape[1]
+        assert (batch.phone_lengths[row], batch.frame_lengths[row]) == (n_phones, n_frames)
+        for found, expected, size in (
+            (batch.phone_ids, alone.phone_ids, n_phones), (batch.tone_ids, alone.tone_ids, n_phones),
+            (batch.language_ids, alone.language_ids, n_phones), (batch.bert["EN"], alone.bert["EN"], n_phones),
+            (batch.linear, alone.linear, n_frames),
+        ):  # fmt: skip
+            assert torch.equal(found[row, :size], expected[0]) and not found[row, size:].any()
+        pcm = utterances.pcm(index)[: batch.waveform.shape[1]]
+        assert np.array_equal(batch.waveform[row, : len(pcm)], pcm) and not batch.waveform[row, len(pcm) :].any()
+        assert np.array_equal(alone.waveform[0], pcm[: n_frames * hop_samples])
 
 
 def test_a_source_can_be_sent_to_a_worker(small_corpus: SmallCorpus) -> None:
     original = source(small_corpus)
     copy = pickle.loads(pickle.dumps(original))
-    assert np.array_equal(copy.load(3).pcm, original.load(3).pcm)
+    assert torch.equal(load(copy, 3).linear, load(original, 3).linear)
 
 
 def test_one_language_cannot_have_features_of_two_sizes(small_corpus: SmallCorpus, tmp_path: Path) -> None:
@@ -80,10 +113,11 @@ def test_the_users_lexicon_travels_to_training(small_corpus: SmallCorpus, tmp_pa
 def test_ids_are_those_of_the_symbol_table(small_corpus: SmallCorpus, add_blank: bool) -> None:
     utterances = source(small_corpus, add_blank=add_blank)
     for index in range(len(utterances)):
-        row, loaded = utterances.row(index), utterances.load(index)
+        row, loaded = utterances.row(index), load(utterances, index)
         expected = encode_phones(row["phones"], row["tones"], ["EN"] * len(row["phones"]), "EN", utterances.symbols, add_blank)
-        assert tuple(loaded.phone_ids) == expected.phone_ids and tuple(loaded.tone_ids) == expected.tone_ids
-        assert tuple(loaded.language_ids) == expected.language_ids
+        for found, known in zip((loaded.phone_ids, loaded.tone_ids, loaded.language_ids),
+                                (expected.phone_ids, expected.tone_ids, expected.language_ids), strict=True):  # fmt: skip
+            assert tuple(found[0].tolist()) == known
         assert utterances.n_phones[index] == len(expected.phone_ids)
 
 
@@ -92,17 +126,7 @@ def test_a_phone_that_the_symbol_table_does_not_have_is_named(small_corpus: Smal
     folders = DataFolders(small_corpus.split, small_corpus.resample, small_corpus.spectrogram, small_corpus.bert)
     few = SymbolTable(symbols=("_", "ah"))
     with pytest.raises(TextError, match="is not one of the table's 2 symbols"):
-        ManifestSource(folders, table, facts, "train", few, False).load(0)
-
-
-def test_room_is_filled_with_what_loading_returns(small_corpus: SmallCorpus) -> None:
-    utterances = source(small_corpus)
-    alone = utterances.load(1)
-    for n_samples in (len(alone.pcm) - 7, len(alone.pcm) + 7):
-        room = Room(np.empty_like(alone.linear), np.ones(n_samples, np.int16))
-        assert utterances.load(1, room).linear is room.linear
-        assert np.array_equal(room.linear, alone.linear)
-        assert np.array_equal(room.pcm, np.pad(alone.pcm, (0, 7))[:n_samples])
+        load(ManifestSource(folders, table, facts, "train", few, False), 0)
 
 
 def test_rows_of_a_manifest_in_several_chunks_are_found(small_corpus: SmallCorpus) -> None:
@@ -112,5 +136,13 @@ def test_rows_of_a_manifest_in_several_chunks_are_found(small_corpus: SmallCorpu
     whole, cut = (ManifestSource(folders, each, facts, "train", SymbolTable(), True) for each in (table, pieces))
     for index in range(len(whole)):
         assert cut.row(index) == whole.row(index)
-        assert np.array_equal(cut.load(index).phone_ids, whole.load(index).phone_ids)
-        assert np.array_equal(cut.load(index).bert[0].features, whole.load(index).bert[0].features)
+        one, other = load(cut, index), load(whole, index)
+        assert torch.equal(one.phone_ids, other.phone_ids) and torch.equal(one.bert["EN"], other.bert["EN"])
+        assert torch.equal(one.linear, other.linear) and torch.equal(one.waveform, other.waveform)
+
+
+def test_a_manifest_is_read_in_one_piece_whatever_its_row_groups(small_corpus: SmallCorpus, tmp_path: Path) -> None:
+    table = pq.read_table(small_corpus.split / "split.parquet")
+    pq.write_table(table, tmp_path / "split.parquet", row_group_size=5)
+    found = read_split(tmp_path)[0]
+    assert found.equals(table) and {column.num_chunks for column in found.columns} == {1}
