@@ -70,7 +70,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (PipelineError, SpeechMissingError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    options.out.mkdir(parents=True, exist_ok=True)
     results, failures = run_all(options.names or list(BENCHMARKS), speech, options.out)
     if results:
         sys.stdout.write(f"{table(results)}\n\n{CONDITIONS.format(n_clips=len(read_clips(speech)))}\n")
