@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.representer import RoundTripRepresenter
 
 PRESETS = Path("presets")
 PARAMS = Path("params.yaml")
@@ -76,19 +77,28 @@ def save_params(params: Any, path: Path = PARAMS) -> None:
         _yaml().dump(params, stream)
 
 
+class _Representer(RoundTripRepresenter):
+    """How values are written; a class of its own, since ruamel keeps representers in classes that DVC uses too."""
+
+    def represent_nothing(self, value: None) -> Any:
+        return self.represent_scalar("tag:yaml.org,2002:null", "null")
+
+    def represent_number(self, value: float) -> Any:
+        """Write 1e-05 as 1.0e-05: the stages read YAML 1.1, where the former is a string."""
+        mantissa, e, exponent = repr(value).partition("e")
+        return self.represent_scalar("tag:yaml.org,2002:float", f"{mantissa}.0e{exponent}" if e and "." not in mantissa else repr(value))
+
+
+_Representer.add_representer(type(None), _Representer.represent_nothing)
+_Representer.add_representer(float, _Representer.represent_number)
+
+
 def _yaml() -> YAML:
     yaml = YAML()
+    yaml.Representer = _Representer
     yaml.width = 120
     yaml.preserve_quotes = True
-    yaml.representer.add_representer(type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null"))
-    yaml.representer.add_representer(float, _float_for_yaml_1_1)
     return yaml
-
-
-def _float_for_yaml_1_1(representer: Any, value: float) -> Any:
-    """Write 1e-05 as 1.0e-05: the stages read YAML 1.1, where the former is a string."""
-    mantissa, e, exponent = repr(value).partition("e")
-    return representer.represent_scalar("tag:yaml.org,2002:float", f"{mantissa}.0e{exponent}" if e and "." not in mantissa else repr(value))
 
 
 def switch(name: str, *, folder: Path = PRESETS, params_path: Path = PARAMS) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.utils.serialize import dumps_yaml
 
 from pipeline.overrides import OverrideError, check, main, parse, write
 from stages.common.errors import ParamsError
@@ -87,3 +88,8 @@ def test_the_projects_own_parameters_pass() -> None:
 
 def test_a_value_may_hold_what_separates_it() -> None:
     assert parse("corpus.source_note=a=b") == (("corpus", "source_note"), "a=b")
+
+
+def test_dvc_goes_on_writing_numbers_its_own_way(folder: Path) -> None:
+    write(folder, None, ["train.optimisation.learning_rate=1e-5"])
+    assert dumps_yaml({"eps": 1e-9, "none": None}) == "eps: 1e-09\nnone:\n"
