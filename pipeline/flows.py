@@ -109,13 +109,18 @@ async def repro(root: str = ".", judge: bool = True) -> dict[str, str]:
     states = dict(zip(finished, await asyncio.gather(*finished.values()), strict=True))
     await asyncio.to_thread(order_lock, folder, locked)
     await show_results(folder)
-    problems = [str(await state.aresult(raise_on_failure=False)) for state in states.values() if state is not None and not state.is_completed()]
+    problems = [await _problem(name, state) for name, state in states.items() if state is not None and not state.is_completed()]
     if problems:
         waiting = [name for name, state in states.items() if state is None]
         raise StageFailed("; ".join([*problems, *([f"not started: {', '.join(waiting)}"] if waiting else [])]))
     if judge:
         await _judge(folder)
     return {name: str(state.name) for name, state in states.items() if state is not None}
+
+
+async def _problem(stage: str, state: State) -> str:
+    error = await state.aresult(raise_on_failure=False)
+    return str(error) if isinstance(error, StageFailed) else f"stage {stage}: {state.name}: {error}"
 
 
 async def _judge(root: Path) -> None:
