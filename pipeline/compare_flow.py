@@ -9,7 +9,6 @@ from pathlib import Path
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
-from prefect.client.schemas.objects import State
 
 from pipeline.compare import PAGE, argument_parser, compare, sentences
 from pipeline.compare_page import markdown_table
@@ -36,15 +35,11 @@ async def compare_flow(names: list[str], root: str = ".", out: str = "comparison
     return comparison.verdicts
 
 
-async def _run(names: list[str], root: str, out: str, ratings: list[str]) -> State:
-    state: State = await compare_flow(names, root, out, ratings, return_state=True)
-    return state
-
-
 def main() -> int:
     """Run the compare flow here and now."""
     options = argument_parser("python -m pipeline.compare_flow").parse_args()
-    return run_on_server(options.root, lambda: _run(options.experiments, str(options.root), str(options.out), list(map(str, options.ratings))))
+    ratings = list(map(str, options.ratings))
+    return run_on_server(compare_flow, options.root, names=options.experiments, out=str(options.out), ratings=ratings)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ Experiments in one working folder, or in git worktrees of it, would mix their pa
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -20,6 +19,7 @@ from dvc.repo import Repo
 from scmrepo.exceptions import SCMError
 
 from pipeline.environment import dvc_command
+from pipeline.locks import only_one
 from pipeline.overrides import write
 from pipeline.processes import run_command
 from stages.common.files import write_json
@@ -60,20 +60,20 @@ def saved_experiments(root: Path) -> dict[str, str]:
 def planned_overrides(root: Path, name: str) -> list[str] | None:
     """Return the overrides of the experiment `name`, or of the first of its seeds, that is saved or was interrupted; None without one."""
     kept = {path.parent.name: path for path in (root / FOLDER).glob(f"*/{ABOUT}")}
-    for own in sorted({*saved_experiments(root), *kept}):
+    saved = saved_experiments(root)
+    for own in sorted({*saved, *kept}):
         if own == name or own.startswith(f"{name}-seed"):
             try:
-                about = json.loads(kept[own].read_text(encoding="utf-8") if own in kept else message_of(root, own))
+                about = json.loads(kept[own].read_text(encoding="utf-8") if own in kept else _message(root, saved[own]))
                 return [str(override) for override in about["overrides"]]
             except (ValueError, KeyError, TypeError):
                 raise ExperimentError(f"there is an experiment {own} already that no flow has made; choose another name") from None
     return None
 
 
-def message_of(root: Path, name: str) -> str:
-    """Return what was written of a saved experiment when it was saved."""
+def _message(root: Path, commit: str) -> str:
     with Repo(str(root)) as repo:
-        message: str = repo.scm.resolve_commit(saved_experiments(root)[name]).message
+        message: str = repo.scm.resolve_commit(commit).message
     return message
 
 
@@ -90,12 +90,7 @@ def files_at(root: Path, commit: str, folder: Path, *paths: Path) -> None:
 def reserved(root: Path, name: str) -> Iterator[Path]:
     """Yield the folder of an experiment that no other run of that name uses meanwhile; raises ExperimentError."""
     folder = root / FOLDER / name
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ExperimentError(f"the experiment {name} is running already; choose another name") from None
+    with only_one(folder / ".lock", ExperimentError(f"the experiment {name} is running already; choose another name")):
         yield folder
 
 

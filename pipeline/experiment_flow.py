@@ -15,16 +15,16 @@ from typing import Any
 from dvc.repo import Repo
 from prefect import flow, get_run_logger
 from prefect.artifacts import acreate_table_artifact
-from prefect.client.schemas.objects import State
 
 from pipeline.environment import dvc_command
 from pipeline.experiment_clone import ExperimentError, check_name, clone_project, files_at, reserved, resolve, saved_experiments
 from pipeline.flows import repro
-from pipeline.overrides import OverrideError, parse, write
+from pipeline.overrides import OverrideError, write
 from pipeline.prefect_server import run_on_server
 from pipeline.presets import PARAMS, PRESETS
 from pipeline.processes import CommandFailed, run_command
 from pipeline.voice_events import tell_failure
+from stages.common.nested import flat
 
 
 class ExperimentFailed(Exception):
@@ -32,7 +32,7 @@ class ExperimentFailed(Exception):
 
 
 @dataclass(frozen=True)
-class Trial:
+class Plan:
     """What an experiment is: a commit of the project, a preset and overrides of its parameters."""
 
     commit: str
@@ -57,12 +57,12 @@ async def experiment(
     check_name(name)
     if name in saved_experiments(folder):
         raise ExperimentError(f"there is an experiment {name} already; choose another name, or remove it with dvc exp remove {name}")
-    trial = Trial(resolve(folder, rev), preset, tuple(overrides))
-    check_parameters(folder, trial)
+    plan = Plan(resolve(folder, rev), preset, tuple(overrides))
+    check_parameters(folder, plan)
     if changes := uncommitted(folder):
         logger.warning("not part of the experiment, since uncommitted: %s", ", ".join(changes))
     with reserved(folder, name) as place:
-        clone = await clone_project(folder, place, trial.about(), logger.info)
+        clone = await clone_project(folder, place, plan.about(), logger.info)
         try:
             await check_values(clone)
         except OverrideError:
@@ -70,7 +70,7 @@ async def experiment(
             raise
         try:
             await repro.with_options(flow_run_name=f"repro {name}")(str(clone), judge=False)
-            await run_command(dvc_command("exp", "save", "--name", name, "--message", json.dumps(trial.about())), folder=clone, log=logger.info)
+            await run_command(dvc_command("exp", "save", "--name", name, "--message", json.dumps(plan.about())), folder=clone, log=logger.info)
             await run_command(dvc_command("exp", "push", "--no-cache", "origin", name), folder=clone, log=logger.info)
             if push_to is not None:
                 await run_command(dvc_command("exp", "push", push_to, name), folder=folder, log=logger.info)
@@ -85,13 +85,11 @@ async def experiment(
     return found
 
 
-def check_parameters(root: Path, trial: Trial) -> None:
-    """Check preset and overrides against the parameters of the trial's commit, before anything is started; raises OverrideError."""
-    for override in trial.overrides:
-        parse(override)
+def check_parameters(root: Path, plan: Plan) -> None:
+    """Check preset and overrides against the parameters of the plan's commit, before anything is started; raises OverrideError."""
     with tempfile.TemporaryDirectory() as scratch:
-        files_at(root, trial.commit, Path(scratch), PARAMS, *([PRESETS] if trial.preset is not None else []))
-        write(Path(scratch), trial.preset, trial.overrides)
+        files_at(root, plan.commit, Path(scratch), PARAMS, *([PRESETS] if plan.preset is not None else []))
+        write(Path(scratch), plan.preset, plan.overrides)
 
 
 async def check_values(clone: Path) -> None:
@@ -115,19 +113,14 @@ def metrics(root: Path, revision: str | None = None) -> dict[str, float]:
     with Repo(str(root)) as repo:
         shown = repo.metrics.show(revs=[revision] if revision else None, hide_workspace=revision is not None)
     files = shown[revision or ""].get("data", {})
-    return {key: value for name in sorted(files) for key, value in _flat(files[name].get("data") or {}) if isinstance(value, int | float)}
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    return [pair for key, value in values.items()
-            for pair in (_flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", value)])]  # fmt: skip
+    return {key: value for name in sorted(files) for key, value in flat(files[name].get("data") or {}).items() if isinstance(value, int | float)}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags that experiments and sweeps share."""
     parser.add_argument("--preset", help="a preset of presets/ to start from (default: the parameters as they are)")
     parser.add_argument("--rev", default="HEAD", help="the commit to run (default: the last)")
-    parser.add_argument("--root", default=".", help="the project's folder (default: here)")
+    parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder (default: here)")
 
 
 def main() -> int:
@@ -138,13 +131,7 @@ def main() -> int:
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="parameters, such as train.optimisation.steps=200")
     add_arguments(parser)
     parser.add_argument("--push-to", metavar="REMOTE", help="a git remote that gets the experiment too")
-    options = parser.parse_args()
-
-    async def run() -> State:
-        state: State = await experiment(**vars(options), return_state=True)
-        return state
-
-    return run_on_server(Path(options.root), run)
+    return run_on_server(experiment, **vars(parser.parse_args()))
 
 
 if __name__ == "__main__":

@@ -140,18 +140,12 @@ def _with_options(node: StageNode) -> Any:
     )  # fmt: skip
 
 
-async def _run(root: str) -> State:
-    state: State = await repro(root, return_state=True)
-    return state
-
-
 def main() -> int:
     """Run the repro flow here and now."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.flows", description="Run the DAG of dvc.yaml as a Prefect flow, with the server "
                                      "of PREFECT_API_URL or one on the loopback interface for as long as the run lasts.")  # fmt: skip
-    parser.add_argument("--root", default=".", help="the project's folder (default: here)")
-    root = parser.parse_args().root
-    return run_on_server(Path(root), lambda: _run(root))
+    parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder (default: here)")
+    return run_on_server(repro, parser.parse_args().root)
 
 
 if __name__ == "__main__":

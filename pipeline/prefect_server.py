@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from pipeline.processes import service
 
+HOME = Path(".work/prefect")  # in the project: database, logs
 LOOPBACK = "127.0.0.1"
 ADDRESS = "address"  # of the server that runs, in its folder
 START_SECONDS = 90.0
@@ -79,10 +80,10 @@ def given_or_own_server(home: Path) -> Iterator[str]:
         yield own.address
 
 
-def run_on_server(root: Path, run: Callable[[], Coroutine[Any, Any, State]]) -> int:
-    """Run a flow with the server of `given_or_own_server` and return the exit status, an error's message on the error stream."""
-    with given_or_own_server(root / ".work" / "prefect") as address, temporary_settings({PREFECT_API_URL: address}):
-        state = asyncio.run(run())
+def run_on_server(flow: Callable[..., Any], root: Path, **parameters: Any) -> int:
+    """Run an async flow with the server of `given_or_own_server` and return the exit status, an error's message on the error stream."""
+    with given_or_own_server(root / HOME) as address, temporary_settings({PREFECT_API_URL: address}):
+        state: State = asyncio.run(flow(root=str(root), **parameters, return_state=True))
         # Logs and events are sent from threads: a server that stops first leaves them waiting for it.
         APILogWorker.drain_all(timeout=DRAIN_SECONDS)
         EventsWorker.drain_all(timeout=DRAIN_SECONDS)

@@ -31,16 +31,15 @@ class CommandFailed(Exception):
 
 
 async def run_command(
-    command: Sequence[str], *, folder: Path, log: Callable[[str], object], progress: Callable[[int], Awaitable[None]] | None = None,
-    settings: Mapping[str, str] | None = None,
-) -> list[str]:  # fmt: skip
+    command: Sequence[str], *, folder: Path, log: Callable[[str], object], progress: Callable[[int], Awaitable[None]] | None = None
+) -> list[str]:
     """Run a program on a leash in `folder`, every line of output given to `log`, and return the last ones; raises CommandFailed.
 
     `progress` is told the percentages that progress bars show. Cancelling, a timeout and the death of this process by whatever cause
     end the program and all that it started.
     """
     process = await asyncio.create_subprocess_exec(
-        *_leashed(command), cwd=folder, env={**child_environment(), **(settings or {})}, stdin=asyncio.subprocess.PIPE,
+        *_leashed(command), cwd=folder, env=child_environment(), stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     lines: deque[str] = deque(maxlen=KEPT_LINES)

@@ -17,13 +17,11 @@ from typing import Any, Literal
 import optuna
 from prefect import flow, get_run_logger
 from prefect.artifacts import acreate_image_artifact, acreate_table_artifact
-from prefect.client.schemas.objects import State
 from prefect.deployments import arun_deployment
 
 from pipeline import sweep_result
 from pipeline.experiment_clone import check_name, planned_overrides, resolve, saved_experiments
-from pipeline.experiment_flow import Trial as Plan
-from pipeline.experiment_flow import add_arguments, check_parameters, experiment, metrics
+from pipeline.experiment_flow import Plan, add_arguments, check_parameters, experiment, metrics
 from pipeline.prefect_server import run_on_server
 from pipeline.sweep_result import Trial
 from pipeline.sweep_space import Dimension, grid, overrides_of, parse_space
@@ -194,13 +192,7 @@ def main() -> int:
     parser.add_argument("--metric", default="cer", help="what ranks them (default: cer)")
     parser.add_argument("--at-once", type=int, default=1, help="experiments side by side (default: 1)")
     add_arguments(parser)
-    options = parser.parse_args()
-
-    async def run() -> State:
-        state: State = await sweep(**vars(options), return_state=True)
-        return state
-
-    return run_on_server(Path(options.root), run)
+    return run_on_server(sweep, **vars(parser.parse_args()))
 
 
 if __name__ == "__main__":

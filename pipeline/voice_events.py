@@ -13,7 +13,6 @@ from prefect.events import emit_event
 
 RUN_FAILED = "voice.run.failed"
 METRIC_WORSE = "voice.metric.worse"
-WORKSPACE = "workspace"
 _TAG = "voice@"  # of registered versions
 
 
@@ -34,7 +33,7 @@ def tell_what_is_worse(root: Path) -> list[str]:
     if accepted is None or not (root / "metrics.json").is_file():
         return []
     # Imported here: scipy and matplotlib would make every run's start a second longer.
-    from pipeline.compare_data import fetch_experiment
+    from pipeline.compare_data import WORKSPACE, fetch_experiment
     from pipeline.compare_result import OF_THE_MACHINE, compare_experiments
     from stages.evaluation.bootstrap import Outcome
 

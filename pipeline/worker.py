@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import fcntl
 import hashlib
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -21,11 +19,11 @@ from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from pipeline.deploy import HEARTBEAT_SECONDS, POOL, PROJECT, add_arguments, deploy
+from pipeline.locks import only_one
 from pipeline.lost_runs import crash_lost_runs
-from pipeline.prefect_server import LOOPBACK, Server, server
+from pipeline.prefect_server import HOME, LOOPBACK, Server, server
 from pipeline.processes import service
 
-HOME = Path(".work/prefect")
 PORT = 4200
 POLL_SECONDS = 0.5
 RESTART_SECONDS = 2.0
@@ -71,18 +69,6 @@ async def _crash_lost_runs(worker: str) -> list[str]:
         return [run.name for run in await crash_lost_runs(client, worker)]
 
 
-@contextlib.contextmanager
-def _only_one(root: Path) -> Iterator[None]:
-    """Keep a second worker out of a clone; raises RuntimeError."""
-    (root / HOME).mkdir(parents=True, exist_ok=True)
-    with (root / HOME / "worker.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RuntimeError(f"a worker of {root} runs already; it does several runs at once") from None
-        yield
-
-
 def _stop(number: int, frame: FrameType | None) -> None:
     raise _Stop
 
@@ -106,7 +92,8 @@ def main() -> int:
         return 1
     try:
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_only_one(root))
+            busy = RuntimeError(f"a worker of {root} runs already; it does several runs at once")
+            stack.enter_context(only_one(root / HOME / "worker.lock", busy))
             own = stack.enter_context(server(root / HOME, host=options.host, port=options.port)) if options.server else None
             address = own.address if own else address
             stack.enter_context(temporary_settings({PREFECT_API_URL: address}))

@@ -103,6 +103,11 @@ class Serving:
         assert changed_stages(self.project.root) == {"train", "evaluate"}
         subprocess.run(dvc_command("status"), cwd=self.project.root, check=True, capture_output=True, timeout=30)
 
+    def check_next_run_goes_on(self) -> None:
+        """Another run takes up what is left, and completes."""
+        self.go_on()
+        self.until(self.run(), "Completed")
+
     def descendants(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
@@ -202,9 +207,7 @@ def test_a_cancelled_run_leaves_nothing_and_the_next_one_goes_on(serving: Servin
     wait_for(lambda: not any(map(lives, training)), "training to end", 60)
     serving.until(run, "Cancelled")
     serving.check_free_and_unfinished()
-    serving.go_on()
-    again = serving.run()
-    serving.until(again, "Completed")
+    serving.check_next_run_goes_on()
     assert changed_stages(serving.project.root) == set()
 
 
@@ -232,9 +235,7 @@ def test_a_killed_worker_leaves_nothing_and_the_next_run_goes_on(serving: Servin
     wait_for(lambda: not any(map(lives, training)), "training to end", 60)
     serving.until(run, "Crashed")
     serving.check_free_and_unfinished()
-    serving.go_on()
-    again = serving.run()
-    serving.until(again, "Completed")
+    serving.check_next_run_goes_on()
 
 
 def test_all_killed_and_started_again(serving: Serving) -> None:
