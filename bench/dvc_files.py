@@ -28,7 +28,7 @@ from model.bert import load_tokenizer
 from model.spectrogram import SpectrogramSettings
 
 SETTINGS = SpectrogramSettings(CORPUS_RATE_HZ, n_fft=1024, hop_samples=256, win_samples=1024, n_mels=80, mel_fmin_hz=0.0, mel_fmax_hz=None)
-TAKES = 2  # of each clip, so that there are as many files as a corpus of a few hours has
+TAKES = 4  # of each clip: as many clips as the common corpora of one speaker have (about 13,000)
 BLOCK_TAKES = 500  # in memory at a time
 N_CHANNELS = 384
 OPERATIONS = ("add", "checkout", "status")

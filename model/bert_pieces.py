@@ -15,9 +15,15 @@ def token_rows(phone_tokens: npt.NDArray[np.integer], n_phones: npt.NDArray[np.i
     """Return where the features of each phone (phones,) are when the tokens of L spans, one after the other, follow a row of zeros.
 
     phone_tokens (phones,): the token of its span that a phone takes; n_phones, n_tokens (L,). Phones of a span without tokens take the zeros.
+    Raises IndexError for a token that its span does not have.
     """
+    available = np.repeat(n_tokens, n_phones)
+    beyond = (available > 0) & ((phone_tokens < 0) | (phone_tokens >= available))
+    if beyond.any():
+        first = int(np.argmax(beyond))
+        raise IndexError(f"a phone takes token {phone_tokens[first]} of a span of {available[first]} tokens")
     first_rows = 1 + np.cumsum(n_tokens) - n_tokens
-    return np.where(np.repeat(n_tokens > 0, n_phones), phone_tokens + np.repeat(first_rows, n_phones), 0)
+    return np.where(available > 0, phone_tokens + np.repeat(first_rows, n_phones), 0)
 
 
 def spread(

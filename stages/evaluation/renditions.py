@@ -14,14 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
 
-from model.pitch import load_pyworld
+from model.pitch import MIN_SECONDS, pitch_track
 from stages.common import manifests
 from stages.common.errors import PipelineError
 from stages.measuring.rendition import RECORDING, RESYNTHESIS, SYNTHESIS, VERSIONS, FloatArray, Rendition
 
 TABLE, AUDIO = "renditions.parquet", "audio"
 PITCH_SECONDS = 0.005  # between two values of f0_hz
-SHORTEST_PITCH_SECONDS = 0.1  # WORLD's analysis windows span several periods of the lowest voice
 SCHEMA = manifests.with_optional(
     manifests.schema(
         utterance_id=pa.string(), speaker=pa.string(), language=pa.string(), text=pa.string(), version=pa.string(), audio=pa.string(),
@@ -90,7 +89,7 @@ def write_renditions(folder: Path, renditions: Sequence[Rendition], about: Mappi
                 "utterance_id": rendition.utterance_id, "speaker": rendition.speaker, "language": rendition.language, "text": rendition.text,
                 "version": version, "audio": audio, "sample_rate_hz": rendition.sample_rate_hz, "hop_samples": rendition.hop_samples,
                 "phones": list(rendition.phones), "durations_frames": None if frames is None else np.asarray(frames).tolist(),
-                "f0_hz": pitch_track(samples, rendition.sample_rate_hz),
+                "f0_hz": _pitch_hz(samples, rendition.sample_rate_hz),
             })  # fmt: skip
     table = pa.Table.from_pylist(rows, schema=SCHEMA).replace_schema_metadata(manifests.packed_facts(about))
     manifests.write_manifest(folder / TABLE, table)
@@ -136,14 +135,8 @@ def write_flac(path: Path, waveform: FloatArray, sample_rate_hz: int) -> FloatAr
     return samples
 
 
-def pitch_track(samples: FloatArray, sample_rate_hz: int) -> npt.NDArray[np.float32]:
-    """Return the pitch (F,) every 5 ms, 0 where unvoiced; nothing for a sound of less than 0.1 s.
-
-    Source: DIO and StoneMask (Morise et al. 2009 and 2016), the package pyworld.
-    """
-    if len(samples) < SHORTEST_PITCH_SECONDS * sample_rate_hz:
+def _pitch_hz(samples: FloatArray, sample_rate_hz: int) -> npt.NDArray[np.float32]:
+    """Return the pitch (F,) every PITCH_SECONDS, 0 where unvoiced; nothing for a sound too short to have one."""
+    if len(samples) < MIN_SECONDS * sample_rate_hz:
         return np.zeros(0, dtype=np.float32)
-    pyworld = load_pyworld()
-    doubles = np.ascontiguousarray(samples, dtype=np.float64)
-    rough_hz, times = pyworld.dio(doubles, sample_rate_hz, frame_period=1000 * PITCH_SECONDS)
-    return np.asarray(pyworld.stonemask(doubles, rough_hz, times, sample_rate_hz), dtype=np.float32)
+    return pitch_track(samples, sample_rate_hz, 1000 * PITCH_SECONDS)[0].astype(np.float32)

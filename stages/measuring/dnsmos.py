@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import soxr
 
 from stages.common.errors import PipelineError
+from stages.measuring.audible import SAMPLE_RATE_HZ, audible
 
-SAMPLE_RATE_HZ = 16000
 WINDOW_SECONDS = 9.01
 WINDOW_SAMPLES = int(WINDOW_SECONDS * SAMPLE_RATE_HZ)
 # The overall score of the network's own, brought to the scale of listeners by the authors' polynomial.
@@ -34,10 +33,10 @@ class DnsMosPredictor:
 
     def __call__(self, waveform: npt.NDArray[np.floating], sample_rate_hz: int) -> float:
         """Return the score of a waveform (S,); NaN where it is empty, not finite or digitally silent."""
-        samples = np.asarray(waveform, dtype=np.float32)
-        if not len(samples) or not np.isfinite(samples).all() or not samples.any():
+        samples = audible(waveform, sample_rate_hz, min_seconds=0.0)
+        if samples is None:
             return float("nan")
-        samples = np.clip(soxr.resample(samples, sample_rate_hz, SAMPLE_RATE_HZ, quality="HQ"), -1.0, 1.0)
+        samples = np.clip(samples, -1.0, 1.0)
         while len(samples) < WINDOW_SAMPLES:
             samples = np.concatenate([samples, samples])
         n_windows = int(len(samples) // SAMPLE_RATE_HZ - WINDOW_SECONDS) + 1

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -31,7 +31,12 @@ from stages.measuring.whisper_model import MODEL_SHA256, assemble_whisper
 
 logger = logging.getLogger(__name__)
 
-OPTIONAL = ("mos", "speaker_similarity", "dnsmos")
+# The networks that can be left out, by name: what loads one, what names the file of its weights, and the packages it is made of.
+OPTIONAL: dict[str, tuple[Callable[[], Any], Callable[[], Path], tuple[str, ...]]] = {
+    "mos": (mos.MosPredictor, mos.weights_file, ("distillmos", "xls-r-sqa", "torch")),
+    "speaker_similarity": (speaker_similarity.SpeakerEncoder, speaker_similarity.weights_file, ("resemblyzer", "webrtcvad-wheels", "torch")),
+    "dnsmos": (dnsmos.DnsMosPredictor, dnsmos.weights_file, ("speechmos", "onnxruntime")),
+}
 STORE = "evaluate"
 Waveform = npt.NDArray[np.float32]
 
@@ -56,7 +61,7 @@ class Sound:
 
 
 class Hearing:
-    """The networks; the recogniser is loaded when the first sound needs it.
+    """The networks, loaded when the first sound needs them.
 
     `wanted` are some of OPTIONAL. One whose package is missing is left out with a warning; `lineage` has the reason.
     """
@@ -71,23 +76,18 @@ class Hearing:
             "recogniser": {"model": "Whisper base", "sha256": MODEL_SHA256, "beam_size": beam_size, "compute_type": "int8",
                            "packages": package_versions("faster-whisper", "ctranslate2", "jiwer")},
         }  # fmt: skip
+        self._available: list[str] = []
         self._optional: dict[str, Any] = {}
-        kinds = {
-            "mos": (mos.MosPredictor, mos.weights_file, ("distillmos", "xls-r-sqa", "torch")),
-            "speaker_similarity": (speaker_similarity.SpeakerEncoder, speaker_similarity.weights_file, ("resemblyzer", "webrtcvad-wheels", "torch")),
-            "dnsmos": (dnsmos.DnsMosPredictor, dnsmos.weights_file, ("speechmos", "onnxruntime")),
-        }
-        for name, (kind, weights, packages) in kinds.items():
+        for name, (_, weights, packages) in OPTIONAL.items():
             if name not in chosen:
                 self.lineage[name] = {"off": "not asked for (evaluate.hear)"}
                 continue
             try:
-                self._optional[name] = kind()
+                self.lineage[name] = {"sha256": file_sha256(weights()), "packages": package_versions(*packages)}
+                self._available.append(name)
             except PipelineError as error:
                 logger.warning("evaluate: %s is left out: %s", name, error)
                 self.lineage[name] = {"off": str(error)}
-                continue
-            self.lineage[name] = {"sha256": file_sha256(weights()), "packages": package_versions(*packages)}
 
     def hear(self, sounds: Iterable[Sound]) -> Iterator[Heard]:
         """Yield what is said of each, in order; only what was never heard before is computed, `threads` at once."""
@@ -97,14 +97,19 @@ class Hearing:
             kept = {key: _unpacked(found) for key, _ in keyed if (found := store.get(short_key(key)))}
             new = {key: sound for key, sound in keyed if key not in kept}
             logger.info("evaluate: %d sounds in all, %d to hear, %d heard before", len(keyed), len(new), len(keyed) - len(new))
-            if self._recogniser is None and any(sound.language for sound in new.values()):
-                self._recogniser = SpeechRecogniser(self._whisper, workers=self._threads, beam_size=self._beam_size)
+            self._load(new.values())
             results = executor.map(self._hear, new.values())
             for key, _ in keyed:
                 if key not in kept:
                     kept[key] = next(results)
                     store.put(key, *_packed(kept[key]))
                 yield kept[key]
+
+    def _load(self, new: Collection[Sound]) -> None:
+        if new and not self._optional:
+            self._optional = {name: OPTIONAL[name][0]() for name in self._available}
+        if self._recogniser is None and any(sound.language for sound in new):
+            self._recogniser = SpeechRecogniser(self._whisper, workers=self._threads, beam_size=self._beam_size)
 
     def _hear(self, sound: Sound) -> Heard:
         heard = {name: network(sound.waveform, sound.sample_rate_hz) for name, network in self._optional.items()
@@ -133,4 +138,3 @@ def _unpacked(row: tuple[Mapping[str, Any], bytes]) -> Heard:
 def package_versions(*packages: str) -> dict[str, str]:
     """Return the installed versions by package."""
     return {package: version(package) for package in packages}
-

@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import soxr
 import torch
 
 from stages.common.errors import PipelineError
+from stages.measuring.audible import audible
 
-SAMPLE_RATE_HZ = 16000
 MIN_SECONDS = 0.1
 
 
@@ -33,10 +32,9 @@ class MosPredictor:
 
     def __call__(self, waveform: npt.NDArray[np.floating], sample_rate_hz: int) -> float:
         """Return the score of a waveform (S,); NaN where it is too short, not finite or digitally silent."""
-        samples = np.asarray(waveform, dtype=np.float32)
-        if len(samples) < MIN_SECONDS * sample_rate_hz or not np.isfinite(samples).all() or not samples.any():
+        samples = audible(waveform, sample_rate_hz, MIN_SECONDS)
+        if samples is None:
             return float("nan")
-        samples = soxr.resample(samples, sample_rate_hz, SAMPLE_RATE_HZ, quality="HQ")
         with torch.inference_mode():
             score = self._network(torch.from_numpy(np.ascontiguousarray(samples))[None])
         return float(score.item())

@@ -17,11 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.fft import dct
 
-from model.pitch import load_pyworld
+from model.pitch import MIN_SECONDS, load_pyworld, pitch_track
 from stages.measuring.time_warping import dynamic_time_warping
 
 FRAME_SECONDS = 0.005
-MIN_SECONDS = 0.1  # WORLD's analysis windows span several periods of the lowest voice
 SPEECH_RANGE_DB = 40.0
 ENVELOPE_RANGE_DB = 80.0
 CEPSTRUM_ORDER = 24
@@ -59,12 +58,9 @@ def analyse(waveform: npt.NDArray[np.floating], sample_rate_hz: int) -> SignalFe
     reason = _defect(waveform, sample_rate_hz)
     if reason:
         return reason
-    pyworld = load_pyworld()
     samples = np.ascontiguousarray(waveform, dtype=np.float64)
-    period_ms = 1000 * FRAME_SECONDS
-    coarse_f0_hz, times = pyworld.dio(samples, sample_rate_hz, frame_period=period_ms)
-    f0_hz = pyworld.stonemask(samples, coarse_f0_hz, times, sample_rate_hz)
-    power = pyworld.cheaptrick(samples, f0_hz, times, sample_rate_hz)
+    f0_hz, times = pitch_track(samples, sample_rate_hz, 1000 * FRAME_SECONDS)
+    power = load_pyworld().cheaptrick(samples, f0_hz, times, sample_rate_hz)
     loudness_db = 10 * np.log10(power.mean(axis=1) + 1e-20)
     is_speech = loudness_db > loudness_db.max() - SPEECH_RANGE_DB
     return SignalFeatures(f0_hz, mel_cepstrum(power, sample_rate_hz), is_speech)

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import soxr
 
 from stages.common.errors import PipelineError
+from stages.measuring.audible import SAMPLE_RATE_HZ, audible
 
-SAMPLE_RATE_HZ = 16000
 MIN_SECONDS = 0.3
 Embedding = npt.NDArray[np.float32]
 
@@ -26,20 +25,16 @@ class SpeakerEncoder:
 
     def __init__(self) -> None:
         """Load the network. Raises PipelineError where its package is missing."""
-        try:
-            from resemblyzer import VoiceEncoder, preprocess_wav
-        except ModuleNotFoundError as error:
-            raise PipelineError(f"speaker similarity needs the package {error.name}: pip install --no-deps resemblyzer==0.1.4 "
-                                "webrtcvad-wheels==2.0.14.post1, or leave it out of evaluate.hear") from error  # fmt: skip
-        self._network: Any = VoiceEncoder("cpu", verbose=False)
-        self._prepare = preprocess_wav  # level, and long pauses left out
+        package = _resemblyzer()
+        self._network: Any = package.VoiceEncoder("cpu", verbose=False)
+        self._prepare = package.preprocess_wav  # level, and long pauses left out
 
     def __call__(self, waveform: npt.NDArray[np.floating], sample_rate_hz: int) -> Embedding | None:
         """Return the embedding (256,) of a waveform (S,), of length 1; None where there is too little of it."""
-        samples = np.asarray(waveform, dtype=np.float32)
-        if len(samples) < MIN_SECONDS * sample_rate_hz or not np.isfinite(samples).all() or not samples.any():
+        samples = audible(waveform, sample_rate_hz, MIN_SECONDS)
+        if samples is None:
             return None
-        samples = self._prepare(soxr.resample(samples, sample_rate_hz, SAMPLE_RATE_HZ, quality="HQ"))
+        samples = self._prepare(samples)
         if len(samples) < MIN_SECONDS * SAMPLE_RATE_HZ:
             return None
         embedding: Embedding = np.asarray(self._network.embed_utterance(samples), dtype=np.float32)
@@ -47,10 +42,17 @@ class SpeakerEncoder:
 
 
 def weights_file() -> Path:
-    """Return the file of the network's weights."""
-    import resemblyzer
+    """Return the file of the network's weights. Raises PipelineError where its package is missing."""
+    return Path(_resemblyzer().__file__).with_name("pretrained.pt")
 
-    return Path(resemblyzer.__file__).with_name("pretrained.pt")
+
+def _resemblyzer() -> Any:
+    try:
+        import resemblyzer
+    except ModuleNotFoundError as error:
+        raise PipelineError(f"speaker similarity needs the package {error.name}: pip install --no-deps resemblyzer==0.1.4 "
+                            "webrtcvad-wheels==2.0.14.post1, or leave it out of evaluate.hear") from error  # fmt: skip
+    return resemblyzer
 
 
 def mean_voice(embeddings: Sequence[Embedding | None]) -> Embedding | None:

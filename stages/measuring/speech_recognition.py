@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-SAMPLE_RATE_HZ = 16000
+from stages.measuring.audible import SAMPLE_RATE_HZ
+
 WINDOW_SECONDS = 30  # what Whisper was trained on; shorter ones cost less but made it repeat itself on real recordings
 TRAILING_SILENCE_SECONDS = 1
 FRAMES_PER_SECOND = 100

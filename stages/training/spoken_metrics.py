@@ -14,6 +14,7 @@ import torch
 
 from model.random_draws import random_state_undisturbed
 from stages.common.progress import progress_bar
+from stages.measuring.choosing import evenly_spread
 from stages.measuring.mos import MosPredictor
 from stages.measuring.signal_metrics import SignalFeatures, analyse, compare, relative_length_error
 from stages.measuring.speech_recognition import SpeechRecogniser, count_errors
@@ -38,9 +39,7 @@ class SpokenMetrics:
         """
         self.validator = validator
         self.style = style
-        n_available = len(validator.source)
-        n_spoken = min(params.utterances, n_available)
-        self.indices = [position * n_available // n_spoken for position in range(n_spoken)]
+        self.indices = evenly_spread(len(validator.source), params.utterances)
         self._recordings: dict[int, SignalFeatures | str] = {}
         heard = params.listen_for if params.listen_every else ()
         self._recognise: SpeechRecogniser | None = None

@@ -38,3 +38,11 @@ def test_shorter_utterances_are_zero_behind_their_end(add_blank):
     assert spread(values, np.array([[1, 2, 3, 0, 0], [1, 1, 2, 2, 3]]), add_blank, out) is out
     n_spoken = 7 if add_blank else 3
     assert out[0, :n_spoken].all() and not out[0, n_spoken:].any() and out[1].all()
+
+
+@pytest.mark.parametrize("token", [-1, 3])
+def test_a_token_that_its_span_does_not_have_is_an_error(token):
+    phone_tokens = np.array([0, token, 1])
+    with pytest.raises(IndexError, match=f"token {token} of a span of 3 tokens"):
+        token_rows(phone_tokens, np.array([2, 1]), np.array([3, 4]))
+    assert token_rows(phone_tokens, np.array([2, 1]), np.array([0, 4])).tolist() == [0, 0, 2]  # another language's phones are not looked at

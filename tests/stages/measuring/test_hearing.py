@@ -41,6 +41,9 @@ def test_a_sound_is_heard_once_and_another_anew(
     with caplog.at_level(logging.INFO):
         again = list(Hearing(whisper_cache, ["mos"]).hear([other, sound]))
     assert "1 to hear, 1 heard before" in caplog.text and repr(again[1]) == repr(first[0])
+    with monkeypatch.context() as patch:
+        patch.setitem(module.OPTIONAL, "mos", (lambda: pytest.fail("loaded for nothing"), *module.OPTIONAL["mos"][1:]))
+        assert repr(next(Hearing(whisper_cache, ["mos"]).hear([sound]))) == repr(first[0])
     with caplog.at_level(logging.INFO):
         list(Hearing(whisper_cache, ["mos"], beam_size=1).hear([sound]))
     assert "1 to hear, 0 heard before" in caplog.text, "other settings are other answers"
