@@ -3,7 +3,8 @@
 The original keeps a WAV, a float32 spectrogram and float32 features on phones beside each other for every clip; ours are the shards
 that the data stages write: PCM, spectrograms in fp16 and features in fp16 on tokens. Both hold some takes of each clip, the samples of
 which are rotated. Features are random numbers, as many as the text has tokens: DVC looks at bytes, not at what they mean. Both run real
-`dvc` programs in repositories of their own, with links to the cache.
+`dvc` programs in repositories of their own, with links to the cache. DVC's own start, which nobody can spare, is most of what a status
+of ours costs: of half as many clips it was 2.3 × cheaper than of files, of these 4.1 ×.
 """
 
 from __future__ import annotations
