@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.common import LIMIT, OURS, REFERENCE, Result, cost_result, cut_in_blocks, interleave_blocks, use_one_thread
+from bench.common import LIMIT, OURS, REFERENCE, OwnProcess, Result, cost_result, cut_in_blocks, interleave_blocks, use_one_thread
 from bench.speech import Clip, Pcm
 from model.spectrogram import POWER_FLOOR, SpectrogramSettings, linear_spectrogram, to_float
 from model.spectrogram_torch import torch_linear_spectrogram
+from stages.common.memory import keep_freed_memory
 
 SETTINGS = SpectrogramSettings(sample_rate_hz=44100, n_fft=2048, hop_samples=512, win_samples=2048, n_mels=128)
 BLOCK_CLIPS = 60
@@ -57,23 +56,21 @@ def agreement(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> st
             f"largest relative difference {np.max(np.abs(a - b) / b):.1e}")  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Block:
-    """Clips at the rate of the transform, and their frames (rows of the bare FFT), `_FRAMES_AT_ONCE` at a time."""
+class FftAlone:
+    """A bare FFT over the frames of a block, which are there before it is measured."""
 
-    pcm: list[Pcm]
-    frames: list[npt.NDArray[np.float32]]
+    def __init__(self, transform: Callable[[npt.NDArray[np.float32]], object]) -> None:
+        self._transform = transform
+        self._block: Sequence[Pcm] | None = None
+        self._frames: list[npt.NDArray[np.float32]] = []
 
-    @property
-    def n_frames(self) -> int:
-        """Return the frames of all clips together."""
-        return sum(map(len, self.frames))
-
-
-def _block(clips: Sequence[Clip]) -> Block:
-    pcm = [clip.at_rate(SETTINGS.sample_rate_hz) for clip in clips]
-    frames = np.concatenate([_frames(samples) for samples in pcm])
-    return Block(pcm, [frames[start : start + _FRAMES_AT_ONCE] for start in range(0, len(frames), _FRAMES_AT_ONCE)])
+    def __call__(self, block: Sequence[Pcm]) -> None:
+        if block is not self._block:
+            self._block = block
+            frames = np.concatenate([_frames(samples) for samples in block])
+            self._frames = [frames[start : start + _FRAMES_AT_ONCE] for start in range(0, len(frames), _FRAMES_AT_ONCE)]
+        for some in self._frames:
+            self._transform(some)
 
 
 def _frames(pcm: Pcm) -> npt.NDArray[np.float32]:
@@ -81,14 +78,18 @@ def _frames(pcm: Pcm) -> npt.NDArray[np.float32]:
     return np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(padded, SETTINGS.n_fft)[:: SETTINGS.hop_samples])
 
 
-def _each(transform: Callable[[Pcm], object], block: Block) -> None:
-    for samples in block.pcm:
+def _n_frames(block: Sequence[Pcm]) -> int:
+    return sum(SETTINGS.frame_count(len(samples)) for samples in block)
+
+
+def _each(transform: Callable[[Pcm], object], block: Sequence[Pcm]) -> None:
+    for samples in block:
         transform(samples)
 
 
-def _fft_alone(transform: Callable[[Any], object], block: Block) -> None:
-    for frames in block.frames:
-        transform(frames)
+def _as_in_a_stage() -> None:
+    use_one_thread()
+    keep_freed_memory()
 
 
 def _compare(name: str, ours: Callable[[Pcm], np.ndarray], clips: Sequence[Clip]) -> Result:
@@ -96,22 +97,22 @@ def _compare(name: str, ours: Callable[[Pcm], np.ndarray], clips: Sequence[Clip]
     window = torch.hann_window(SETTINGS.win_samples)
     n_frames, agreements = 0, set()
 
-    def compared() -> Iterator[Block]:
+    def compared() -> Iterator[list[Pcm]]:
         nonlocal n_frames
         for some in blocks:
-            block = _block(some)
-            n_frames += block.n_frames
-            agreements.add(agreement([ours(samples) for samples in block.pcm], [reference(samples, window).t().numpy() for samples in block.pcm]))
+            block = [clip.at_rate(SETTINGS.sample_rate_hz) for clip in some]
+            n_frames += _n_frames(block)
+            agreements.add(agreement([ours(samples) for samples in block], [reference(samples, window).t().numpy() for samples in block]))
             yield block
 
     blocks = cut_in_blocks(clips, BLOCK_CLIPS)
     pocket, mkl = "limit_pocketfft", LIMIT
     timings = interleave_blocks({
-        OURS: partial(_each, ours),
-        REFERENCE: partial(_each, partial(reference, window=window)),
-        mkl: partial(_fft_alone, lambda frames: torch.fft.rfft(torch.from_numpy(frames))),
-        pocket: partial(_fft_alone, scipy.fft.rfft),
-    }, compared(), len(blocks), lambda block: block.n_frames)  # fmt: skip
+        OURS: OwnProcess(partial(_each, ours), _as_in_a_stage),
+        REFERENCE: OwnProcess(partial(_each, partial(reference, window=window)), use_one_thread),
+        mkl: FftAlone(lambda frames: torch.fft.rfft(torch.from_numpy(frames))),
+        pocket: FftAlone(scipy.fft.rfft),
+    }, compared(), len(blocks), _n_frames)  # fmt: skip
     note = (
         f"{n_frames} frames of {len(clips)} clips; {'; '.join(sorted(agreements))}; target: {TARGET_EQUAL:g} × if bitwise equal, else "
         f"{TARGET_ROUNDED:g} ×; limit: the FFT alone over ready frames, torch's: {timings.medians[mkl] * 1e6:.1f} µs a frame (SciPy's takes "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,8 +24,7 @@ def write_magnitudes(waveform: npt.NDArray[np.float32], settings: SpectrogramSet
     samples, magnitudes = torch.from_numpy(waveform), torch.from_numpy(out)
     padded = functional.pad(samples[None, None], (padding, padding), mode="reflect")[0, 0]
     frames = padded.unfold(0, settings.n_fft, settings.hop_samples)
-    window = _analysis_window(settings, samples)
-    windowed = torch.empty(_FRAMES_PER_BLOCK, settings.n_fft)  # memory of its own: new pages for every block take longer than the product
+    window, windowed = _room(settings, threading.get_ident())
     for rows, block in zip(frames.split(_FRAMES_PER_BLOCK), magnitudes.split(_FRAMES_PER_BLOCK), strict=True):
         spectrum = torch.fft.rfft(torch.mul(rows, window, out=windowed[: len(rows)]))
         squares = torch.view_as_real(spectrum).square_()
@@ -60,6 +61,14 @@ def log_mel(linear: Tensor, filterbank: Tensor) -> Tensor:
 def log_mel_spectrogram(waveform: Tensor, settings: SpectrogramSettings, filterbank: Tensor) -> Tensor:
     """Log-mel spectrogram of waveforms (B, S) → (B, n_mels, T); filterbank as from `mel_filterbank`."""
     return log_mel(torch_linear_spectrogram(waveform, settings), filterbank)
+
+
+@lru_cache(maxsize=16)
+def _room(settings: SpectrogramSettings, thread: int) -> tuple[Tensor, Tensor]:
+    """Return the window and a thread's memory for a block of frames, kept from clip to clip."""
+    with torch.inference_mode(mode=False):  # what is made in that mode may not be written to outside of it
+        windowed = torch.empty(_FRAMES_PER_BLOCK, settings.n_fft, dtype=torch.float32)
+        return _analysis_window(settings, windowed), windowed
 
 
 def _analysis_window(settings: SpectrogramSettings, like: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """Batch spectrograms in torch: agreement with the whole-clip ones, gradients."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -42,3 +44,14 @@ def test_gradient_is_finite_at_silence_and_right_elsewhere():
 def test_too_short_a_batch_is_refused():
     with pytest.raises(ValueError, match="at least 385"):
         torch_linear_spectrogram(torch.zeros(2, 384), SETTINGS)
+
+
+def test_threads_and_inference_mode_share_no_memory():
+    settings = SpectrogramSettings(sample_rate_hz=44100, n_fft=512, hop_samples=128, win_samples=400, n_mels=40)  # of this test alone
+    clips = [np.random.default_rng(seed).standard_normal(200_000, dtype=np.float32) for seed in range(8)]
+    with torch.inference_mode():
+        expected = [linear_spectrogram(clip, settings) for clip in clips]
+    assert np.array_equal(linear_spectrogram(clips[0], settings), expected[0]), "what was kept can be written to outside of inference mode"
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda clip: linear_spectrogram(clip, settings), clips * 4))
+    assert all(np.array_equal(one, other) for one, other in zip(found, expected * 4, strict=True))
