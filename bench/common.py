@@ -107,6 +107,22 @@ class OwnProcess:
         return self._pool.submit(_cpu_seconds, partial(self._side, block), 1).result()
 
 
+class OnPrepared:
+    """A side that works on what `prepare` makes of a block when it first meets it, unmeasured: the bare kernel of a limit."""
+
+    def __init__(self, prepare: Callable[[BlockT], Iterable[Any]], kernel: Callable[[Any], object]) -> None:
+        self._prepare, self._kernel = prepare, kernel
+        self._block: object = None
+        self._pieces: list[Any] = []
+
+    def __call__(self, block: BlockT) -> None:
+        """Run the kernel on each piece of a block."""
+        if block is not self._block:
+            self._block, self._pieces = block, list(self._prepare(block))
+        for piece in self._pieces:
+            self._kernel(piece)
+
+
 def interleave_blocks(
     sides: Mapping[str, Callable[[BlockT], object]], blocks: Iterable[BlockT], n_blocks: int, work: Callable[[BlockT], float]
 ) -> Timings:

@@ -11,18 +11,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import soundfile
 import soxr
 import yaml
 from xxhash import xxh3_128_hexdigest
 
-from bench.common import LIMIT, OURS, REFERENCE, OwnProcess, Result, Timings, cut_in_blocks, interleave_blocks, rate_result
+from bench.common import LIMIT, OURS, REFERENCE, OnPrepared, OwnProcess, Result, Timings, cut_in_blocks, interleave_blocks, rate_result
 from bench.librosa_files import resample_files
 from bench.shard_files import write_named_shards
 from bench.speech import Clip, sample
@@ -96,23 +97,18 @@ def reference(recordings: Recordings) -> Path:
     return folder
 
 
-class Kernel:
-    """The soxr filter alone, on floats in memory."""
+def _levels(recordings: Recordings) -> Iterator[npt.NDArray[np.float32]]:
+    for source in recordings.sources:
+        yield soundfile.read(source.path, dtype="float32")[0]
 
-    def __init__(self) -> None:
-        self._block: Recordings | None = None
-        self._levels: list[np.ndarray] = []
 
-    def __call__(self, recordings: Recordings) -> None:
-        if recordings is not self._block:
-            self._block = recordings
-            self._levels = [soundfile.read(source.path, dtype="float32")[0] for source in recordings.sources]
-        for level in self._levels:
-            soxr.resample(level, SOURCE_RATE_HZ, PARAMS.sample_rate_hz, quality=PARAMS.quality)
+def kernel(level: npt.NDArray[np.float32]) -> None:
+    """Apply the soxr filter alone, on floats in memory."""
+    soxr.resample(level, SOURCE_RATE_HZ, PARAMS.sample_rate_hz, quality=PARAMS.quality)
 
 
 def _compare(name: str, our_side: Callable[[Recordings], Path], clips: Sequence[Clip], folder: Path) -> Result:
-    sides = {OURS: OwnProcess(our_side, keep_freed_memory), REFERENCE: OwnProcess(reference), LIMIT: Kernel()}
+    sides = {OURS: OwnProcess(our_side, keep_freed_memory), REFERENCE: OwnProcess(reference), LIMIT: OnPrepared(_levels, kernel)}
     blocks = cut_in_blocks(sample(clips, len(clips)), BLOCK_CLIPS)
     written = (write_recordings(block, folder / "recordings") for block in blocks)
     timings = interleave_blocks(sides, written, len(blocks), lambda recordings: recordings.seconds)

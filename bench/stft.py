@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.common import LIMIT, OURS, REFERENCE, OwnProcess, Result, cost_result, cut_in_blocks, interleave_blocks, use_one_thread
+from bench.common import LIMIT, OURS, REFERENCE, OnPrepared, OwnProcess, Result, cost_result, cut_in_blocks, interleave_blocks, use_one_thread
 from bench.speech import Clip, Pcm
 from model.spectrogram import POWER_FLOOR, SpectrogramSettings, linear_spectrogram, to_float
 from model.spectrogram_torch import torch_linear_spectrogram
@@ -56,21 +56,11 @@ def agreement(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> st
             f"largest relative difference {np.max(np.abs(a - b) / b):.1e}")  # fmt: skip
 
 
-class FftAlone:
-    """A bare FFT over the frames of a block, which are there before it is measured."""
-
-    def __init__(self, transform: Callable[[npt.NDArray[np.float32]], object]) -> None:
-        self._transform = transform
-        self._block: Sequence[Pcm] | None = None
-        self._frames: list[npt.NDArray[np.float32]] = []
-
-    def __call__(self, block: Sequence[Pcm]) -> None:
-        if block is not self._block:
-            self._block = block
-            frames = np.concatenate([_frames(samples) for samples in block])
-            self._frames = [frames[start : start + _FRAMES_AT_ONCE] for start in range(0, len(frames), _FRAMES_AT_ONCE)]
-        for some in self._frames:
-            self._transform(some)
+def _ready_frames(block: Sequence[Pcm]) -> Iterator[npt.NDArray[np.float32]]:
+    """Yield the frames of a block's clips, as many at once as the second-level cache holds."""
+    frames = np.concatenate([_frames(samples) for samples in block])
+    for start in range(0, len(frames), _FRAMES_AT_ONCE):
+        yield frames[start : start + _FRAMES_AT_ONCE]
 
 
 def _frames(pcm: Pcm) -> npt.NDArray[np.float32]:
@@ -110,8 +100,8 @@ def _compare(name: str, ours: Callable[[Pcm], np.ndarray], clips: Sequence[Clip]
     timings = interleave_blocks({
         OURS: OwnProcess(partial(_each, ours), _as_in_a_stage),
         REFERENCE: OwnProcess(partial(_each, partial(reference, window=window)), use_one_thread),
-        mkl: FftAlone(lambda frames: torch.fft.rfft(torch.from_numpy(frames))),
-        pocket: FftAlone(scipy.fft.rfft),
+        mkl: OnPrepared(_ready_frames, lambda frames: torch.fft.rfft(torch.from_numpy(frames))),
+        pocket: OnPrepared(_ready_frames, scipy.fft.rfft),
     }, compared(), len(blocks), _n_frames)  # fmt: skip
     note = (
         f"{n_frames} frames of {len(clips)} clips; {'; '.join(sorted(agreements))}; target: {TARGET_EQUAL:g} × if bitwise equal, else "

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from model.checkpoint import file_sha256
 from stages.common.code_graph import code_version
 from stages.common.errors import PipelineError
 from stages.common.row_store import RowStore, short_key, store_folder
 from stages.measuring import dnsmos, mos, speaker_similarity
+from stages.measuring.audible import Waveform
 from stages.measuring.speaker_similarity import Embedding
 from stages.measuring.speech_recognition import SpeechRecogniser
 from stages.measuring.whisper_model import MODEL_SHA256, assemble_whisper
@@ -38,7 +38,6 @@ OPTIONAL: dict[str, tuple[Callable[[], Any], Callable[[], Path], tuple[str, ...]
     "dnsmos": (dnsmos.DnsMosPredictor, dnsmos.weights_file, ("speechmos", "onnxruntime")),
 }
 STORE = "evaluate"
-Waveform = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
