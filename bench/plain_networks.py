@@ -8,7 +8,6 @@ Legend: B batch, H heads, L positions, D channels of a head, P phones, S samples
 from __future__ import annotations
 
 import math
-from types import MethodType
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +23,6 @@ from model.encoders import TextEncoding
 from model.masks import sequence_mask
 from model.random_draws import RandomDraws
 from model.synthesizer import Synthesizer, SynthesizerInputs
-from model.wide_conv import WideConv1d
 
 Verdict = tuple[Tensor, list[Tensor]]  # logits, feature maps
 
@@ -80,7 +78,6 @@ class PlainSynthesizer(Synthesizer):
                 module.__class__ = PlainAttention  # the same weights, other work
             if isinstance(module, Dropout):
                 module.__class__ = nn.Dropout
-        _with_library_convolutions(self)
 
     @torch.no_grad()
     def _align(self, latent_prior: Tensor, text: TextEncoding, batch: SynthesizerInputs, noise: float, draws: RandomDraws) -> Tensor:
@@ -94,14 +91,6 @@ class PlainSynthesizer(Synthesizer):
             scores = scores + draws.alignment_noise(scores, frame_lengths, phone_lengths, noise)
         frames, phones = sequence_mask(frame_lengths, scores.shape[1]), sequence_mask(phone_lengths, scores.shape[2])
         return alignment_search.reference(scores, frames.unsqueeze(2) * phones.unsqueeze(1)).sum(1).long()
-
-
-def _with_library_convolutions(network: nn.Module) -> nn.Module:
-    """Make the library convolve everywhere."""
-    for module in network.modules():
-        if isinstance(module, WideConv1d):
-            module.forward = MethodType(nn.Conv1d.forward, module)  # type: ignore[method-assign]
-    return network
 
 
 class PlainPeriodDiscriminator(nn.Module):
@@ -131,7 +120,7 @@ class PlainDiscriminator(nn.Module):
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
-        scale: list[nn.Module] = [_with_library_convolutions(ScaleDiscriminator(config))] if config.use_scale else []
+        scale: list[nn.Module] = [ScaleDiscriminator(config)] if config.use_scale else []
         self.discriminators = nn.ModuleList([*scale, *(PlainPeriodDiscriminator(config, period) for period in config.periods)])
 
     def forward(self, real: Tensor, generated: Tensor) -> tuple[list[Verdict], list[Verdict]]:

@@ -15,7 +15,6 @@ from torch.nn.utils.parametrizations import weight_norm
 from model.config import ModelConfig
 from model.masks import fused_gate, sequence_mask
 from model.random_draws import RandomDraws
-from model.wide_conv import WideConv1d
 
 FIRST_LOG_STD = -2.5  # of a latent that follows its input
 REFERENCE_ENCODER_WIDTHS = (32, 32, 64, 64, 128, 128)
@@ -47,7 +46,7 @@ class WaveNet(nn.Module):
             dilation = dilation_rate**index
             self.gate_convs.append(
                 weight_norm(
-                    WideConv1d(
+                    nn.Conv1d(
                         hidden_channels,
                         2 * hidden_channels,
                         kernel_size,

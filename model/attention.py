@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.dropout import Dropout
-from model.wide_conv import WideConv1d
 
 MASKED_SCORE = -1e4  # finite, so that a row without any key still has a defined softmax
 
@@ -143,8 +142,8 @@ class FeedForward(nn.Module):
         self.activation = activation
         self.padding = (kernel_size - 1, 0) if causal else ((kernel_size - 1) // 2, kernel_size // 2)
         symmetric = self.padding[0] if self.padding[0] == self.padding[1] else 0
-        self.expand = WideConv1d(channels, filter_channels, kernel_size, padding=symmetric)
-        self.contract = WideConv1d(filter_channels, out_channels, kernel_size, padding=symmetric)
+        self.expand = nn.Conv1d(channels, filter_channels, kernel_size, padding=symmetric)
+        self.contract = nn.Conv1d(filter_channels, out_channels, kernel_size, padding=symmetric)
         self.dropout = Dropout(dropout)
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:

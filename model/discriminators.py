@@ -16,7 +16,6 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from model.attention import ChannelNorm
 from model.config import DiscriminatorConfig
-from model.wide_conv import WideConv1d, wide_conv1d
 
 LEAKY_SLOPE = 0.1
 
@@ -119,7 +118,7 @@ class PhaseConv(nn.Conv2d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        return wide_conv1d(input, self.weight.squeeze(-1), self.bias, self.stride[0], int(self.padding[0]))
+        return functional.conv1d(input, self.weight.squeeze(-1), self.bias, self.stride[0], int(self.padding[0]))
 
 
 class ScaleDiscriminator(nn.Module):
@@ -136,7 +135,7 @@ class ScaleDiscriminator(nn.Module):
             size = SCALE_KERNEL_SIZES[index]
             # A group count has to divide both widths, whatever the base width and the cap are.
             groups = 1 if index == last else math.gcd(max(1, n_in // CHANNELS_PER_GROUP), n_in, n_out)
-            conv = WideConv1d(n_in, n_out, size, SCALE_STRIDES[index], padding=size // 2, groups=groups)
+            conv = nn.Conv1d(n_in, n_out, size, SCALE_STRIDES[index], padding=size // 2, groups=groups)
             self.convs.append(weight_norm(conv))
         self.conv_post = weight_norm(nn.Conv1d(widths[-1], 1, 3, padding=1))
 
