@@ -5,8 +5,6 @@ Legend: B batch, C channels, H heads, L queries, M keys, D = C / H, W = 2·windo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,88 +28,58 @@ class ChannelNorm(nn.Module):
         return normalised.transpose(1, 2)  # (B, L, C) → (B, C, L)
 
 
-@dataclass(frozen=True)
-class AttentionOptions:
-    """How positions enter the scores.
-
-    window: relative embeddings up to this distance (Shaw et al. 2018); None for none.
-    share_heads: one set of relative embeddings for all heads.
-    block_length: keys further away than this are masked out.
-    proximal_bias: scores fall with log(1 + distance).
-    proximal_init: the key projection starts equal to the query projection.
-    """
-
-    window: int | None = None
-    share_heads: bool = True
-    block_length: int | None = None
-    proximal_bias: bool = False
-    proximal_init: bool = False
-    dropout: float = 0.0
-
-
 class MultiHeadAttention(nn.Module):
     """Scaled dot-product attention: queries (B, C, L) over keys (B, C, M) → (B, C_out, L).
 
-    Vaswani et al. 2017, section 3.2; relative positions as in Shaw et al. 2018, section 3.2.
+    Vaswani et al. 2017, section 3.2. window: positions up to this distance have an embedding of their own, which all
+    heads share (Shaw et al. 2018, section 3.2); None for none.
     """
 
-    def __init__(self, channels: int, out_channels: int, n_heads: int, options: AttentionOptions) -> None:
+    def __init__(self, channels: int, out_channels: int, n_heads: int, *, window: int | None, dropout: float = 0.0) -> None:
         super().__init__()
         if channels % n_heads:
             raise ValueError(f"{n_heads} heads do not divide {channels} channels")
         self.n_heads = n_heads
-        self.options = options
+        self.window = window
         self.query = nn.Conv1d(channels, channels, 1)
         self.key = nn.Conv1d(channels, channels, 1)
         self.value = nn.Conv1d(channels, channels, 1)
         self.output = nn.Conv1d(channels, out_channels, 1)
-        self.dropout = Dropout(options.dropout)
+        self.dropout = Dropout(dropout)
         for projection in (self.query, self.key, self.value):
             nn.init.xavier_uniform_(projection.weight)
-        if options.window is not None:
+        if window is not None:
             head_channels = channels // n_heads
-            shape = (1 if options.share_heads else n_heads, 2 * options.window + 1, head_channels)
+            shape = (1, 2 * window + 1, head_channels)
             self.relative_keys = nn.Parameter(torch.randn(shape) * head_channels**-0.5)
             self.relative_values = nn.Parameter(torch.randn(shape) * head_channels**-0.5)
-        if options.proximal_init:
-            self.key.load_state_dict(self.query.state_dict())
 
     def forward(self, queries: Tensor, keys: Tensor, blocked: Tensor | None = None) -> Tensor:
         """Attend; `blocked` is True where a key must not be seen, broadcastable to (B, H, L, M)."""
         value = self._heads(self.value, keys)
         probabilities = self.dropout(self.probabilities(queries, keys, blocked))
         attended = probabilities @ value  # (B, H, L, D)
-        if self.options.window is not None:
-            attended = attended + _diagonals(probabilities, self.options.window) @ self.relative_values
+        if self.window is not None:
+            attended = attended + _diagonals(probabilities, self.window) @ self.relative_values
         merged = attended.transpose(1, 2).flatten(2)  # (B, H, L, D) → (B, L, C)
         return _project(self.output, merged).transpose(1, 2)
 
     def probabilities(self, queries: Tensor, keys: Tensor, blocked: Tensor | None = None) -> Tensor:
         """Attention weights (B, H, L, M); rows sum to 1. Raises ValueError on relative cross-attention."""
-        query = self._heads(self.query, queries) * (queries.shape[1] // self.n_heads) ** -0.5
-        key = self._heads(self.key, keys)
-        scores = query @ key.transpose(2, 3)
-        length, n_keys = scores.shape[-2:]
-        if length != n_keys and self._needs_equal_lengths:
-            raise ValueError(f"relative attention needs as many keys as queries, found {n_keys} and {length}")
-        if self.options.window is not None:
-            scores = scores + _band(query @ self.relative_keys.transpose(1, 2))
-        if self.options.proximal_bias:
-            scores = scores - torch.log1p(_distances(length, scores.device))
+        scores = self._scores(queries, keys)
         if blocked is not None:
             scores = scores.masked_fill(blocked, MASKED_SCORE)
-            if self.options.block_length is not None:
-                too_far = _distances(length, scores.device) > self.options.block_length
-                scores = scores.masked_fill(too_far, MASKED_SCORE)
         return scores.softmax(dim=-1)
 
-    @property
-    def _needs_equal_lengths(self) -> bool:
-        return (
-            self.options.window is not None
-            or self.options.proximal_bias
-            or self.options.block_length is not None
-        )
+    def _scores(self, queries: Tensor, keys: Tensor) -> Tensor:
+        query = self._heads(self.query, queries) * (queries.shape[1] // self.n_heads) ** -0.5
+        scores = query @ self._heads(self.key, keys).transpose(2, 3)
+        if self.window is None:
+            return scores
+        length, n_keys = scores.shape[-2:]
+        if length != n_keys:
+            raise ValueError(f"relative attention needs as many keys as queries, found {n_keys} and {length}")
+        return scores + _band(query @ self.relative_keys.transpose(1, 2))
 
     def _heads(self, projection: nn.Conv1d, inputs: Tensor) -> Tensor:
         """Project (B, C, L) and split into heads (B, H, L, D)."""
@@ -120,10 +88,7 @@ class MultiHeadAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two convolutions with an activation between: (B, C, L) → (B, C_out, L).
-
-    causal: see past positions only. activation: "relu" or "gelu" (its sigmoid form, Hendrycks & Gimpel 2016).
-    """
+    """Two convolutions with a rectifier between: (B, C, L) → (B, C_out, L)."""
 
     def __init__(
         self,
@@ -133,14 +98,9 @@ class FeedForward(nn.Module):
         filter_channels: int,
         kernel_size: int,
         dropout: float = 0.0,
-        causal: bool = False,
-        activation: str = "relu",
     ) -> None:
         super().__init__()
-        if activation not in ("relu", "gelu"):
-            raise ValueError(f"activation {activation!r} is not one of relu, gelu")
-        self.activation = activation
-        self.padding = (kernel_size - 1, 0) if causal else ((kernel_size - 1) // 2, kernel_size // 2)
+        self.padding = ((kernel_size - 1) // 2, kernel_size // 2)
         symmetric = self.padding[0] if self.padding[0] == self.padding[1] else 0
         self.expand = nn.Conv1d(channels, filter_channels, kernel_size, padding=symmetric)
         self.contract = nn.Conv1d(filter_channels, out_channels, kernel_size, padding=symmetric)
@@ -148,8 +108,7 @@ class FeedForward(nn.Module):
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
         """Apply to (B, C, L) with mask (B, 1, L); padding neither leaks in nor comes out."""
-        hidden = self._convolve(self.expand, inputs * mask)
-        hidden = hidden.relu() if self.activation == "relu" else hidden * torch.sigmoid(1.702 * hidden)
+        hidden = self._convolve(self.expand, inputs * mask).relu()
         return self._convolve(self.contract, self.dropout(hidden) * mask) * mask
 
     def _convolve(self, convolution: nn.Conv1d, inputs: Tensor) -> Tensor:
@@ -181,8 +140,3 @@ def _diagonals(square: Tensor, window: int) -> Tensor:
     width = 2 * window + 1
     flat = F.pad(F.pad(square, (window, window)).flatten(2), (0, length))
     return flat.view(batch, heads, length, length + width)[..., :width]
-
-
-def _distances(length: int, device: torch.device) -> Tensor:
-    positions = torch.arange(length, device=device, dtype=torch.float32)
-    return (positions.unsqueeze(0) - positions.unsqueeze(1)).abs()

@@ -1,4 +1,4 @@
-"""Transformer encoder and decoder over (B, C, L), and the text encoder that gives the prior.
+"""Transformer encoder over (B, C, L), and the text encoder that gives the prior.
 
 Legend: B batch, P phones, L any length, C channels. Masks are (B, 1, L).
 """
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from model.attention import AttentionOptions, ChannelNorm, FeedForward, MultiHeadAttention
+from model.attention import ChannelNorm, FeedForward, MultiHeadAttention
 from model.config import ModelConfig
-from model.masks import sequence_mask, subsequent_mask
+from model.masks import sequence_mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,15 +37,23 @@ class TransformerEncoder(nn.Module):
     ) -> None:
         super().__init__()
         channels = shape.hidden_channels
-        options = AttentionOptions(window=shape.window, dropout=shape.dropout)
         self.speaker_layer_index = speaker_layer_index if speaker_channels else -1
         self.dropout = nn.Dropout(shape.dropout)
         layers = range(shape.n_layers)
         self.attentions = nn.ModuleList(
-            MultiHeadAttention(channels, channels, shape.n_heads, options) for _ in layers
+            MultiHeadAttention(channels, channels, shape.n_heads, window=shape.window, dropout=shape.dropout) for _ in layers
         )
         self.attention_norms = nn.ModuleList(ChannelNorm(channels) for _ in layers)
-        self.feed_forwards = nn.ModuleList(_feed_forward(shape) for _ in layers)
+        self.feed_forwards = nn.ModuleList(
+            FeedForward(
+                channels=channels,
+                out_channels=channels,
+                filter_channels=shape.filter_channels,
+                kernel_size=shape.kernel_size,
+                dropout=shape.dropout,
+            )
+            for _ in layers
+        )
         self.feed_forward_norms = nn.ModuleList(ChannelNorm(channels) for _ in layers)
         if self.speaker_layer_index >= 0:
             self.speaker_projection = nn.Linear(speaker_channels, channels)
@@ -62,49 +70,6 @@ class TransformerEncoder(nn.Module):
                 hidden = (hidden + self.speaker_projection(speaker_embedding.squeeze(2)).unsqueeze(2)) * mask
             hidden = attention_norm(hidden + self.dropout(attention(hidden, hidden, blocked)))
             hidden = feed_forward_norm(hidden + self.dropout(feed_forward(hidden, mask)))
-        return hidden * mask
-
-
-class TransformerDecoder(nn.Module):
-    """Causal self-attention, attention over encoded inputs and causal feed-forward layers."""
-
-    def __init__(
-        self, shape: TransformerShape, *, proximal_bias: bool = False, proximal_init: bool = False
-    ) -> None:
-        super().__init__()
-        channels = shape.hidden_channels
-        own = AttentionOptions(
-            window=shape.window,
-            dropout=shape.dropout,
-            proximal_bias=proximal_bias,
-            proximal_init=proximal_init,
-        )
-        other = AttentionOptions(dropout=shape.dropout)
-        layers = range(shape.n_layers)
-        self.dropout = nn.Dropout(shape.dropout)
-        self.self_attentions = nn.ModuleList(
-            MultiHeadAttention(channels, channels, shape.n_heads, own) for _ in layers
-        )
-        self.self_attention_norms = nn.ModuleList(ChannelNorm(channels) for _ in layers)
-        self.cross_attentions = nn.ModuleList(
-            MultiHeadAttention(channels, channels, shape.n_heads, other) for _ in layers
-        )
-        self.attention_norms = nn.ModuleList(ChannelNorm(channels) for _ in layers)
-        self.feed_forwards = nn.ModuleList(_feed_forward(shape, causal=True) for _ in layers)
-        self.feed_forward_norms = nn.ModuleList(ChannelNorm(channels) for _ in layers)
-
-    def forward(self, inputs: Tensor, mask: Tensor, encoded: Tensor, encoded_mask: Tensor) -> Tensor:
-        """Decode (B, C, L) with mask (B, 1, L) over encoded (B, C, M) with mask (B, 1, M) → (B, C, L)."""
-        future = subsequent_mask(mask.shape[2], mask.device) == 0
-        blocked = (encoded_mask.unsqueeze(2) * mask.unsqueeze(3)) == 0  # (B, 1, L, M)
-        hidden = inputs * mask
-        for index in range(len(self.self_attentions)):
-            update = self.self_attentions[index](hidden, hidden, future)
-            hidden = self.self_attention_norms[index](hidden + self.dropout(update))
-            update = self.cross_attentions[index](hidden, encoded, blocked)
-            hidden = self.attention_norms[index](hidden + self.dropout(update))
-            update = self.feed_forwards[index](hidden, mask)
-            hidden = self.feed_forward_norms[index](hidden + self.dropout(update))
         return hidden * mask
 
 
@@ -190,14 +155,3 @@ def _silent_projection(in_channels: int, out_channels: int) -> nn.Conv1d:
     if projection.bias is not None:
         nn.init.zeros_(projection.bias)
     return projection
-
-
-def _feed_forward(shape: TransformerShape, causal: bool = False) -> FeedForward:
-    return FeedForward(
-        channels=shape.hidden_channels,
-        out_channels=shape.hidden_channels,
-        filter_channels=shape.filter_channels,
-        kernel_size=shape.kernel_size,
-        dropout=shape.dropout,
-        causal=causal,
-    )

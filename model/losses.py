@@ -75,15 +75,6 @@ def kl_loss(
     return (divergence * frame_mask).sum() / frame_mask.sum()
 
 
-def gaussian_kl(mean: Tensor, log_std: Tensor, other_mean: Tensor, other_log_std: Tensor) -> Tensor:
-    """KL divergence in nats of each normal distribution from the other, elementwise, any one shape.
-
-    Source: Kullback and Leibler 1951; in closed form log(s2 / s1) + (s1² + (m1 - m2)²) / (2 s2²) - 1/2.
-    """
-    spread = torch.exp(2.0 * log_std) + (mean - other_mean).square()
-    return other_log_std - log_std - 0.5 + 0.5 * spread * torch.exp(-2.0 * other_log_std)
-
-
 def mel_loss(real_log_mel: Tensor, generated_log_mel: Tensor) -> Tensor:
     """Mean absolute difference of log-mel spectrograms of one shape, (B, n_mels, T)."""
     return functional.l1_loss(generated_log_mel.float(), real_log_mel.float())

@@ -31,9 +31,9 @@ from model.checkpoint import CheckpointError, checkpoint_sha256, load_checkpoint
 from model.config import ModelConfig
 from model.dataset import Batch, BatchDataset
 from model.duration import DurationPredictor
-from model.masks import append_timing_signal, timing_signal
 from model.published import load_reference_state, to_reference_key
 from model.random_draws import UtteranceDraws
+from model.reference_modules import append_timing_signal, timing_signal
 from model.sampler import BatchSampler
 from model.spectrogram import SpectrogramSettings, hz_to_mel, linear_spectrogram, mel_filterbank
 from model.synthesizer import Synthesizer, SynthesizerInputs

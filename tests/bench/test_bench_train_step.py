@@ -8,7 +8,7 @@ import torch
 
 from bench import plain_networks, train_step
 from bench.speech import Clip
-from model.attention import AttentionOptions, MultiHeadAttention
+from model.attention import MultiHeadAttention
 from model.config import DiscriminatorConfig
 from model.spectrogram import SpectrogramSettings
 
@@ -40,8 +40,8 @@ def test_both_sides_have_equal_losses_over_a_step():
 
 @pytest.mark.parametrize("length", [1, 3, 5, 9])
 def test_plain_attention_is_attention(length):
-    ours = MultiHeadAttention(8, 8, 2, AttentionOptions(window=4))
-    plain = plain_networks.PlainAttention(8, 8, 2, AttentionOptions(window=4))
+    ours = MultiHeadAttention(8, 8, 2, window=4)
+    plain = plain_networks.PlainAttention(8, 8, 2, window=4)
     plain.load_state_dict(ours.state_dict())
     inputs = torch.randn(2, 8, length, generator=torch.Generator().manual_seed(0))
     blocked = torch.zeros(2, 1, length, length, dtype=torch.bool)

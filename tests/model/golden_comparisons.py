@@ -12,19 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model import masks
+from model import masks, reference_modules
 from model.acoustic_encoders import PosteriorEncoder, ReferenceEncoder
 from model.alignment import search_durations
-from model.attention import AttentionOptions, ChannelNorm, FeedForward, MultiHeadAttention
+from model.attention import ChannelNorm
 from model.config import DiscriminatorConfig, ModelConfig
 from model.decoders import HifiGanDecoder
 from model.discriminators import DurationDiscriminator, MultiPeriodDiscriminator
 from model.duration import DurationPredictor, StochasticDurationPredictor
-from model.encoders import TextEncoder, TransformerDecoder, TransformerEncoder, TransformerShape
+from model.encoders import TextEncoder, TransformerEncoder, TransformerShape
 from model.flows import CouplingFlow, rational_quadratic_spline
-from model.losses import discriminator_loss, feature_matching_loss, gaussian_kl, generator_loss, kl_loss
+from model.losses import discriminator_loss, feature_matching_loss, generator_loss, kl_loss
 from model.published import load_reference_state
 from model.published_config import PublishedSizes, published_model_config
+from model.reference_modules import ReferenceAttention, ReferenceFeedForward, TransformerDecoder
 from model.spectrogram import SpectrogramSettings, linear_spectrogram, mel_filterbank
 from model.spectrogram_torch import log_mel, log_mel_spectrogram, torch_linear_spectrogram
 from model.synthesizer import Synthesizer, SynthesizerInputs
@@ -62,11 +63,11 @@ def bert_features(case: GoldenCase) -> dict[str, Tensor]:
 
 def attention(case: GoldenCase, folder: Path) -> None:
     config, given = case.config, case.inputs
-    options = AttentionOptions(
-        window=config.get("window_size"), share_heads=config.get("heads_share", True), block_length=config.get("block_length"),
+    network = loaded(ReferenceAttention(
+        config["channels"], config["out_channels"], config["n_heads"], window=config.get("window_size"),
+        share_heads=config.get("heads_share", True), block_length=config.get("block_length"),
         proximal_bias=config.get("proximal_bias", False), proximal_init=config.get("proximal_init", False),
-    )  # fmt: skip
-    network = loaded(MultiHeadAttention(config["channels"], config["out_channels"], config["n_heads"], options), case)
+    ), case)  # fmt: skip
     keys, blocked = given.get("c", given["x"]), given["mask"] == 0
     case.check("y", network(given["x"], keys, blocked))
     case.check("weights", network.probabilities(given["x"], keys, blocked))
@@ -74,9 +75,9 @@ def attention(case: GoldenCase, folder: Path) -> None:
 
 def feed_forward(case: GoldenCase, folder: Path) -> None:
     config = case.config
-    block = FeedForward(
+    block = ReferenceFeedForward(
         channels=config["in_channels"], out_channels=config["out_channels"], filter_channels=config["filter_channels"],
-        kernel_size=config["kernel_size"], causal=config.get("causal", False), activation=config.get("activation") or "relu",
+        kernel_size=config["kernel_size"], causal=config.get("causal", False), gelu=config.get("activation") == "gelu",
     )  # fmt: skip
     case.check("y", loaded(block, case, "enc_p.encoder.ffn_layers.0")(case.inputs["x"], case.inputs["mask"]))
 
@@ -116,17 +117,17 @@ def commons(case: GoldenCase, folder: Path) -> None:
     path = masks.durations_to_path(given["durations"][:, 0], path_mask.shape[1])
     case.check("path", (path * path_mask).unsqueeze(1))
     case.check("slices", masks.slice_segments(given["sig"], given["ids"], config["slice_segment_size"]))
-    case.check("shifted", masks.shift_right(given["sig"]))
-    case.check("subsequent_mask", masks.subsequent_mask(expected["subsequent_mask"].shape[-1]))
+    case.check("shifted", reference_modules.shift_right(given["sig"]))
+    case.check("subsequent_mask", reference_modules.subsequent_mask(expected["subsequent_mask"].shape[-1]))
     _, channels, length = expected["timing"].shape
-    case.check("timing", masks.timing_signal(length, channels))
+    case.check("timing", reference_modules.timing_signal(length, channels))
     hidden = timed_input(case, folder)
-    case.check("added_timing", masks.add_timing_signal(hidden))
-    case.check("cat_timing", masks.append_timing_signal(hidden[: len(expected["cat_timing"])]))
-    case.check("kl", gaussian_kl(*(given[name] for name in ("m_p", "logs_p", "m_q", "logs_q"))))
+    case.check("added_timing", reference_modules.add_timing_signal(hidden))
+    case.check("cat_timing", reference_modules.append_timing_signal(hidden[: len(expected["cat_timing"])]))
+    case.check("kl", reference_modules.gaussian_kl(*(given[name] for name in ("m_p", "logs_p", "m_q", "logs_q"))))
     gradients(case)
     for row in config.get("intersperse", []):
-        assert masks.intersperse(row[1::2], row[0]) == row
+        assert reference_modules.intersperse(row[1::2], row[0]) == row
 
 
 def timed_input(case: GoldenCase, folder: Path) -> Tensor:

@@ -8,7 +8,6 @@ from model.losses import (
     discriminator_loss,
     duration_loss,
     feature_matching_loss,
-    gaussian_kl,
     generator_loss,
     kl_loss,
     mel_cepstral_distortion,
@@ -41,14 +40,6 @@ def test_kl_of_equal_gaussians_is_zero_on_average_over_samples():
     samples = mean + torch.exp(log_std) * torch.randn(1, 4, 50_000, generator=generator)
     loss = kl_loss(samples, log_std, mean, log_std, torch.ones(1, 1, 50_000))
     assert abs(float(loss)) < 0.03
-
-
-def test_gaussian_kl_is_the_one_of_torch():
-    mean, log_std, other_mean, other_log_std = torch.randn(4, 2, 3, 5).unbind()
-    expected = torch.distributions.kl_divergence(
-        torch.distributions.Normal(mean, log_std.exp()), torch.distributions.Normal(other_mean, other_log_std.exp())
-    )
-    torch.testing.assert_close(gaussian_kl(mean, log_std, other_mean, other_log_std), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_masked_positions_do_not_count():

@@ -1,4 +1,4 @@
-"""Masks, alignments, segments and timing signals."""
+"""Masks, alignments, segments and gradients."""
 
 import math
 
@@ -46,15 +46,3 @@ def test_segment_gradient_reaches_only_its_frames():
     sequence = torch.zeros(2, 1, 5, requires_grad=True)
     masks.slice_segments(sequence, torch.tensor([1, 3]), 2).sum().backward()
     assert sequence.grad[:, 0].tolist() == [[0, 1, 1, 0, 0], [0, 0, 0, 1, 1]]
-
-
-def test_timing_signal_is_appended_for_every_batch_item():
-    extended = masks.append_timing_signal(torch.zeros(3, 4, 5))
-    assert extended.shape == (3, 8, 5)
-    assert torch.equal(extended[0], extended[2])
-
-
-def test_timing_signal_of_odd_width_ends_in_zeros():
-    signal = masks.timing_signal(4, 5)
-    assert signal.shape == (1, 5, 4)
-    assert signal[0, 4].abs().sum() == 0
