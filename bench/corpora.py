@@ -16,7 +16,7 @@ import torch
 from bench.shard_files import write_named_shards
 from bench.speech import Clip
 from model.spectrogram import SpectrogramSettings, linear_spectrogram
-from model.text.alignment import phones_to_tokens, with_blanks
+from model.text.alignment import phones_to_tokens
 from model.text.errors import TextError
 from model.text.front_end import get_front_end
 from model.text.symbols import PAD, SymbolTable
@@ -123,3 +123,8 @@ def write_per_file(utterances: Sequence[Utterance], folder: Path, settings: Spec
         word2ph = " ".join(map(str, (1, *utterance.word2ph, 1)))
         lines.append("|".join((str(path), SPEAKER, LANGUAGE, utterance.text, phones, tones, word2ph)))
     return PerFileCorpus(lines)
+
+
+def with_blanks(indices: Sequence[int]) -> list[int]:
+    """Return token indices for P phones with blanks around each, 2P + 1: a blank belongs to the phone before it, the first to the first."""
+    return [indices[0], *(index for index in indices for _ in range(2))]

@@ -21,7 +21,7 @@ from bench import recordings
 from bench.common import Result
 from bench.project_clone import Cost, ProjectClone, clone_project
 from bench.speech import Clip
-from stages.common.shards import shard_count, shard_of, shard_path
+from stages.common.shards import shard_count, shard_hash, shard_path
 
 STAGES = ("corpus", "resample", "clean_text", "spectrogram", "bert")  # those that work row by row; split joins them
 FOLDER = Path("data/recordings/bench")
@@ -159,7 +159,7 @@ def _bytes_below(folder: Path, pattern: str = "*") -> int:
 
 def concerned_bytes(data: Path, stages: Sequence[str], utterances: Iterable[str], n_rows: int) -> int:
     """Return the size of the shards of some stages that hold any of the utterances, and of all manifests."""
-    shards = {shard_of(utterance, shard_count(n_rows)) for utterance in utterances}
+    shards = {shard_hash(utterance) % shard_count(n_rows) for utterance in utterances}
     paths = [shard_path(data / stage, shard) for stage in stages for shard in shards]
     return sum(path.stat().st_size for path in paths if path.is_file()) + _bytes_below(data, "*.parquet")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.common.shards import shard_count, shard_hash, shard_of, write_shards
+from stages.common.shards import shard_count, shard_hash, write_shards
 
 
 def write_named_shards(folder: Path, names: Iterable[str], read_row: Callable[[str], bytes]) -> dict[str, tuple[int, int]]:
@@ -15,4 +15,4 @@ def write_named_shards(folder: Path, names: Iterable[str], read_row: Callable[[s
     ordered = sorted(names)
     hashes = np.array([shard_hash(name) for name in ordered], dtype=np.uint32)
     offsets = write_shards(folder, hashes, lambda row: read_row(ordered[row]), lambda _: None)
-    return {name: (shard_of(name, shard_count(len(ordered))), int(offset)) for name, offset in zip(ordered, offsets, strict=True)}
+    return {name: (shard_hash(name) % shard_count(len(ordered)), int(offset)) for name, offset in zip(ordered, offsets, strict=True)}

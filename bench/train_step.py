@@ -18,12 +18,13 @@ import numpy as np
 import torch
 import yaml
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from bench.common import OURS, REFERENCE, Result, Timings, cost_result, use_one_thread
 from bench.plain_networks import PlainDiscriminator, PlainDurationDiscriminator, PlainSynthesizer
 from bench.speech import CORPUS_RATE_HZ, Clip
 from model.config import DiscriminatorConfig, ModelConfig
-from model.dataset import Batch, Utterance, collate
+from model.dataset import Batch, StoredBatch, fill_samples
 from model.losses import discriminator_loss, feature_matching_loss, generator_loss, kl_loss, mel_loss
 from model.masks import clip_gradients_by_value, slice_segments
 from model.random_draws import UtteranceDraws
@@ -128,17 +129,25 @@ def full_size() -> tuple[ModelConfig, DiscriminatorConfig, TrainingConfig]:
 
 def make_batch(clips: Sequence[Clip], settings: SpectrogramSettings, model: ModelConfig) -> Batch:
     """Return clips with a phone for each letter and blanks between them: the lengths of real text, phones at random."""
-    utterances = []
-    for speaker, clip in enumerate(clips):
-        rng = np.random.default_rng(speaker)
-        pcm = clip.at_rate(settings.sample_rate_hz)
+    ids, linear, pcm = [], [], []
+    for number, clip in enumerate(clips):
+        rng = np.random.default_rng(number)
         n_phones = 2 * sum(map(str.isalpha, clip.text)) + 1
-        utterances.append(Utterance(
-            phone_ids=rng.integers(0, model.n_symbols, n_phones), tone_ids=rng.integers(0, model.n_tones, n_phones),
-            language_ids=np.full(n_phones, model.n_languages - 1), bert={},
-            linear=linear_spectrogram(pcm, settings).astype(np.float16), pcm=pcm, speaker_id=speaker % model.n_speakers,
-        ))  # fmt: skip
-    return collate(utterances, range(len(clips)), model.bert_channels, settings.hop_samples)
+        drawn = (rng.integers(0, model.n_symbols, n_phones), rng.integers(0, model.n_tones, n_phones), np.full(n_phones, model.n_languages - 1))
+        ids.append(torch.from_numpy(np.stack(drawn, axis=1)))
+        pcm.append(clip.at_rate(settings.sample_rate_hz))
+        linear.append(torch.from_numpy(linear_spectrogram(pcm[-1], settings).astype(np.float16)))
+    phone_ids, tone_ids, language_ids = pad_sequence(ids, batch_first=True).unbind(2)
+    frames = pad_sequence(linear, batch_first=True)
+    waveform = np.zeros((len(clips), frames.shape[1] * settings.hop_samples), np.int16)
+    for row, samples in zip(waveform, pcm, strict=True):
+        fill_samples(row, samples)
+    return StoredBatch(
+        indices=torch.arange(len(clips)), phone_ids=phone_ids, phone_lengths=torch.tensor([len(each) for each in ids]), tone_ids=tone_ids,
+        language_ids=language_ids, linear=frames, frame_lengths=torch.tensor([len(each) for each in linear]),
+        bert={language: torch.zeros(*phone_ids.shape, size, dtype=torch.float16) for language, size in model.bert_channels.items()},
+        waveform=torch.from_numpy(waveform), speaker_ids=torch.arange(len(clips)) % model.n_speakers,
+    ).to(torch.device("cpu"))  # fmt: skip
 
 
 def without_dropout(network: nn.Module) -> None:

@@ -80,15 +80,6 @@ def mel_loss(real_log_mel: Tensor, generated_log_mel: Tensor) -> Tensor:
     return functional.l1_loss(generated_log_mel.float(), real_log_mel.float())
 
 
-def duration_loss(predicted_log_durations: Tensor, log_durations: Tensor, phone_mask: Tensor) -> Tensor:
-    """Squared error of log-durations, all (B, 1, P), mean over phones.
-
-    Each phone weighs the same, whichever utterance it is in.
-    """
-    error = (predicted_log_durations.float() - log_durations.float()).square() * phone_mask
-    return error.sum() / phone_mask.sum()
-
-
 def mel_cepstral_distortion(reference: Tensor, other: Tensor) -> Tensor:
     """Return the mean distance in dB of two log-mel spectrograms (B, C, T) that are aligned frame by frame.
 

@@ -134,34 +134,13 @@ def to_reference_key(key: str, kind: Kind = "generator") -> str:
     return _translate(key, kind, source=1, target=0)
 
 
-def load_reference_state(
-    module: nn.Module, state: State, *, kind: Kind = "generator", prefix: str = "", strict: bool = True
-) -> LoadReport:
-    """Load weights that carry published names into one of our modules.
-
-    kind: which network the weights belong to. prefix: where `module` sits in the published generator, if it
-    is a part of it ("enc_p.encoder"); the state's keys are then relative to it. Without `strict` what fits is
-    loaded and the report tells the rest. Raises CheckpointError when strict and imperfect, the module
-    untouched.
-    """
-    fitting, report = fit_reference_state(module, state, kind=kind, prefix=prefix)
-    if strict:
-        require_fit(module, report)
-    module.load_state_dict(fitting, strict=False)
-    return report
-
-
-def fit_reference_state(
-    module: nn.Module, state: State, *, kind: Kind = "generator", prefix: str = ""
-) -> tuple[dict[str, Tensor], LoadReport]:
+def fit_reference_state(module: nn.Module, state: State, *, kind: Kind = "generator") -> tuple[dict[str, Tensor], LoadReport]:
     """Return what of published weights fits a module (which may be on the meta device), under our keys, and the report."""
-    own_prefix = to_own_key(prefix, kind) + "." if prefix else ""
-    reference_prefix = prefix + "." if prefix else ""
     translated: dict[str, Tensor] = {}
     names: dict[str, str] = {}
     repeated: list[str] = []  # two spellings of one weight: which of them counts would be a guess
     for key, tensor in strip_parallel_prefix(state).items():
-        own_key = to_own_key(reference_prefix + key, kind).removeprefix(own_prefix)
+        own_key = to_own_key(key, kind)
         if own_key in translated:
             repeated.append(key)
         else:
@@ -169,10 +148,9 @@ def fit_reference_state(
     own = module.state_dict()
     misshapen = {key for key in translated.keys() & own.keys() if translated[key].shape != own[key].shape}
     fitting = {key: tensor.to(own[key].dtype) for key, tensor in translated.items() if key in own and key not in misshapen}
-    missing = (to_reference_key(own_prefix + key, kind) for key in own.keys() - translated.keys())
     report = LoadReport(
         loaded=len(fitting),
-        missing=tuple(sorted(key.removeprefix(reference_prefix) for key in missing)),
+        missing=tuple(sorted(to_reference_key(key, kind) for key in own.keys() - translated.keys())),
         unexpected=tuple(sorted([*repeated, *(names[key] for key in translated.keys() - own.keys())])),
         misshapen=tuple(f"{names[key]} {tuple(translated[key].shape)} for {tuple(own[key].shape)}" for key in sorted(misshapen)),
     )
@@ -285,5 +263,3 @@ def _pattern(fragment: str, anchored: bool) -> re.Pattern[str]:
 
 def _slot(fragment: str) -> str:
     return next((slot for slot in SLOTS if slot in fragment), "")
-
-

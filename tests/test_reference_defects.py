@@ -31,7 +31,7 @@ from model.checkpoint import CheckpointError, checkpoint_sha256, load_checkpoint
 from model.config import ModelConfig
 from model.dataset import Batch, BatchDataset
 from model.duration import DurationPredictor
-from model.published import load_reference_state, to_reference_key
+from model.published import to_reference_key
 from model.random_draws import UtteranceDraws
 from model.reference_modules import append_timing_signal, timing_signal
 from model.sampler import BatchSampler
@@ -49,6 +49,7 @@ from stages.common.training_data import DataFolders, ManifestSource, read_split
 from stages.training.settings import TrainParams
 from stages.training.validation import Validator
 from tests.cleaned_texts import cleaned, spans_of, write_texts
+from tests.model.published_weights import load_published
 from tests.project_copy import tree_digest
 from tests.small_corpus import (
     CORPUS_VALUES,
@@ -477,8 +478,8 @@ def test_defect_13_weights_that_are_missing_or_misshapen_are_an_error_that_names
     published["conv_1.weight"] = published["conv_1.weight"][:, :3]
     del published["proj.bias"]
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    with pytest.raises(CheckpointError, match=r"1 missing: proj\.bias; 1 misshapen: conv_1\.weight \(6, 3, 3\) for \(6, 4, 3\)"):
-        load_reference_state(network, published, prefix="dp")
+    with pytest.raises(CheckpointError, match=r"1 missing: dp\.proj\.bias; 1 misshapen: dp\.conv_1\.weight \(6, 3, 3\) for \(6, 4, 3\)"):
+        load_published(network, published, prefix="dp")
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 

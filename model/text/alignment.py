@@ -101,13 +101,3 @@ def language_spans(
         ))  # fmt: skip
         first_phone += spans[-1].n_phones
     return spans
-
-
-def with_blanks(indices: Sequence[int]) -> list[int]:
-    """Token indices for P phones with blanks around each: 2P + 1 entries.
-
-    The blank before the first phone belongs to it, every other blank to the phone before it.
-    """
-    if not indices:
-        raise TextError(ReasonCode.MISALIGNED, "no phones to put blanks around")
-    return [indices[0], *(index for index in indices for _ in range(2))]

@@ -77,14 +77,6 @@ class EnglishFrontEnd:
                 )
         return words
 
-    def predicted_words(self, normalised: str) -> list[str]:
-        """The words of a normalised text that only the network can pronounce, for people to check."""
-        return [
-            token.group()
-            for token in _tokenise(normalised)
-            if token.lastgroup == "word" and self._pronouncer.is_predicted(token.group())
-        ]
-
     def _token_phones(self, tokens: Sequence[re.Match[str]], index: int) -> tuple[str, ...]:
         token = tokens[index]
         word = token.group()

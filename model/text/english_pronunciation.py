@@ -110,10 +110,6 @@ class Pronouncer:
         letters = re.sub(r"[^a-z]", "", word.lower())
         return load_grapheme_to_phoneme().predict(letters) or _letter_phones(letters)
 
-    def is_predicted(self, word: str) -> bool:
-        """Whether only the network can pronounce this word."""
-        return not self._derived(word)
-
     def _derived(self, word: str) -> Phones | None:
         """Phones of all words but those that are left to the network."""
         spelling = self._spelling(word)

@@ -32,11 +32,6 @@ def shard_hash(utterance_id: str) -> int:
     return int.from_bytes(hashlib.sha256(utterance_id.encode("utf-8")).digest()[4:8], "big")
 
 
-def shard_of(utterance_id: str, n_shards: int) -> int:
-    """Return the shard index of an utterance among a number of shards that is a power of two."""
-    return shard_hash(utterance_id) % n_shards
-
-
 def shard_path(folder: Path, shard: int) -> Path:
     """Return the path of shard number `shard` inside a stage's output folder."""
     return folder / "shards" / f"{shard:05d}.bin"
@@ -127,5 +122,3 @@ class ShardReader:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-

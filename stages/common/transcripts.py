@@ -16,7 +16,6 @@ from stages.common.errors import StageError
 AUDIO_COLUMNS = ("audio", "path", "file", "wav")
 OPTIONAL_COLUMNS = ("speaker", "language", "synthetic")
 TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
-FORMATS = ("auto", "table", "bert_vits2", "ljspeech")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from model.config import ModelConfig
-from model.dataset import Batch, collate
+from model.dataset import Batch
 from tests.model.test_training import SETTINGS, utterance
+from tests.model.utterances import collate
 
 
 @pytest.fixture

@@ -23,13 +23,13 @@ from model.duration import DurationPredictor, StochasticDurationPredictor
 from model.encoders import TextEncoder, TransformerEncoder, TransformerShape
 from model.flows import CouplingFlow, rational_quadratic_spline
 from model.losses import discriminator_loss, feature_matching_loss, generator_loss, kl_loss
-from model.published import load_reference_state
 from model.published_config import PublishedSizes, published_model_config
 from model.reference_modules import ReferenceAttention, ReferenceFeedForward, TransformerDecoder
 from model.spectrogram import SpectrogramSettings, linear_spectrogram, mel_filterbank
 from model.spectrogram_torch import log_mel, log_mel_spectrogram, torch_linear_spectrogram
 from model.synthesizer import Synthesizer, SynthesizerInputs
 from tests.model.golden_cases import GoldenCase, read_case, read_index
+from tests.model.published_weights import load_published
 
 WAVEFORM_TOLERANCE = 1e-4
 REFERENCE_ALIGNMENT_NOISE = 0.01
@@ -48,7 +48,7 @@ def comparison_for(name: str) -> Comparison | None:
 
 def loaded(network: nn.Module, case: GoldenCase, prefix: str = "", **options: Any) -> Any:
     """Return the network in evaluation mode with the case's weights, through the key map of published checkpoints."""
-    load_reference_state(network, case.state, prefix=prefix, **options)
+    load_published(network, case.state, prefix=prefix, **options)
     return network.eval()
 
 
@@ -370,7 +370,7 @@ def multi_period_discriminator(case: GoldenCase, folder: Path) -> None:
     channels = widths[f"discriminators.{int(use_scale)}.convs.0.bias"]
     network = MultiPeriodDiscriminator(DiscriminatorConfig(periods=tuple(case.config["periods"]), use_scale=use_scale, channels=channels,
                                                            max_channels=max(widths.values())))  # fmt: skip
-    load_reference_state(network, state, kind="discriminator")
+    load_published(network, state, kind="discriminator")
     pair = network(case.inputs["y"], case.inputs["y_hat"])
     for index, (real, generated) in enumerate(zip(pair.real, pair.generated, strict=True)):
         case.check(f"real{index}", real.logits)

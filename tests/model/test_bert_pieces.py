@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from model.bert_pieces import spread, token_rows
-from model.text.alignment import with_blanks
 
 
 def features(n_tokens: int, n_channels: int, start: int) -> np.ndarray:
@@ -28,7 +27,7 @@ def test_tokens_lie_on_their_phones_and_leave_zeros_to_the_other_language(add_bl
 def test_blanks_take_the_tokens_that_a_whole_text_gave_them():
     values, tokens = features(4, 2, 1), [0, 1, 1, 3]
     rows = token_rows(np.array(tokens), np.array([4]), np.array([4]))
-    assert np.array_equal(spread(values, rows[None], True)[0], values[1:][with_blanks(tokens)])
+    assert np.array_equal(spread(values, rows[None], True)[0], values[1:][[tokens[0], *np.repeat(tokens, 2)]])
 
 
 @pytest.mark.parametrize("add_blank", [False, True])

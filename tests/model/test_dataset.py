@@ -7,7 +7,8 @@ import pickle
 import numpy as np
 import torch
 
-from model.dataset import BatchDataset, Utterance, UtterancesInMemory, collate
+from model.dataset import BatchDataset
+from tests.model.utterances import Utterance, UtterancesInMemory, collate
 
 HOP, N_FREQUENCIES = 4, 3
 SIZES = [(2, 5), (4, 3), (3, 9), (2, 2)]  # phones, frames

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from model.config import ConfigError, DiscriminatorConfig, ModelConfig
-from model.dataset import Utterance
 from model.spectrogram import SpectrogramSettings, linear_spectrogram
 from model.training import Trainer, TrainingConfig
+from tests.model.utterances import Utterance
 
 SETTINGS = SpectrogramSettings(sample_rate_hz=16000, n_fft=512, hop_samples=128, win_samples=512, n_mels=20)
 MODEL = ModelConfig(

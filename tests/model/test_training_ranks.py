@@ -9,10 +9,10 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
-from model.dataset import collate
 from model.distributed import gather, shares, sum_gradients, total
 from model.training import Trainer
 from tests.model.test_training import DISCRIMINATOR, MODEL, SETTINGS, config, utterance
+from tests.model.utterances import collate
 
 # Everything that draws at random but dropout, which belongs to a process: an alignment search with noise, the stochastic
 # durations, the posterior, the segments, and who is judged.

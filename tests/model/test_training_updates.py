@@ -8,7 +8,6 @@ import torch
 from torch.nn import functional
 
 from model.config import ConfigError
-from model.dataset import collate
 from model.training import Trainer
 from model.updates import Updater
 from tests.model.test_training import (
@@ -20,6 +19,7 @@ from tests.model.test_training import (
     utterance,
     weights,
 )
+from tests.model.utterances import collate
 
 CPU = torch.device("cpu")
 STILL = dataclasses.replace(MODEL, dropout=0.0, duration_dropout=0.0)

@@ -1,6 +1,6 @@
 import pytest
 
-from model.text.alignment import language_spans, phones_to_tokens, with_blanks
+from model.text.alignment import language_spans, phones_to_tokens
 from model.text.errors import TextError
 
 # "hello, world." as [CLS] hel ##lo , world . [SEP]
@@ -38,10 +38,6 @@ def test_offsets_that_include_the_space_before_a_word_still_belong_to_it():
     # Sentence-piece tokenisers count the space to the following word.
     offsets = [(0, 0), (0, 5), (5, 6), (6, 12), (0, 0)]
     assert phones_to_tokens([(0, 5), (5, 6), (7, 12)], [1, 1, 1], offsets) == [0, 1, 2, 3, 4]
-
-
-def test_blanks_belong_to_the_phone_before_and_the_first_one_to_the_first():
-    assert with_blanks([0, 3, 4]) == [0, 0, 0, 3, 3, 4, 4]
 
 
 def test_spans_and_counts_of_different_length_are_refused():

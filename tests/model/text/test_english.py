@@ -123,10 +123,6 @@ def test_spoken_words_count_foreign_script_as_words_instead_of_failing():
     assert spoken_words("hello 你好 world") == ["hello", "你好", "world"]
 
 
-def test_words_only_the_network_knows_are_reported():
-    assert get_front_end("EN").predicted_words("Please unmute the zorblax.") == ["zorblax"]
-
-
 def test_same_text_gives_same_phones_in_a_fresh_front_end():
     text = "The zorblax unmuted GPT's 10:30 vocoder."
     assert phones_of(text) == phones_of(text, {"unrelated": "AH0 N"})
