@@ -31,13 +31,11 @@ class WaveNet(nn.Module):
         dilation_rate: int,
         n_layers: int,
         speaker_channels: int = 0,
-        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if kernel_size % 2 == 0:
             raise ValueError(f"kernel_size {kernel_size} is even; use an odd one to keep the length")
         self.hidden_channels = hidden_channels
-        self.dropout = nn.Dropout(dropout)
         self.gate_convs = nn.ModuleList()
         self.residual_convs = nn.ModuleList()
         if speaker_channels:
@@ -69,7 +67,7 @@ class WaveNet(nn.Module):
         for gate_conv, residual_conv, condition in zip(
             self.gate_convs, self.residual_convs, conditions, strict=True
         ):
-            outputs = residual_conv(self.dropout(fused_gate(gate_conv(hidden), condition)))
+            outputs = residual_conv(fused_gate(gate_conv(hidden), condition))
             if outputs.shape[1] > self.hidden_channels:
                 residual, outputs = outputs.chunk(2, dim=1)
                 hidden = (hidden + residual) * mask

@@ -29,6 +29,10 @@ MEL_SPREAD = 2.5
 IMPOSSIBLE = -1e4  # score of padding: its probability is 0 in float32, and no gradient becomes undefined
 BLANK_SCORE = -1.0  # against log-probabilities; much lower, and single phones come to absorb whole clips
 
+WARMUP_STEPS = 20
+BAND_FRAMES = 4  # how far the second pass may move a border
+REFINEMENT_ITERATIONS = 2
+
 DELTA_WEIGHT = 2.0  # slopes are smaller than levels, yet tell where a border is
 PRIOR_FRAMES = 20.0  # strength of the overall variance in that of a rare symbol
 
@@ -153,8 +157,7 @@ def fit_aligner(
     batches: Iterable[AlignerInputs],
     *,
     n_steps: int,
-    learning_rate: float = 4e-3,
-    warmup_steps: int = 20,
+    learning_rate: float,
 ) -> list[float]:
     """Train on one batch a step, learning rate falling as a cosine; returns the loss of every step.
 
@@ -164,7 +167,7 @@ def fit_aligner(
     optimizer = torch.optim.AdamW(aligner.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer,
-        lambda step: min(1.0, (step + 1) / warmup_steps) * (0.525 + 0.475 * math.cos(math.pi * step / n_steps)),
+        lambda step: min(1.0, (step + 1) / WARMUP_STEPS) * (0.525 + 0.475 * math.cos(math.pi * step / n_steps)),
     )
     losses: list[float] = []
     aligner.train()
@@ -185,11 +188,8 @@ def refine_durations(
     log_mels: Sequence[FloatArray],
     phone_ids: Sequence[IntArray],
     durations: Sequence[IntArray],
-    *,
-    band_frames: int = 4,
-    n_iterations: int = 2,
 ) -> list[IntArray]:
-    """Move the borders of a whole corpus within `band_frames` to where each symbol's frames are most alike.
+    """Move the borders of a whole corpus within `BAND_FRAMES` to where each symbol's frames are most alike.
 
     One item per utterance of one speaker: log-mel (T, n_mels), ids (P,), durations (P,), each at least 1 and
     in sum T; so are those returned. Every iteration fits one diagonal Gaussian per symbol over levels and
@@ -198,10 +198,10 @@ def refine_durations(
     features = [_with_slopes(log_mel) for log_mel in log_mels]
     starting_points = list(durations)
     current = starting_points
-    for _ in range(n_iterations):
+    for _ in range(REFINEMENT_ITERATIONS):
         gaussians = _fit_gaussians(features, phone_ids, current)
         current = [
-            _search_band(gaussians.log_likelihood(frames, ids), start, band_frames)
+            _search_band(gaussians.log_likelihood(frames, ids), start, BAND_FRAMES)
             for frames, ids, start in zip(features, phone_ids, starting_points, strict=True)
         ]
     return current

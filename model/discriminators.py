@@ -18,6 +18,7 @@ from model.attention import ChannelNorm
 from model.config import DiscriminatorConfig
 
 LEAKY_SLOPE = 0.1
+DURATION_DROPOUT = 0.1
 
 # Widths as multiples of the base width, from which max_channels cuts the top.
 PERIOD_WIDTHS = (1, 4, 16, 32, 32)
@@ -157,12 +158,11 @@ class DurationDiscriminator(nn.Module):
         in_channels: int,
         filter_channels: int,
         kernel_size: int = 3,
-        dropout: float = 0.1,
         speaker_channels: int = 0,
     ) -> None:
         super().__init__()
         padding = kernel_size // 2
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(DURATION_DROPOUT)
         self.cond = nn.Conv1d(speaker_channels, in_channels, 1) if speaker_channels else None
         self.conv_1 = nn.Conv1d(in_channels, filter_channels, kernel_size, padding=padding)
         self.norm_1 = ChannelNorm(filter_channels)

@@ -16,6 +16,9 @@ from model.attention import ChannelNorm
 from model.flows import rational_quadratic_spline
 
 LOG_TWO_PI = math.log(2 * math.pi)
+SEPARABLE_LAYERS = 3
+SPLINE_BINS = 10
+SPLINE_BOUND = 5.0
 
 
 class DurationPredictor(nn.Module):
@@ -54,10 +57,10 @@ class DurationPredictor(nn.Module):
 class SeparableConvs(nn.Module):
     """Residual depthwise-separable convolutions whose dilation grows with the layer."""
 
-    def __init__(self, *, channels: int, kernel_size: int, n_layers: int = 3, dropout: float = 0.0) -> None:
+    def __init__(self, *, channels: int, kernel_size: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.dropout = nn.Dropout(dropout)
-        layers = range(n_layers)
+        layers = range(SEPARABLE_LAYERS)
         self.depthwise_convs = nn.ModuleList(
             nn.Conv1d(
                 channels,
@@ -102,16 +105,12 @@ class ElementwiseAffine(nn.Module):
 class SplineCoupling(nn.Module):
     """Coupling of two channels: the first sets a spline that warps the second (Durkan et al. 2019)."""
 
-    def __init__(
-        self, *, hidden_channels: int, kernel_size: int, n_bins: int = 10, bound: float = 5.0
-    ) -> None:
+    def __init__(self, *, hidden_channels: int, kernel_size: int) -> None:
         super().__init__()
-        self.n_bins = n_bins
-        self.bound = bound
         self.scale = hidden_channels**-0.5
         self.pre = nn.Conv1d(1, hidden_channels, 1)
         self.convs = SeparableConvs(channels=hidden_channels, kernel_size=kernel_size)
-        self.projection = nn.Conv1d(hidden_channels, 3 * n_bins - 1, 1)
+        self.projection = nn.Conv1d(hidden_channels, 3 * SPLINE_BINS - 1, 1)
         for parameter in self.projection.parameters():
             nn.init.zeros_(parameter)
 
@@ -122,9 +121,9 @@ class SplineCoupling(nn.Module):
         kept, moved = inputs.chunk(2, dim=1)
         hidden = self.projection(self.convs(self.pre(kept) + condition, mask)) * mask
         spline = hidden.transpose(1, 2).unsqueeze(1)  # (B, 3K - 1, P) → (B, 1, P, 3K - 1)
-        widths, heights, derivatives = spline.split([self.n_bins, self.n_bins, self.n_bins - 1], dim=-1)
+        widths, heights, derivatives = spline.split([SPLINE_BINS, SPLINE_BINS, SPLINE_BINS - 1], dim=-1)
         moved, log_derivative = rational_quadratic_spline(
-            moved, widths * self.scale, heights * self.scale, derivatives, bound=self.bound, inverse=inverse
+            moved, widths * self.scale, heights * self.scale, derivatives, bound=SPLINE_BOUND, inverse=inverse
         )
         return torch.cat([kept, moved], dim=1) * mask, (log_derivative * mask).sum((1, 2))
 

@@ -39,14 +39,9 @@ def slice_segments(sequence: Tensor, starts: Tensor, size: int) -> Tensor:
     return torch.stack([item[:, start : start + size] for item, start in zip(sequence, offsets, strict=True)])
 
 
-def random_segment_starts(lengths: Tensor, size: int, uniform: Tensor | None = None) -> Tensor:
-    """Draw a start (B,) per item such that `size` positions fit into `lengths` (B,), or 0 if none do.
-
-    `uniform` (B,) in [0, 1) decides; without it, it is drawn here.
-    """
+def random_segment_starts(lengths: Tensor, size: int, uniform: Tensor) -> Tensor:
+    """Return a start (B,) per item such that `size` positions fit into `lengths` (B,), or 0 if none do; `uniform` (B,) in [0, 1) decides."""
     choices = (lengths - size + 1).clamp_min(1)
-    if uniform is None:
-        uniform = torch.rand(lengths.shape[0], device=lengths.device)
     return (uniform * choices).long()
 
 

@@ -24,10 +24,10 @@ TEXT_FILE, SPEECH_FILE, VOICE_FILE = "text.onnx", "speech.onnx", "voice.json"
 BERT_PREFIX = "bert_"
 
 
-def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
+def open_session(path: Path) -> onnxruntime.InferenceSession:
     """Open a graph on the CPU; raises CheckpointError for a file that is none."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads would eat up a busy machine's cores
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -38,13 +38,13 @@ def open_session(path: Path, threads: int = 1) -> onnxruntime.InferenceSession:
 class OnnxVoice(AbstractVoice):
     """The graphs of a folder, with the text front ends and encoders that belong to them."""
 
-    def __init__(self, folder: Path, threads: int = 1) -> None:
+    def __init__(self, folder: Path) -> None:
         try:
             described = json.loads((folder / VOICE_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"{folder / VOICE_FILE}: unreadable ({first_line(error)}); export the voice again") from None
         super().__init__(described["metadata"])
-        self.text, self.speech = (open_session(folder / name, threads) for name in (TEXT_FILE, SPEECH_FILE))
+        self.text, self.speech = (open_session(folder / name) for name in (TEXT_FILE, SPEECH_FILE))
         for name, session in ((TEXT_FILE, self.text), (SPEECH_FILE, self.speech)):
             if session.get_modelmeta().custom_metadata_map.get("voice_sha256") != described["voice_sha256"]:
                 raise CheckpointError(f"{folder / name}: belongs to another voice than {VOICE_FILE}; export the voice again")

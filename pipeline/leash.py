@@ -30,10 +30,10 @@ def adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def end_descendants(grace_seconds: float = GRACE_SECONDS) -> None:
+def end_descendants() -> None:
     """End all that descends from this process: asked until the grace is over, then killed."""
     asked: set[psutil.Process] = set()
-    deadline = time.monotonic() + grace_seconds
+    deadline = time.monotonic() + GRACE_SECONDS
     while descendants := psutil.Process().children(recursive=True):
         for process in descendants:
             with suppress(psutil.NoSuchProcess):

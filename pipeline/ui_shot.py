@@ -52,12 +52,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m pipeline.ui_shot", description="Write pictures of the newest completed run, as the UI of "
                                      "the server of PREFECT_API_URL shows it.")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("docs"), help="the pictures' folder (default: docs)")
-    parser.add_argument("--flow", default=FLOW, help=f"whose run (default: {FLOW})")
     options = parser.parse_args()
     api = os.environ.get("PREFECT_API_URL", "http://127.0.0.1:4200/api")
     os.environ["PREFECT_API_URL"] = api
     try:
-        take(api.removesuffix("/api"), newest_run(options.flow), options.out / PICTURE)
+        take(api.removesuffix("/api"), newest_run(FLOW), options.out / PICTURE)
     except (LookupError, BrowserError) as error:
         sys.stderr.write(f"error: {str(error).splitlines()[0]}\n")
         return 1

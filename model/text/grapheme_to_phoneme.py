@@ -25,6 +25,8 @@ WEIGHTS_FILE: Final = "checkpoint20.npz"
 _LETTERS: Final = ("<pad>", "<unk>", "</s>", *"abcdefghijklmnopqrstuvwxyz")
 _VOWELS: Final = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
 _CONSONANTS: Final = "B CH D DH F G HH JH K L M N NG P R S SH T TH V W Y Z ZH"
+MAX_PHONES: Final = 20
+
 _START: Final = 2
 _END: Final = 3
 
@@ -42,8 +44,7 @@ class GraphemeToPhoneme:
     candidate, C = 256 units each), fc_* the output layer over 74 symbols.
     """
 
-    def __init__(self, weights: Mapping[str, Array], max_phones: int = 20) -> None:
-        self._max_phones = max_phones
+    def __init__(self, weights: Mapping[str, Array]) -> None:
         self._phones = _phone_inventory()
         self._letter_ids = {letter: index for index, letter in enumerate(_LETTERS)}
         # Inputs are table rows, so their half of each gate is a table as well.
@@ -61,7 +62,7 @@ class GraphemeToPhoneme:
             state = _gated_update(gates, state, self._encoder_matrix, self._encoder_bias)
         phones: list[str] = []
         previous = _START
-        for _ in range(self._max_phones):
+        for _ in range(MAX_PHONES):
             state = _gated_update(
                 self._decoder_inputs[previous], state, self._decoder_matrix, self._decoder_bias
             )

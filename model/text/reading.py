@@ -57,17 +57,17 @@ def lexicon_entries(lexicon: Lexicon, languages: Iterable[str], *texts: str) -> 
     return entries_in({code: lexicon[code] for code in languages if code in lexicon}, *texts)
 
 
-def read_with_lexicon(text: str, language: str, lexicon: Lexicon, *, drop_unreadable: bool = False) -> Reading:
+def read_with_lexicon(text: str, language: str, lexicon: Lexicon) -> Reading:
     """Read a text with a whole lexicon; the errors are those of `read_text`."""
     try:
-        plain = read_text(text, language, drop_unreadable=drop_unreadable)
+        plain = read_text(text, language)
     except TextError:
         entries = lexicon_entries(lexicon, [language], text)
         if not entries:
             raise
     else:
         entries = lexicon_entries(lexicon, {language, *plain.sequence.languages}, text, plain.normalised)
-    return read_text(text, language, entries, drop_unreadable=drop_unreadable) if entries else plain
+    return read_text(text, language, entries) if entries else plain
 
 
 def normalise_readable(front_end: FrontEnd, text: str) -> tuple[str, str]:

@@ -59,19 +59,18 @@ def write_shards(
 
 
 class ShardReader:
-    """Random access to the rows of a stage's shards with pread; the last `max_open` files used stay open.
+    """Random access to the rows of a stage's shards with pread; the last `MAX_OPEN_SHARDS` files used stay open.
 
     A reader may be pickled or forked: descriptors are opened anew in every process that uses it. One thread may use it at a time.
     """
 
-    def __init__(self, folder: Path, max_open: int = MAX_OPEN_SHARDS) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        self._max_open = max_open
         self._process = os.getpid()
         self._descriptors: OrderedDict[int, int] = OrderedDict()  # by shard, the longest unused first
 
     def __getstate__(self) -> Mapping[str, object]:
-        return {"folder": self.folder, "_max_open": self._max_open, "_process": None, "_descriptors": OrderedDict()}
+        return {"folder": self.folder, "_process": None, "_descriptors": OrderedDict()}
 
     def read(self, shard: int, offset_bytes: int, n_bytes: int) -> bytes:
         """Return `n_bytes` from a shard; raises StageError when the shard is missing or ends early."""
@@ -101,7 +100,7 @@ class ShardReader:
             self._descriptors[shard] = os.open(path, os.O_RDONLY)
         except FileNotFoundError:
             raise StageError(None, path, "shard is missing; run `dvc checkout` or `dvc repro`") from None
-        if len(self._descriptors) > self._max_open:
+        if len(self._descriptors) > MAX_OPEN_SHARDS:
             os.close(self._descriptors.popitem(last=False)[1])
         return self._descriptors[shard]
 

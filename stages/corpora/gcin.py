@@ -164,7 +164,7 @@ def is_complete(out: Path) -> bool:
     return (out / "transcripts.csv").is_file() and mark.is_file() and mark.read_text(encoding="utf-8") == recipe()
 
 
-def write_lists(out: Path, min_length: int = MIN_LIST_LENGTH) -> tuple[list[ReadingList], list[str]]:
+def write_lists(out: Path, min_length: int) -> tuple[list[ReadingList], list[str]]:
     """Fetch the syllables and put ``SPEAKER/list-….flac`` and COPYRIGHT into `out`; returns the lists and the syllables left out."""
     with tempfile.TemporaryDirectory(prefix="gcin-voice-") as scratch:
         root = unpack(download([PACKAGE], Path(scratch)), Path(scratch))
@@ -185,7 +185,7 @@ def fetch(out: Path) -> tuple[int, list[str]]:
     Returns the number of lists and the syllables left out.
     """
     with output_folder(out) as temporary:
-        lists, left_out = write_lists(temporary)
+        lists, left_out = write_lists(temporary, MIN_LIST_LENGTH)
         (temporary / "recipe.txt").write_text(recipe(), encoding="utf-8")
         (temporary / "left_out.txt").write_text("".join(f"{syllable}\n" for syllable in left_out), encoding="utf-8")
         with (temporary / "transcripts.csv").open("w", encoding="utf-8", newline="") as stream:

@@ -85,7 +85,7 @@ class Clip:
         return self.audio, self.speaker, self.language, self.text, str(self.synthetic).lower()
 
 
-def read_sentences(folder: Path = SENTENCES) -> list[Sentence]:
+def read_sentences(folder: Path) -> list[Sentence]:
     """Return all sentences, in the order of their files; raises StageError for one that is there twice."""
     sentences = []
     for language, name in FILES.items():
@@ -121,7 +121,7 @@ def copied_clips(folder: Path) -> list[Clip]:
     ]
 
 
-def choose_prompts(prompts: Iterable[Clip], minutes: float = ENGLISH_MINUTES) -> list[Clip]:
+def choose_prompts(prompts: Iterable[Clip], minutes: float) -> list[Clip]:
     """Return real English prompts of a phrase's length or more, in the order of their hashes, until `minutes` are full."""
     chosen = []
     seconds = 0.0
@@ -149,16 +149,16 @@ def build(out: Path, environment: Path, *, limit: int | None = None) -> list[Cli
         asterisk.fetch(real[0])
     if not gcin.is_complete(real[1]):
         gcin.fetch(real[1])
-    sentences = read_sentences()
+    sentences = read_sentences(SENTENCES)
     spoken = [spoken_clip(sentence) for sentence in sentences]
-    groups = [choose_prompts(copied_clips(real[0])), copied_clips(real[1])]
+    groups = [choose_prompts(copied_clips(real[0]), ENGLISH_MINUTES), copied_clips(real[1])]
     groups += [[clip for clip in spoken if clip.language == language] for language in FILES]
     clips = [clip for group in groups for clip in group[:limit]]
     for clip in clips:
         _copy(clip, out)
     missing = [clip for clip in clips if clip.source is None and not (out / clip.audio).is_file()]
     if missing:
-        prepare_environment(environment)
+        prepare_environment(environment, LOCK)
         with progress_bar("speaking", len(missing), "clip") as bar:
             speak_all(environment, [_task(clip, out) for clip in missing], lambda: bar.update(1))
     _finish(out, clips, real)

@@ -43,7 +43,7 @@ class ClipToSpeak:
     reading: str
 
 
-def prepare_environment(folder: Path, lock: Path = LOCK) -> Path:
+def prepare_environment(folder: Path, lock: Path) -> Path:
     """Return the Python of an environment that holds the locked voices, installed unless it is there.
 
     Raises PipelineError with pip's last line where they cannot be installed.

@@ -25,10 +25,10 @@ def test_path_has_each_phones_duration_in_order():
 def test_segments_stay_inside_the_utterance():
     lengths = torch.tensor([9, 4, 2])
     for _ in range(50):
-        starts = masks.random_segment_starts(lengths, 4)
+        starts = masks.random_segment_starts(lengths, 4, torch.rand(3))
         assert (starts >= 0).all()
         assert (starts <= (lengths - 4).clamp_min(0)).all()
-    drawn = {int(masks.random_segment_starts(torch.tensor([6]), 4)) for _ in range(50)}
+    drawn = {int(masks.random_segment_starts(torch.tensor([6]), 4, torch.rand(1))) for _ in range(50)}
     assert drawn == {0, 1, 2}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bench.shard_files import write_named_shards
+from stages.common import shards
 from stages.common.errors import StageError
 from stages.common.shards import MIN_SHARDS, ShardReader, shard_count, shard_hash
 from tests.small_corpus import folder_bytes
@@ -91,9 +92,10 @@ def test_a_pickled_reader_opens_its_files_anew(tmp_path: Path) -> None:
         assert copy.read(shard, offset, 3) == b"one"
 
 
-def test_a_reader_of_many_shards_keeps_few_open(tmp_path: Path) -> None:
+def test_a_reader_of_many_shards_keeps_few_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "MAX_OPEN_SHARDS", 2)
     placed = write(tmp_path, IDS)
-    with ShardReader(tmp_path, max_open=2) as reader:
+    with ShardReader(tmp_path) as reader:
         before = len(list(Path("/proc/self/fd").iterdir()))
         for utterance_id, (shard, offset) in placed.items():
             assert reader.read(shard, offset, len(row_bytes(utterance_id))) == row_bytes(utterance_id)

@@ -20,7 +20,7 @@ from stages.corpora import asterisk, gcin, trilingual
 from stages.corpora.trilingual import VOICES, Clip, Sentence, read_sentences, spoken_clip
 from tests.small_corpus import CORPUS_VALUES, ROOT
 
-SENTENCES = read_sentences()
+SENTENCES = read_sentences(trilingual.SENTENCES)
 HAN = re.compile("[\u4e00-\u9fff]")
 
 
@@ -105,7 +105,7 @@ def test_prompts_fill_the_minutes_whatever_their_order(tmp_path: Path) -> None:
 def test_short_prompts_and_remarks_are_not_chosen(tmp_path: Path) -> None:
     short = prompts(tmp_path / "short", 3, seconds=1.0)
     remarks = [replace(clip, text="[two second tone]") for clip in prompts(tmp_path / "tones", 3)]
-    assert trilingual.choose_prompts([*short, *remarks]) == []
+    assert trilingual.choose_prompts([*short, *remarks], minutes=1.0) == []
 
 
 def write_wave(path: Path, seconds: float = 1.0) -> None:
