@@ -58,9 +58,8 @@ class SynthesizerOutput:
     waveform_segment (B, 1, segment · hop), None when decoding was skipped; segment_starts (B,) in frames;
     durations (B, P) in frames; latent, latent_prior, prior_* and posterior_* (B, Z, T), the prior expanded to
     frames; frame_mask (B, 1, T); phone_mask, log_durations and log_durations_target (B, 1, P); text_hidden
-    (B, C, P); duration_nll (B,) of the stochastic predictor or None and duration_error (B,) of the plain one,
-    summed over an item's phones and divided by the batch's; duration_loss (B,) their sum; speaker_embedding
-    (B, G, 1) or None; pitch_loss of a source-filter decoder's estimate, a scalar, or None.
+    (B, C, P); duration_loss (B,) of all duration predictors, summed over an item's phones and divided by the
+    batch's; speaker_embedding (B, G, 1) or None; pitch_loss of a source-filter decoder's estimate, a scalar, or None.
     """
 
     waveform_segment: Tensor | None
@@ -77,16 +76,9 @@ class SynthesizerOutput:
     text_hidden: Tensor
     log_durations: Tensor
     log_durations_target: Tensor
-    duration_nll: Tensor | None
-    duration_error: Tensor
     duration_loss: Tensor
     speaker_embedding: Tensor | None
     pitch_loss: Tensor | None
-
-    @property
-    def alignment(self) -> Tensor:
-        """Hard alignment (B, T, P)."""
-        return durations_to_path(self.durations, self.latent.shape[2])
 
 
 class DecodedSegments(NamedTuple):
@@ -98,17 +90,12 @@ class DecodedSegments(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceOutput:
-    """waveform (B, 1, S), durations (B, P) and alignment (B, T, P) in frames, frame_mask (B, 1, T),
-    latent, latent_prior, prior_mean and prior_log_std (B, Z, T)."""
+    """waveform (B, 1, S), durations (B, P) in frames, frame_mask (B, 1, T), latent (B, Z, T)."""
 
     waveform: Tensor
     durations: Tensor
-    alignment: Tensor
     frame_mask: Tensor
     latent: Tensor
-    latent_prior: Tensor
-    prior_mean: Tensor
-    prior_log_std: Tensor
 
 
 class Synthesizer(nn.Module):
@@ -186,8 +173,6 @@ class Synthesizer(nn.Module):
             text_hidden=text.hidden,
             log_durations=log_durations,
             log_durations_target=target,
-            duration_nll=nll,
-            duration_error=error,
             duration_loss=error if nll is None else nll + error,
             speaker_embedding=speaker,
             pitch_loss=self._pitch_loss(latent, batch, posterior.frame_mask, speaker),
@@ -275,16 +260,7 @@ class Synthesizer(nn.Module):
             waveform = self.decoder(latent * frame_mask, speaker, noise=source_noise)
         else:
             waveform = self.decoder(latent * frame_mask, speaker)
-        return InferenceOutput(
-            waveform=waveform,
-            durations=durations,
-            alignment=path,
-            frame_mask=frame_mask,
-            latent=latent,
-            latent_prior=latent_prior,
-            prior_mean=prior_mean,
-            prior_log_std=prior_log_std,
-        )
+        return InferenceOutput(waveform=waveform, durations=durations, frame_mask=frame_mask, latent=latent)
 
     @torch.no_grad()
     def reconstruct(self, spectrogram: Tensor, lengths: Tensor, speaker_ids: Tensor | None = None) -> Tensor:

@@ -313,7 +313,7 @@ def synthesizer(case: GoldenCase, folder: Path) -> None:
     output = network(batch, alignment_noise=config.get("mas_noise_scale_initial", REFERENCE_ALIGNMENT_NOISE))
     case.check("wav", output.waveform_segment, WAVEFORM_TOLERANCE)
     case.check("ids_slice", output.segment_starts, tolerance=0.0)
-    case.check("attn", output.alignment.unsqueeze(1), tolerance=0.0)
+    case.check("attn", masks.durations_to_path(output.durations, output.latent.shape[2]).unsqueeze(1), tolerance=0.0)
     for name, actual in {
         "l_length": output.duration_loss, "z": output.latent, "z_p": output.latent_prior, "m_p": output.prior_mean,
         "logs_p": output.prior_log_std, "m_q": output.posterior_mean, "logs_q": output.posterior_log_std, "hidden_x": output.text_hidden,
@@ -332,7 +332,7 @@ def synthesizer_speech(case: GoldenCase, network: Synthesizer, batch: Synthesize
         length_scale=options["length_scale"], reference_spectrogram=batch.spectrogram,
     )  # fmt: skip
     case.check("infer_wav", output.waveform, WAVEFORM_TOLERANCE)
-    case.check("infer_attn", output.alignment.unsqueeze(1), tolerance=0.0)
+    case.check("infer_attn", masks.durations_to_path(output.durations, output.latent.shape[2]).unsqueeze(1), tolerance=0.0)
     case.check("infer_mask", output.frame_mask, tolerance=0.0)
     case.check("infer_z", output.latent)
 

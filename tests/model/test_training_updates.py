@@ -100,7 +100,7 @@ def test_under_bf16_samples_alignment_and_prior_keep_full_precision(batch, decod
     inputs = batch.inputs(training.posterior_input(batch), with_speakers=False)
     with torch.autocast("cpu", torch.bfloat16):
         output = training.synthesizer(inputs, alignment_noise=0.01)
-    for name in ("waveform_segment", "prior_mean", "prior_log_std", "latent_prior", "posterior_log_std", "log_durations_target", "duration_nll"):
+    for name in ("waveform_segment", "prior_mean", "prior_log_std", "latent_prior", "posterior_log_std", "log_durations_target", "duration_loss"):
         value = getattr(output, name)
         assert value.dtype == torch.float32, name
     segment = output.waveform_segment[output.waveform_segment.abs() > 1e-3]
