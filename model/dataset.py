@@ -20,11 +20,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from model.config import PITCH_ROWS
+from model.spectrogram import INT16_SCALE
 from model.synthesizer import SynthesizerInputs
 
 IntArray = npt.NDArray[np.int64]
-
-PCM_SCALE = 32768.0  # of 16-bit samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +104,7 @@ class StoredBatch(_Padded):
                  if field.name not in narrow and isinstance(value := getattr(self, field.name), Tensor)}  # fmt: skip
         return Batch(
             **moved, linear=_widened(self.linear, device).transpose(1, 2),  # (B, T, F) → (B, F, T)
-            waveform=_widened(self.waveform, device).div_(PCM_SCALE),
+            waveform=_widened(self.waveform, device).div_(INT16_SCALE),
             bert={name: _widened(value, device).transpose(1, 2) for name, value in self.bert.items()},  # (B, P, C) → (B, C, P)
         )  # fmt: skip
 

@@ -9,25 +9,22 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from model.text.word_lists import as_words
 
-def _words(listed: str) -> frozenset[str]:
-    return frozenset(listed.split())
-
-
-VERB_CUES: Final = _words(
+VERB_CUES: Final = as_words(
     "to will would can could should must may might shall cannot please don't can't won't i'll you'll we'll "
     "they'll "
     "he'll she'll it'll let's i you we they who didn't doesn't couldn't wouldn't shouldn't did does do"
 )
 # After these alone "read" may be the past tense.
-SUBJECTS: Final = _words("i you we they who")
+SUBJECTS: Final = as_words("i you we they who")
 CLAUSE_STARTS: Final = frozenset({None, "and", "or", "then"})
-NOUN_CUES: Final = _words(
+NOUN_CUES: Final = as_words(
     "a an the this that these those my your his her its our their no any every each some another which new "
     "old first "
     "last of in"
 )
-DETERMINERS: Final = _words("a an the this that these those my your his her its our their it them me us all")
+DETERMINERS: Final = as_words("a an the this that these those my your his her its our their it them me us all")
 
 
 class Readings(NamedTuple):

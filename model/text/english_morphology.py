@@ -7,12 +7,10 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
+from model.text.word_lists import as_words
+
 Phones = tuple[str, ...]
 Lookup = Callable[[str], Phones | None]
-
-
-def _words(listed: str) -> frozenset[str]:
-    return frozenset(listed.split())
 
 
 _SIBILANTS: Final = frozenset({"S", "Z", "SH", "ZH", "CH", "JH"})
@@ -43,7 +41,7 @@ _SHORTEST_STEM: Final = 3
 _SHORTEST_COMPOUND_PART: Final = 4
 _COMMON_INFLECTIONS: Final = 2
 # Parts that the rule for common words misses: short ones and ones without inflections.
-_COMPOUND_PARTS: Final = _words(
+_COMPOUND_PARTS: Final = as_words(
     "up out off on box key pad day way net web one two fax log car air any top end bar bed bus cut eye fly "
     "gun hat ice "
     "job law map oil pay pin pop sea sky tax tea toe war big hot new old set app bug dry wet low raw tap "
@@ -51,7 +49,7 @@ _COMPOUND_PARTS: Final = _words(
     "ear leg mud run kit upper lower ever forever more every some self over under after"
 )
 # Endings that look like second parts.
-_NOT_SECOND: Final = _words("able ably ally ring red ness less ment mann land ring ford sell bell set")
+_NOT_SECOND: Final = as_words("able ably ally ring red ness less ment mann land ring ford sell bell set")
 
 
 def derive(word: str, lookup: Lookup, depth: int = 2) -> Phones | None:

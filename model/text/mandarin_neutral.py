@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Final
 
-from model.text.mandarin_words import FULL_ZI_WORDS, Word, as_words
+from model.text.mandarin_words import FULL_ZI_WORDS, Word
+from model.text.word_lists import as_words
 
 # Two-syllable words whose second syllable is neutral in the standard language, alone and at the end of longer words.
 _NEUTRAL_WORDS: Final = as_words(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from model.text.errors import ReasonCode, TextError
 from model.text.mandarin_syllables import split_tone, syllable_phones
+from model.text.word_lists import as_words
 
 if TYPE_CHECKING:
     from jieba import Tokenizer
@@ -28,11 +29,6 @@ _PHRASES: Final[Mapping[str, str]] = {
     "调低": "tiao2 di1", "看中": "kan4 zhong4", "了了": "liao3 le5", "的士": "di1 shi4", "打的": "da3 di1", "似的": "shi4 de5",
     "有着": "you3 zhe5", "那么着": "na4 me5 zhe5", "这么着": "zhe4 me5 zhe5", "睡着": "shui4 zhao2",
 }  # fmt: skip
-
-
-def as_words(listed: str) -> frozenset[str]:
-    """The words of a list that spaces separate."""
-    return frozenset(listed.split())
 
 
 # Words in which 子 is a root and keeps its third tone; in others it is a suffix without one.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from model.text.errors import ReasonCode, TextError
+from model.text.word_lists import as_words
 
 if TYPE_CHECKING:
     from model.text.phone_sequence import PhoneSequence
@@ -19,13 +20,9 @@ PAUSE_MARKS: Final = ("!", "?", "…", ",", ".", "'", "-")
 SILENCE_SYMBOLS: Final = (*PAUSE_MARKS, "SP", "UNK")
 
 
-def _words(listed: str) -> frozenset[str]:
-    return frozenset(listed.split())
-
-
 # Mandarin: the initials of pinyin, marks for syllables without an initial, and the finals ("i0" and "ir" are
 # the apical vowels of "si" and "shi", "v" is ü).
-MANDARIN_PHONES: Final = _words(
+MANDARIN_PHONES: Final = as_words(
     "b p m f d t n l g k h j q x zh ch sh r z c s y w "
     "AA EE OO "
     "a ai an ang ao e ei en eng er i i0 ir ia ian iang iao ie in ing iong iu o ong ou "
@@ -33,11 +30,11 @@ MANDARIN_PHONES: Final = _words(
 )
 # Japanese: moraic consonants with their palatalised forms, vowels short and long, the moraic nasal N and the
 # stop q.
-JAPANESE_PHONES: Final = _words(
+JAPANESE_PHONES: Final = as_words(
     "a i u e o a: i: u: e: o: N q k ky g gy s sh z zy j t ty ch ts d dy n ny h hy f b by p py m my y r ry w V"
 )
 # English: ARPAbet in lower case. The dictionary's "v" is "V" because "v" is the Mandarin vowel ü.
-ENGLISH_PHONES: Final = _words(
+ENGLISH_PHONES: Final = as_words(
     "aa ae ah ao aw ay eh er ey ih iy ow oy uh uw b ch d dh f g hh jh k l m n ng p r s sh t th V w y z zh"
 )
 
