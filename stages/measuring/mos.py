@@ -79,7 +79,7 @@ def _distillmos() -> Any:
         raise PipelineError(
             f"the MOS predictor needs the package {error.name}: "
             "pip install --no-deps distillmos==0.9.1 xls-r-sqa==0.1.0, "
-            "or leave it out of evaluate.hear and train.metrics.listen_for"
+            "or leave it out of evaluate.hear"
         ) from error
     return sqa
 

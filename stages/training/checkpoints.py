@@ -70,8 +70,7 @@ def best_steps(log: Log, keep: KeepParams) -> list[int]:
 def ranked_steps(log: Log, keep: KeepParams) -> list[int]:
     """Return the steps that have the value `keep.by`, the best first; of equals the earlier one counts, and NaN is the worst."""
     values = {int(row["step"]): row[PREFIX + keep.by] for row in log if PREFIX + keep.by in row}
-    sign = -1.0 if keep.higher_is_better else 1.0
-    return sorted(values, key=lambda step: (math.inf if math.isnan(values[step]) else sign * values[step], step))
+    return sorted(values, key=lambda step: (math.inf if math.isnan(values[step]) else values[step], step))
 
 
 def averaged_steps(log: Log, keep: KeepParams) -> list[int]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from stages.training.settings import HEARD_METRICS, SPOKEN_METRICS
+from stages.training.settings import SPOKEN_METRICS
 
 COLUMNS = 3
 
@@ -21,7 +21,7 @@ def write_curves(path: Path, log: Sequence[dict[str, float]]) -> None:
     of validation of whole utterances and of the averaged weights, as are the metrics of what was spoken.
     """
     logged = {name.partition("/")[2] for row in log for name in row if "/" in name}
-    metrics = [name for name in (*HEARD_METRICS, *SPOKEN_METRICS) if name in logged]
+    metrics = [name for name in SPOKEN_METRICS if name in logged]
     names = [*metrics, *sorted(logged.difference(metrics))]
     if not names:
         return

@@ -20,7 +20,6 @@ from model.sampler import BatchSampler
 from model.text.symbols import SymbolTable
 from model.training import Trainer
 from stages.common.errors import ParamsError, PipelineError
-from stages.common.files import work_root
 from stages.common.progress import progress_bar
 from stages.common.training_data import ManifestSource, read_split
 from stages.training.base_voice import begin_from
@@ -84,7 +83,7 @@ class TrainingRun:
                                                                        self.paths.work / "durations.npz", self.device, self.rank)  # fmt: skip
             self.validator = Validator(self.trainer, self.validation_source, self.facts, validation_durations)
             style = own_style(self.params, self.model_config)
-            self.spoken_metrics = SpokenMetrics(self.validator, self.params.metrics, style, work_root() / "whisper", self.rank)
+            self.spoken_metrics = SpokenMetrics(self.validator, self.params.metrics.utterances, style)
             if not self.run_state.ended:
                 self._steps()
             average = self._average()
@@ -204,8 +203,10 @@ class TrainingRun:
         return {"step": float(step), **values} if values else {}
 
     def _validation_values(self, step: int, *, last: bool) -> dict[str, float]:
-        due = self.params.metrics.due(step // self.params.validate_every, last=last)
-        return {**self.validator.values(self.rank, self.n_ranks), **self.spoken_metrics.figures(due, self.rank, self.n_ranks)}
+        values = self.validator.values(self.rank, self.n_ranks)
+        if self.params.metrics.due(step // self.params.validate_every, last=last):
+            values |= self.spoken_metrics.figures(self.rank, self.n_ranks)
+        return values
 
     def _average(self) -> Average | None:
         """Return the mean of the last validated weights with what it is worth, where it is asked for; a resumed run makes it again."""

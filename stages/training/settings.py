@@ -16,9 +16,7 @@ from stages.training.base_voice import BaseVoiceParams
 
 LOSSES = ("mel", "kl", "duration", "mcd")
 SPOKEN_METRICS = ("mcd_db", "f0_rmse_cents", "voicing_error", "duration_error")
-HEARD_METRICS = ("cer", "mos")
-HIGHER_IS_BETTER = ("mos",)
-VALIDATION_VALUES = (*LOSSES, *SPOKEN_METRICS, *HEARD_METRICS)
+VALIDATION_VALUES = (*LOSSES, *SPOKEN_METRICS)
 VOICES = ("last", "best", "average")
 
 
@@ -75,47 +73,25 @@ class KeepParams:
         if problems:
             raise ValueError("; ".join(problems))
 
-    @property
-    def higher_is_better(self) -> bool:
-        """Whether the best weights are those of the highest value."""
-        return self.by in HIGHER_IS_BETTER
-
 
 @dataclass(frozen=True)
 class MetricsParams:
-    """When `utterances` of the validation set are spoken from their text, in the voice's own style, and measured as the evaluation does.
+    """When `utterances` of the validation set are spoken from their text, in the voice's own style, and compared with their recordings.
 
-    At every `every`-th validation signals are compared; at every `listen_every`-th one the networks of `listen_for` hear the
-    speech too, which takes much longer. 0 is never; otherwise the last validation counts always.
+    `every` counts validations; 0 is never, otherwise the last validation is always measured.
     """
 
     every: int = 0
     utterances: int = 16
-    listen_every: int = 0
-    listen_for: tuple[str, ...] = HEARD_METRICS
 
     def __post_init__(self) -> None:
-        lowest = {"every": 0, "listen_every": 0, "utterances": 1}
-        problems = [f"{name} is {getattr(self, name)}; it must be at least {low}" for name, low in lowest.items() if getattr(self, name) < low]
-        if unknown := [name for name in self.listen_for if name not in HEARD_METRICS]:
-            problems.append(f"listen_for has {', '.join(unknown)}; valid: {', '.join(HEARD_METRICS)}")
-        if self.listen_every and not self.listen_for:
-            problems.append(f"listen_for is empty, but listen_every is {self.listen_every}; name some of {', '.join(HEARD_METRICS)}")
-        if problems:
-            raise ValueError("; ".join(problems))
+        for name, low in (("every", 0), ("utterances", 1)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {low}")
 
-    def due(self, validation: int, *, last: bool) -> tuple[str, ...]:
-        """Return the metrics that are measured at a run's `validation`-th validation, counted from 1."""
-        heard, spoken = (every > 0 and (last or validation % every == 0) for every in (self.listen_every, self.every))
-        return (*(SPOKEN_METRICS if heard or spoken else ()), *(self.listen_for if heard else ()))
-
-    def missing(self, value: str) -> str:
-        """Return what to set so that a validation value is there to choose by, empty where it is."""
-        if value in LOSSES or value in self.due(0, last=True):
-            return ""
-        if value in SPOKEN_METRICS:
-            return "set metrics.every to 1"
-        return f"set metrics.listen_every to 1, with {value} in metrics.listen_for"
+    def due(self, validation: int, *, last: bool) -> bool:
+        """Return whether a run's `validation`-th validation, counted from 1, is measured."""
+        return self.every > 0 and (last or validation % self.every == 0)
 
 
 @dataclass(frozen=True)
@@ -170,8 +146,8 @@ class TrainParams:
             problems.append("voice is best, but keep.best is 0; set keep.best to 1")
         if self.voice == "average" and not self.keep.average:
             problems.append("voice is average, but keep.average is 0; set keep.average to 3, say")
-        if (self.keep.best or self.keep.average) and (remedy := self.metrics.missing(self.keep.by)):
-            problems.append(f"keep.by is {self.keep.by}, which is not measured; {remedy}")
+        if (self.keep.best or self.keep.average) and self.keep.by in SPOKEN_METRICS and not self.metrics.every:
+            problems.append(f"keep.by is {self.keep.by}, which is not measured; set metrics.every to 1")
         counts = ("ranks", "threads_per_rank", "log_every", "validate_every", "checkpoint_every")
         problems += [f"{name} is {getattr(self, name)}; it must be at least 1" for name in counts if getattr(self, name) < 1]
         if problems:

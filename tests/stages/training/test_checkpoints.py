@@ -24,8 +24,6 @@ from tests.stages.training.program import tiny_params
 
 MELS = {10: 3.0, 20: 1.0, 30: 2.0, 40: 1.0, 50: math.nan}
 LOG = [{"step": 5.0, "train/mel": 9.0}, *({"step": float(step), "validation/mel": mel, "validation/kl": -mel} for step, mel in MELS.items())]
-MOS = {10: 2.0, 20: 3.5, 30: None, 40: None, 50: 3.5}
-HEARD = {"every": 1, "utterances": 1, "listen_every": 1}
 
 
 def test_the_best_are_the_lowest_the_earlier_of_equals_and_never_one_that_is_not_a_number() -> None:
@@ -43,17 +41,18 @@ def test_what_is_kept_at_the_end(last: int, best: int, voice: str, expected: Kep
     assert kept_at_the_end(LOG, params) == expected
 
 
-def test_of_scores_the_highest_is_the_best_and_steps_without_one_are_no_candidates() -> None:
-    log = [{"step": float(step), "validation/mel": 1.0, **({"validation/mos": mos} if mos else {})} for step, mos in MOS.items()]
-    assert ranked_steps(log, KeepParams(best=1, by="mos")) == [20, 50, 10]
-    assert best_steps(log, KeepParams(best=1, by="mos")) == [20] and worth_storing(log, KeepParams(best=1, by="mos")) == {20}
+def test_steps_where_a_metric_could_not_be_measured_are_no_candidates() -> None:
+    measured = {10: 5.0, 20: 3.5, 30: None, 40: None, 50: 3.5}
+    log = [{"step": float(step), "validation/mel": 1.0, **({"validation/mcd_db": value} if value else {})} for step, value in measured.items()]
+    keep = KeepParams(best=1, by="mcd_db")
+    assert ranked_steps(log, keep) == [20, 50, 10] and best_steps(log, keep) == [20] and worth_storing(log, keep) == {20}
 
 
 def test_where_nothing_could_be_measured_the_last_weights_are_the_voice(caplog: pytest.LogCaptureFixture) -> None:
-    params = tiny_params(voice="best", keep={"by": "mos"}, metrics=HEARD)
+    params = tiny_params(voice="best", keep={"by": "mcd_db"})
     kept = kept_at_the_end(LOG, params)
-    assert kept == Kept(50, ()) and "mos could not be measured at any step: the last weights become the voice" in caplog.text
-    assert describe_choice(LOG, params, kept, None) == {"voice": "best", "by": "mos", "step": 50, "value": None, "runner_up": None}
+    assert kept == Kept(50, ()) and "mcd_db could not be measured at any step: the last weights become the voice" in caplog.text
+    assert describe_choice(LOG, params, kept, None) == {"voice": "best", "by": "mcd_db", "step": 50, "value": None, "runner_up": None}
 
 
 def test_the_choice_names_the_best_other_step_and_the_average() -> None:

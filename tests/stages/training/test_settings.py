@@ -8,7 +8,7 @@ import pytest
 
 from stages.common.errors import PipelineError
 from stages.measuring.metrics import BY_KEY
-from stages.training.settings import HEARD_METRICS, HIGHER_IS_BETTER, SPOKEN_METRICS, MetricsParams
+from stages.training.settings import SPOKEN_METRICS, MetricsParams
 from tests.stages.training.program import tiny_params
 
 
@@ -24,15 +24,11 @@ from tests.stages.training.program import tiny_params
         ({"voice": "best", "keep": {"last": 1, "best": 0, "by": "mel"}}, "voice is best, but keep.best is 0; set keep.best to 1"),
         ({"keep": {"last": 0, "best": 1, "by": "mel"}}, "last is 0; it must be at least 1"),
         ({"keep": {"last": 1, "best": 1, "by": "loss"}},
-         "by 'loss' is not one of mel, kl, duration, mcd, mcd_db, f0_rmse_cents, voicing_error, duration_error, cer, mos"),
+         "by 'loss' is not one of mel, kl, duration, mcd, mcd_db, f0_rmse_cents, voicing_error, duration_error"),
         ({"keep": {"average": 1}}, "average is 1; it must be at least 2, or 0 for none"),
         ({"voice": "average"}, "voice is average, but keep.average is 0; set keep.average to 3, say"),
         ({"keep": {"by": "mcd_db"}, "metrics": {"every": 0}}, "keep.by is mcd_db, which is not measured; set metrics.every to 1"),
-        ({"keep": {"by": "mos"}, "metrics": {"listen_every": 2, "listen_for": ["cer"]}},
-         "keep.by is mos, which is not measured; set metrics.listen_every to 1, with mos in metrics.listen_for"),
         ({"metrics": {"utterances": 0}}, "utterances is 0; it must be at least 1"),
-        ({"metrics": {"listen_for": ["wer"]}}, "listen_for has wer; valid: cer, mos"),
-        ({"metrics": {"listen_every": 1, "listen_for": []}}, "listen_for is empty, but listen_every is 1; name some of cer, mos"),
         ({"budget": {"epochs": 0, "minutes": None}}, "epochs is 0; use more than 0, or null for no such limit"),
         ({"samples": {"every": -1, "utterances": 1}}, "every is -1; it must be at least 0"),
     ],
@@ -43,15 +39,11 @@ def test_values_that_cannot_work_are_refused(changes: dict[str, Any], message: s
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("key", [*SPOKEN_METRICS, *HEARD_METRICS])
-def test_metrics_of_the_validation_have_the_catalogues_direction(key: str) -> None:
-    assert BY_KEY[key].higher_is_better == (key in HIGHER_IS_BETTER)
+def test_the_lowest_value_of_every_validation_metric_is_the_best() -> None:
+    assert not any(BY_KEY[key].higher_is_better for key in SPOKEN_METRICS)
 
 
-@pytest.mark.parametrize(
-    ("every", "listen_every", "due"),
-    [(0, 0, [(), (), (), ()]), (2, 0, [(), SPOKEN_METRICS, (), SPOKEN_METRICS]), (1, 3, [SPOKEN_METRICS] * 2 + [(*SPOKEN_METRICS, "cer")] * 2)],
-)
-def test_metrics_are_measured_at_their_own_pace_and_always_at_the_end(every: int, listen_every: int, due: list[tuple[str, ...]]) -> None:
-    params = MetricsParams(every=every, listen_every=listen_every, listen_for=("cer",))
+@pytest.mark.parametrize(("every", "due"), [(0, [False] * 4), (1, [True] * 4), (3, [False, False, True, True])])
+def test_metrics_are_measured_at_their_own_pace_and_always_at_the_end(every: int, due: list[bool]) -> None:
+    params = MetricsParams(every=every)
     assert [params.due(number, last=number == 4) for number in (1, 2, 3, 4)] == due
