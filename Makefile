@@ -13,7 +13,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 # A preset may ask for other recordings.
 SWITCH = $(if $(PRESET),$(BIN)/python -m pipeline.presets $(PRESET) && $(BIN)/python -m pipeline.prepare &&)
 
-.PHONY: help setup recordings run voice flow experiment sweep serve deploy worker ui-shot corpus-report say compare serve-voice release test test-all check bench preset summary deps gc ray clean
+.PHONY: help setup recordings run voice flow experiment sweep serve deploy worker ui-shot corpus-report choose say compare serve-voice release test test-all check bench preset summary deps gc ray clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -71,6 +71,9 @@ ui-shot: setup  ## pictures of the newest finished run in the UI of PREFECT_API_
 
 corpus-report: setup  ## a page about the recordings before anything is trained: make corpus-report [OUT=page.html]
 	@$(BIN)/python -m stages.corpus --report $(if $(OUT),"$(OUT)")
+
+choose: $(VENV)/.ready  ## make the best kept checkpoint the voice (see evaluate.checkpoint_utterances): make choose [BY=cer|mos]
+	@$(BIN)/python -m pipeline.choose $(if $(BY),--by $(BY))
 
 say: $(VENV)/.ready  ## speak with the trained voice: make say TEXT="Hello." [OUT=say.wav] [SPEAKER=…] [LANGUAGE=EN]
 	@$(BIN)/python -m model.say --text "$$TEXT" --out "$(or $(OUT),say.wav)" --language $(or $(LANGUAGE),EN) $(if $(SPEAKER),--speaker "$(SPEAKER)")

@@ -14,9 +14,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.markdown import table
+from stages.evaluation.checkpoints import TABLE, read_checkpoints
 
 ROW_STAGES = ("corpus", "resample", "clean_text", "spectrogram", "bert", "split")
 REPORT = Path("reports/evaluate/index.html")
+CHECKPOINTS = Path("reports/evaluate") / TABLE
 CARD = Path("reports/card/card.html")
 
 
@@ -98,11 +100,24 @@ def text_summary(root: Path) -> str:
             if name in metrics:
                 beside = f"{metrics[recorded]:>10.3f}" if recorded and recorded in metrics else " " * 10
                 lines.append(f"  {title:<36} {metrics[name]:>7.3f}  {beside}")
+    lines += _checkpoint_lines(root)
     if (root / REPORT).is_file():
         lines += ["", f"listen         {(root / REPORT).resolve()}", 'speak          make say TEXT="…"']
     if (root / CARD).is_file():
         lines.append(f"voice card     {(root / CARD).resolve()}")
     return "\n".join(lines)
+
+
+def _checkpoint_lines(root: Path) -> list[str]:
+    """Return what the kept checkpoints are worth, where the evaluation measured them."""
+    if not (root / CHECKPOINTS).is_file():
+        return []
+    rows = read_checkpoints(root / CHECKPOINTS)
+    lines = ["", f"kept checkpoints on {rows[0]['n_utterances']} validation utterances (make choose)    cer     mos"]
+    for row in rows:
+        figures = "  ".join(f"{float(row[name]):>6.3f}" if row[name] else " " * 6 for name in ("cer", "mos"))
+        lines.append(f"  {row['step']:<10} {row['folder']:<38} {figures}")
+    return lines
 
 
 def markdown_summary(root: Path) -> str:

@@ -32,6 +32,8 @@ from stages.common.machine_settings import worker_count
 from stages.common.progress import progress_bar
 from stages.common.shards import ShardReader
 from stages.common.stage import run_stage
+from stages.evaluation.checkpoints import TABLE as CHECKPOINTS_TABLE
+from stages.evaluation.checkpoints import checkpoint_row, kept_checkpoints, write_checkpoints
 from stages.evaluation.listening import ONLY, write_listening_page
 from stages.evaluation.plots import write_plots
 from stages.evaluation.renditions import write_renditions
@@ -48,8 +50,8 @@ SPEAKER_RECORDINGS = 10
 @dataclass(frozen=True)
 class EvaluateParams:
     """How many test utterances are spoken (all with null; chosen in the order of their ids), in which style (the voice's own with
-    null), which networks hear them beside the recogniser (see `hearing.OPTIONAL`), and on how many of them (`anchors`) the
-    metrics' floor and the resynthesis are heard too."""
+    null), which networks hear them beside the recogniser (see `hearing.OPTIONAL`), on how many of them (`anchors`) the
+    metrics' floor and the resynthesis are heard too, and on how many validation utterances the kept checkpoints are measured (0: none)."""
 
     max_utterances: int | None
     noise_scale: float | None
@@ -59,12 +61,15 @@ class EvaluateParams:
     seed: int
     hear: tuple[str, ...]
     anchors: int
+    checkpoint_utterances: int = 0
 
     def __post_init__(self) -> None:
         if self.max_utterances is not None and self.max_utterances < 1:
             raise ValueError(f"max_utterances is {self.max_utterances}; use at least 1, or null for all")
         if self.anchors < 1:
             raise ValueError(f"anchors is {self.anchors}; use at least 1")
+        if self.checkpoint_utterances < 0:
+            raise ValueError(f"checkpoint_utterances is {self.checkpoint_utterances}; use at least 1, or 0 to measure no kept checkpoint")
         if unknown := [name for name in self.hear if name not in OPTIONAL]:
             raise ValueError(f"hear has {', '.join(unknown)}; valid: {', '.join(OPTIONAL)}")
 
@@ -122,33 +127,64 @@ def speakers_recordings(table: pa.Table, resample: Path, speakers: Collection[st
     return found
 
 
+def measure_checkpoints(
+    voice: Path, table: pa.Table, resample: Path, hearing: Hearing, params: EvaluateParams
+) -> list[dict[str, Any]]:
+    """Return a row (see `checkpoint_row`) for the voice and every kept checkpoint; none where only the voice was kept.
+
+    They speak validation utterances, evenly spaced over their ids: a voice chosen by the test set would look better than it is.
+    """
+    folders = kept_checkpoints(voice)
+    validation = table.filter(pc.equal(table.column("subset"), "validation")).sort_by("utterance_id").to_pylist()
+    rows = [validation[place] for place in evenly_spread(len(validation), params.checkpoint_utterances)]
+    if len(folders) == 1 or not rows:
+        return []
+    speakers: dict[str, list[Sound]] = {}
+    measured = []
+    for folder in folders:
+        logger.info("evaluate: measuring %s on %d validation utterances", folder, len(rows))
+        checkpoint = _load(folder)
+        renditions = render_all(checkpoint, rows, resample, params.style(checkpoint.style))
+        speakers = speakers or speakers_recordings(table, resample, {row["speaker"] for row in rows}, renditions[0].sample_rate_hz)
+        _, summary = score(renditions, hearing, speakers, ScoringSettings(anchors=0, threads=worker_count()))
+        measured.append(checkpoint_row(voice, folder, checkpoint.metadata, summary))
+    return measured
+
+
+def _load(folder: Path) -> Voice:
+    try:
+        return Voice(folder, os.environ.get("VOICE_DEVICE", "cpu"))
+    except CheckpointError as error:
+        raise PipelineError(f"evaluate: {error}") from None
+
+
 def main(split: Path, resample: Path, voice: Path, report: Path, metrics: Path, speed_metrics: Path, params: EvaluateParams) -> None:
     """Speak and measure the test utterances.
 
     Reads the split manifest, the resampled audio and the voice; writes utterances.parquet, what measured them (evaluators.json),
     plots, the sounds and the listening page (index.html) into one folder, the summary as metrics.json, and what differs from run
-    to run, time and memory, as speed.json.
+    to run, time and memory, as speed.json; with `checkpoint_utterances` also checkpoints.csv, what every kept checkpoint is worth.
     """
     table = manifests.read_manifest(split / "split.parquet", manifests.SPLIT)
     rows = table.filter(pc.equal(table.column("subset"), "test")).to_pylist()[: params.max_utterances]
     if not rows:
         raise PipelineError("evaluate: the test set is empty; raise split.test_share")
     torch.set_num_threads(1)  # one utterance's figures must not depend on the number of cores
-    try:
-        speaker = Voice(voice, os.environ.get("VOICE_DEVICE", "cpu"))
-    except CheckpointError as error:
-        raise PipelineError(f"evaluate: {error}") from None
+    speaker = _load(voice)
     renditions = render_all(speaker, rows, resample, params.style(speaker.style))
     peak_memory_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     hearing = Hearing(work_root() / "whisper", params.hear, threads=worker_count())
     speakers = speakers_recordings(table, resample, {row["speaker"] for row in rows}, renditions[0].sample_rate_hz)
     scored, summary = score(renditions, hearing, speakers, ScoringSettings(params.anchors, threads=worker_count()))
+    checkpoints = measure_checkpoints(voice, table, resample, hearing, params)
     evaluators = {"test_set": test_set(renditions), "anchors": params.anchors, "speaker_recordings": SPEAKER_RECORDINGS,
                   "networks": hearing.lineage, "signals": package_versions("pyworld", "numpy", "scipy", "soxr")}  # fmt: skip
     with output_folder(report) as folder:
         write_json(folder / "evaluators.json", evaluators)
         judged = {"step": speaker.metadata["step"], "voice_sha256": checkpoint_sha256(voice), "evaluators": evaluators}
         lay_out(folder, renditions, scored, judged, speaker)
+        if checkpoints:
+            write_checkpoints(folder / CHECKPOINTS_TABLE, checkpoints)
     write_json(metrics, summary)
     write_json(speed_metrics, speed(scored, peak_memory_bytes))
     logger.info("evaluate: report in %s", report / "index.html")

@@ -44,9 +44,14 @@ def training_device(local_rank: int) -> torch.device:
 
 
 def fingerprint(params: TrainParams, data: DataFolders, n_ranks: int) -> dict[str, Any]:
-    """Return all that the trained weights depend on; the manifest stands for the shards, which its rows describe."""
+    """Return all that the trained weights depend on; the manifest stands for the shards, which its rows describe.
+
+    Which of the kept weights become the voice is no part of it: another choice writes the outputs anew from the saved state.
+    """
+    settings = dataclasses.asdict(params)
+    del settings["voice"]
     manifests = {name: hashlib.sha256((folder / f"{name}.parquet").read_bytes()).hexdigest() for name, folder in dataclasses.asdict(data).items()}
-    return {"params": dataclasses.asdict(params), "data": manifests, "code": code_version("stages.train"),
+    return {"params": settings, "data": manifests, "code": code_version("stages.train"),
             "torch": torch.__version__, "cpu": torch.backends.cpu.get_cpu_capability(), "n_ranks": n_ranks}  # fmt: skip
 
 

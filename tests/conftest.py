@@ -13,7 +13,8 @@ from playwright.sync_api import Browser, sync_playwright
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, and OpenMP threads that wait spin
 
 from model.bert import use_reproducible_kernels
-from tests.small_corpus import SmallCorpus, build_small_corpus
+from stages.common import code_graph
+from tests.small_corpus import ROOT, SmallCorpus, build_small_corpus
 
 use_reproducible_kernels()  # as the BERT stage does first of all: later, torch has been imported and it has no effect
 
@@ -43,6 +44,31 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("VOICE_WORK_DIR", str(tmp_path / "work"))
     monkeypatch.setenv("VOICE_WORKERS", "1")
     return tmp_path
+
+
+class CodeCopy:
+    """A copy of the project's code that stands for it where code is hashed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def edit(self, path: str, old: str, new: str) -> None:
+        """Replace text in a file, as between two runs."""
+        text = (self.root / path).read_text(encoding="utf-8")
+        assert old in text
+        (self.root / path).write_text(text.replace(old, new), encoding="utf-8")
+        code_graph.code_version.cache_clear()
+
+
+@pytest.fixture
+def code_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CodeCopy]:
+    """The code of model and stages, to be edited."""
+    for package in ("model", "stages"):
+        shutil.copytree(ROOT / package, tmp_path / "code" / package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code_graph, "project_root", lambda: tmp_path / "code")
+    code_graph.code_version.cache_clear()
+    yield CodeCopy(tmp_path / "code")
+    code_graph.code_version.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -77,7 +77,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in options:
             return None
-        return _convert(next(option for option in options if option is not type(None)), value, where)
+        own = next((option for option in options if type(value) is option), None)
+        return _convert(own or next(option for option in options if option is not type(None)), value, where)
     if origin is typing.Literal:
         if value not in options:
             raise ParamsError(f"{where}: {value!r} is not one of {', '.join(map(str, options))}")

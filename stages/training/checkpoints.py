@@ -85,12 +85,22 @@ def worth_storing(log: Log, keep: KeepParams) -> set[int]:
 
 
 def kept_at_the_end(log: Log, params: TrainParams) -> Kept:
-    """Return what is kept of a finished run, whose last step is validated; without any value to choose by, the last is the best."""
+    """Return what is kept of a finished run, whose last step is validated; without any value to choose by, the last is the best.
+
+    Raises PipelineError where `train.voice` is a step that was not kept.
+    """
     steps, best = validated_steps(log), best_steps(log, params.keep)
-    voice = {"last": steps[-1], "best": best[0] if best else steps[-1], "average": None}[params.voice]
+    kept = sorted({*best, *steps[-params.keep.last :]})
+    if isinstance(params.voice, int):
+        if params.voice not in kept:
+            raise PipelineError(f"train.voice is step {params.voice}, whose weights were not kept; "
+                                f"kept: {', '.join(map(str, kept))} (see train.keep)")  # fmt: skip
+        voice: int | None = params.voice
+    else:
+        voice = {"last": steps[-1], "best": best[0] if best else steps[-1], "average": None}[params.voice]
     if params.voice == "best" and not best:
         logger.warning("train: %s could not be measured at any step: the last weights become the voice", params.keep.by)
-    return Kept(voice, tuple(sorted({*best, *steps[-params.keep.last :]} - {voice})))
+    return Kept(voice, tuple(step for step in kept if step != voice))
 
 
 def describe_choice(log: Log, params: TrainParams, kept: Kept, average: Average | None) -> dict[str, Any]:

@@ -112,8 +112,9 @@ class TrainParams:
     """Everything that can change the trained weights. `posterior_input` is what the posterior encoder reads.
 
     `ranks` processes share each step (ignored under torchrun, whose world size counts), with `threads_per_rank`
-    threads each: both change the order of summation, so both are parameters. `voice` is which weights become the
-    voice: the last, the best by `keep.by`, or the average of the last `keep.average`; `freeze` names parts of the synthesizer that stay as they are.
+    threads each: both change the order of summation, so both are parameters. `voice` is which of the kept weights
+    become the voice: the last, the best by `keep.by`, the average of the last `keep.average`, or those of a step; it
+    alone changes no weights. `freeze` names parts of the synthesizer that stay as they are.
     """
 
     ranks: int
@@ -127,7 +128,7 @@ class TrainParams:
     optimisation: TrainingConfig
     model: dict[str, Any]
     discriminator: dict[str, Any]
-    voice: str = "last"
+    voice: str | int = "last"
     reference_quirks: bool = False
     freeze: tuple[str, ...] = ()
     budget: BudgetParams = field(default_factory=BudgetParams)
@@ -140,8 +141,11 @@ class TrainParams:
         problems = []
         if self.posterior_input not in ("mel", "linear"):
             problems.append(f"posterior_input {self.posterior_input!r} is neither mel nor linear")
-        if self.voice not in VOICES:
-            problems.append(f"voice {self.voice!r} is not one of {', '.join(VOICES)}")
+        if isinstance(self.voice, int):
+            if not 1 <= self.voice <= self.optimisation.steps:
+                problems.append(f"voice is step {self.voice}, but optimisation.steps is {self.optimisation.steps}")
+        elif self.voice not in VOICES:
+            problems.append(f"voice {self.voice!r} is not one of {', '.join(VOICES)}, nor a step")
         if self.voice == "best" and self.keep.best < 1:
             problems.append("voice is best, but keep.best is 0; set keep.best to 1")
         if self.voice == "average" and not self.keep.average:

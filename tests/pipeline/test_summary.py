@@ -13,6 +13,7 @@ import pytest
 from pipeline.summary import markdown_summary, minutes_of_speech, stage_counts, text_summary
 from stages.common import manifests
 from stages.common.outcomes import outcome_writer
+from stages.evaluation.checkpoints import write_checkpoints
 from tests.small_corpus import ROOT
 
 
@@ -63,6 +64,14 @@ def test_one_screen_tells_it_all(run: Path) -> None:
                  "read by a person", "0.250       0.050", "6.500", str((run / "reports/evaluate/index.html").resolve())):  # fmt: skip
         assert part in shown
     assert len(shown.splitlines()) <= 40 and max(map(len, shown.splitlines())) <= 160
+
+
+def test_kept_checkpoints_are_listed_with_what_they_are_worth(run: Path) -> None:
+    rows = [{"step": 100, "folder": "voice/checkpoints/step-000100", "is_voice": "false", "n_utterances": 2, "cer": 0.5, "mos": ""},
+            {"step": 123, "folder": "voice", "is_voice": "true", "n_utterances": 2, "cer": 0.25, "mos": 3.125}]  # fmt: skip
+    write_checkpoints(run / "reports" / "evaluate" / "checkpoints.csv", rows)
+    shown = text_summary(run).splitlines()
+    assert "voice/checkpoints/step-000100" in "".join(shown) and any(line.split() == ["123", "voice", "0.250", "3.125"] for line in shown)
 
 
 def test_markdown_holds_the_same_numbers(run: Path) -> None:

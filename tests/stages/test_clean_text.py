@@ -23,6 +23,7 @@ from stages.clean_text import CleanTextParams, Line, process
 from stages.common import manifests
 from stages.common.errors import ManifestError, PipelineError, RowRejected
 from stages.common.terminal import columns, display_width
+from tests.conftest import CodeCopy
 from tests.small_corpus import ROOT, SmallCorpus, folder_bytes, reasons, utterance_ids
 
 pytestmark = pytest.mark.usefixtures("workspace")
@@ -173,6 +174,20 @@ def test_a_new_entry_computes_only_the_rows_it_concerns(caplog: pytest.LogCaptur
     assert computed(caplog) == 1  # b, where 20 is said as twenty
     run(corpus, "gone")
     assert computed(caplog) == 0 and folder_bytes(Path("gone")) == folder_bytes(Path("plain"))
+
+
+def test_a_comment_in_the_code_computes_no_row_and_a_changed_expression_all(code_copy: CodeCopy, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    corpus = write_corpus({"a": "A tomato.", "b": "Two tomatoes and 20 dogs."})
+    run(corpus, "first")
+    assert computed(caplog) == 2
+    code_copy.edit("model/text/english.py", '"""The English front end', '"""What reads English')
+    code_copy.edit("stages/clean_text.py", "import argparse\n", "import argparse  # a remark\n\n")
+    run(corpus, "second")
+    assert computed(caplog) == 0
+    code_copy.edit("model/text/english.py", '"twenty|thirty', '"ten|twenty|thirty')
+    run(corpus, "third")
+    assert computed(caplog) == 2
 
 
 def test_with_a_lexicon_too_history_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from stages.train import fingerprint
 from stages.training import loop
 from stages.training.settings import TrainPaths
 from stages.training.state import save_state
+from tests.conftest import CodeCopy
 from tests.small_corpus import SmallCorpus
 from tests.stages.training.program import Program, folders, tiny_params, tiny_values
 
@@ -120,6 +121,37 @@ def test_the_best_weights_can_be_the_voice(small_corpus: SmallCorpus, tmp_path: 
     assert best["folder"] == "voice" and rows[-1] is not best
     assert Voice(program.folder / "voice").metadata["step"] == int(best["step"])
     assert Voice(program.folder / "voice" / "checkpoints" / "step-000005").metadata["step"] == 5
+
+
+def weights(folder: Path) -> bytes:
+    """Return the stored synthesizer of a voice or checkpoint."""
+    (path,) = folder.glob("synthesizer-*.safetensors")
+    return path.read_bytes()
+
+
+def test_another_choice_among_the_kept_weights_trains_nothing_and_is_what_a_run_with_it_gives(
+    finished: Program, rerun: Program, small_corpus: SmallCorpus, tmp_path: Path
+) -> None:
+    output = rerun.run(forked=True, voice=18)
+    assert "the voice is step 18" in output and "the loop begins" not in output and "saves" not in output
+    anew = Program(tmp_path / "anew", small_corpus)
+    assert "the loop begins" in anew.run(forked=True, voice=18)
+    assert rerun.outputs() == anew.outputs()
+    chosen, before = rerun.folder / "voice", finished.folder / "voice"
+    assert weights(chosen) == weights(before / "checkpoints" / "step-000018") != weights(before)
+    assert weights(chosen / "checkpoints" / "step-000024") == weights(before)
+    assert load_checkpoint(chosen, ["discriminator"]).metadata["choice"]["voice"] == 18
+    rerun.run(forked=True)
+    assert rerun.outputs() == finished.outputs()
+
+
+def test_a_step_that_was_not_kept_is_one_clear_error_and_leaves_the_states(rerun: Program) -> None:
+    kept = rerun.states()
+    watched = rerun.start(forked=True, voice=7)
+    output = watched.finish()
+    assert watched.status == 1 and "Traceback" not in output
+    assert re.search(r"^error: train\.voice is step 7, whose weights were not kept; kept: (\d+, )?18, 24 \(see train\.keep\)$", output, re.M)
+    assert rerun.states() == kept and not (rerun.folder / "voice").exists()
 
 
 def test_the_average_of_the_last_weights_can_be_the_voice_and_is_measured(small_corpus: SmallCorpus, tmp_path: Path) -> None:
@@ -253,6 +285,7 @@ def work_folder(corpus: SmallCorpus, monkeypatch: pytest.MonkeyPatch, **changes:
 def test_every_parameter_and_base_voice_has_its_own_work_folder(small_corpus: SmallCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
     same = work_folder(small_corpus, monkeypatch)
     assert work_folder(small_corpus, monkeypatch) == same
+    assert work_folder(small_corpus, monkeypatch, voice="best") == work_folder(small_corpus, monkeypatch, voice=12) == same
     changed = [work_folder(small_corpus, monkeypatch, **change) for change in (
         {"optimisation__learning_rate": 0.001}, {"model__n_layers": 2}, {"discriminator__channels": 8}, {"aligner__steps": 4}, {"add_blank": True},
         {"budget": {"epochs": 3, "minutes": None}}, {"reference_quirks": True}, {"freeze": ["flow"]},
@@ -271,6 +304,21 @@ def test_other_data_other_ranks_and_other_places_count_as_they_should(small_corp
     manifests.write_manifest(tmp_path / "moved" / "split.parquet", table.slice(1))
     assert fingerprint(tiny_params(), dataclasses.replace(data, split=tmp_path / "moved"), 1) != first
     assert fingerprint(tiny_params(), data, 2) != first
+
+
+@pytest.mark.usefixtures("workspace")
+def test_comments_docstrings_and_front_ends_leave_the_fingerprint_and_an_expression_does_not(small_corpus: SmallCorpus, code_copy: CodeCopy) -> None:
+    def found() -> dict[str, Any]:
+        return fingerprint(tiny_params(), folders(small_corpus), 1)
+
+    before = found()
+    code_copy.edit("model/losses.py", "\ndef ", "\n\n# a remark\n\ndef ")
+    code_copy.edit("model/losses.py", '    """Return', '    """Give')
+    code_copy.edit("model/text/english.py", '"twenty|thirty', '"ten|twenty|thirty')
+    code_copy.edit("stages/measuring/mos.py", "return network.eval()", "return network")
+    assert found() == before
+    code_copy.edit("model/losses.py", ".mean()", ".sum()")
+    assert found() != before
 
 
 def test_a_base_voice_is_where_a_run_starts_and_is_recorded(finished: Program, small_corpus: SmallCorpus, tmp_path: Path) -> None:

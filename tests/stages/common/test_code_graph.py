@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from stages.common import code_graph
-from stages.common.code_graph import code_version, import_closure
+from stages.common.code_graph import Code, code_version, import_closure, read_code
 
 
 @pytest.fixture
@@ -57,21 +58,109 @@ def test_the_result_is_sorted_and_relative(project: Path) -> None:
     assert found == sorted(found) and not any(path.is_absolute() for path in found)
 
 
-def test_the_version_changes_with_every_file_of_the_closure_and_no_other(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def version(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
+    """What `code_version` says of stages.one, as a process says it that starts now."""
     monkeypatch.setattr(code_graph, "project_root", lambda: project)
+    monkeypatch.setenv("VOICE_WORK_DIR", str(project / "work"))
+
+    def now() -> str:
+        code_version.cache_clear()
+        return code_version("stages.one")
+
+    yield now
     code_version.cache_clear()
-    before = code_version("stages.one")
+
+
+def test_the_version_changes_with_every_file_of_the_closure_and_no_other(project: Path, version: Callable[[], str]) -> None:
+    before = version()
     (project / "model" / "unused.py").write_text("X = 1\n", encoding="utf-8")
-    code_version.cache_clear()
-    assert code_version("stages.one") == before
+    assert version() == before
     (project / "model" / "text" / "english_words.txt").write_text("b\n", encoding="utf-8")
-    code_version.cache_clear()
-    assert code_version("stages.one") != before
-    code_version.cache_clear()
+    assert version() != before
 
 
-def test_training_does_not_depend_on_evaluation_and_resampling_not_on_the_model() -> None:
+CODE = """def scale(values, factor=2.0):
+    return [factor * value for value in values if value]
+"""
+
+
+@pytest.mark.parametrize("same", [
+    "# see https://example.org\n" + CODE.replace("    return", "    # why\n    return") + "# the end\n",
+    CODE.replace("    return", '    """Return values times model.unused."""\n    return'),
+    '"""Scaling."""\n\n\n' + CODE.replace("2.0", "2.00").replace("\n    return [", "\n\n    return (  [\n").replace("value]", "value\n  ])"),
+])  # fmt: skip
+def test_comments_docstrings_and_formatting_do_not_count(project: Path, version: Callable[[], str], same: str) -> None:
+    path = project / "model" / "text" / "words.py"
+    path.write_text(CODE, encoding="utf-8")
+    before, files = version(), closure("stages.one", project)
+    path.write_text(same, encoding="utf-8")
+    assert version() == before and closure("stages.one", project) == files
+
+
+@pytest.mark.parametrize(("old", "new"), [
+    ("2.0", "2"), ("2.0", "-2.0"), ("factor * value", "factor + value"), ("factor * value", "value * factor"), ("if value]", "if not value]"),
+    ("scale", "scaled"), ("factor=2.0", "*, factor=2.0"), ("factor=2.0", "factor=None"), ("[factor * value for value in values if value]", "values"),
+    ("return [", 'return "text", ['), ("for value in values if value]", "for value in values] if factor else []"),
+])  # fmt: skip
+def test_a_changed_expression_counts(project: Path, version: Callable[[], str], old: str, new: str) -> None:
+    path = project / "model" / "text" / "words.py"
+    path.write_text(CODE, encoding="utf-8")
+    before = version()
+    path.write_text(CODE.replace(old, new), encoding="utf-8")
+    assert path.read_text(encoding="utf-8") != CODE and version() != before
+
+
+def test_a_module_that_only_a_docstring_names_is_not_in_the_closure(project: Path) -> None:
+    words = project / "model" / "text" / "words.py"
+    (project / "model" / "unused.py").write_text("X = 1\n", encoding="utf-8")
+    words.write_text('def find():\n    """model.unused"""\n', encoding="utf-8")
+    assert "model/unused.py" not in closure("stages.one", project)
+    words.write_text('def find():\n    return "model.unused"\n', encoding="utf-8")
+    assert "model/unused.py" in closure("stages.one", project)
+
+
+def test_the_hash_is_the_same_in_every_version_of_python() -> None:
+    """What newer ones parse otherwise or show otherwise: empty fields, f-strings, characters that their Unicode tables lack."""
+    source = "from model import x as y\nA: int = 1_000\nclass B:\n    pass\n"
+    source += 'def f(a, /, *b, c=None, **d):\n    return f"{a!r:>{c}} é \U000323af" "more", 1e3, b"x", -0.0, ...\n'
+    digest = "caa5a459d49ed7f2ca31b01392346eaf9770bdcec1525a022830ce78c413951b"
+    assert read_code(source.encode(), "model.one", False) == Code(digest, ("model", "model.x"))
+
+
+def test_files_are_parsed_once_for_all_processes_and_a_damaged_cache_is_none(
+    project: Path, version: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = version()
+    parsed: list[str] = []
+
+    def watched(source: bytes, name: str, is_package: bool) -> Code:
+        parsed.append(name)
+        return read_code(source, name, is_package)
+
+    monkeypatch.setattr(code_graph, "read_code", watched)
+    assert version() == before and parsed == []
+    (project / "model" / "lazy.py").write_text("from model import cycle\nX = 1\n", encoding="utf-8")
+    assert version() != before and parsed == ["model.lazy"]
+    cache = project / "work" / "code.json"
+    for damaged in (b"{", b"[]", b'{"format": 1}'):
+        cache.write_bytes(damaged)
+        parsed.clear()
+        assert version() != before and "stages.one" in parsed
+
+
+def test_training_depends_on_no_front_end_no_network_that_listens_and_no_evaluation() -> None:
     train = {path.as_posix() for path in import_closure("stages.train")}
-    assert "model/training.py" in train and not any(path.startswith(("stages/evaluat", "pipeline/")) for path in train)
+    assert {"model/training.py", "stages/measuring/signal_metrics.py"} <= train
+    assert {path for path in train if path.startswith("model/text/")} == {
+        "model/text/errors.py", "model/text/phone_sequence.py", "model/text/symbols.py",
+    }  # fmt: skip
+    assert {path for path in train if path.startswith("stages/measuring/")} == {
+        "stages/measuring/choosing.py", "stages/measuring/signal_metrics.py", "stages/measuring/time_warping.py",
+    }  # fmt: skip
+    assert not any(path.startswith(("stages/evaluat", "pipeline/")) for path in train)
+
+
+def test_resampling_does_not_depend_on_the_model() -> None:
     assert not any(path.as_posix().startswith("model/") for path in import_closure("stages.resample"))
     assert "model/text/english.py" in {path.as_posix() for path in import_closure("stages.clean_text")}

@@ -34,10 +34,11 @@ def test_the_best_are_the_lowest_the_earlier_of_equals_and_never_one_that_is_not
 
 @pytest.mark.parametrize(
     ("last", "best", "voice", "expected"),
-    [(1, 0, "last", Kept(50, ())), (1, 1, "last", Kept(50, (20,))), (3, 1, "last", Kept(50, (20, 30, 40))), (2, 1, "best", Kept(20, (40, 50)))],
+    [(1, 0, "last", Kept(50, ())), (1, 1, "last", Kept(50, (20,))), (3, 1, "last", Kept(50, (20, 30, 40))), (2, 1, "best", Kept(20, (40, 50))),
+     (2, 1, 40, Kept(40, (20, 50)))],
 )
-def test_what_is_kept_at_the_end(last: int, best: int, voice: str, expected: Kept) -> None:
-    params = tiny_params(voice=voice, keep={"last": last, "best": best, "by": "mel"})
+def test_what_is_kept_at_the_end(last: int, best: int, voice: str | int, expected: Kept) -> None:
+    params = tiny_params(voice=voice, keep={"last": last, "best": best, "by": "mel"}, optimisation__steps=50)
     assert kept_at_the_end(LOG, params) == expected
 
 
