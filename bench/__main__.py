@@ -5,40 +5,54 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import sys
+import textwrap
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from bench import recordings as bench_recordings
-from bench.common import Result, table, write_result
-from bench.registry import BENCHMARKS, limit_threads, run_benchmark
-from bench.speech import SpeechMissingError, kept_speech, read_clips
-from stages.common.errors import PipelineError
-from stages.common.files import work_root
+from bench.harness import recordings as bench_recordings
+from bench.harness.common import Result, limit_threads, summary, table, write_result
+from bench.harness.registry import benchmarks, run_benchmark
 from stages.common.progress import progress_bar
 from stages.common.stage import configure_logging
 
-CONDITIONS = "one thread, process CPU seconds, medians of interleaved rounds, {n_clips} real clips (16 kHz, upsampled where a rate is named)"
+CONDITIONS = (
+    "one thread, process CPU seconds, medians of interleaved rounds; commands of DVC: CPU seconds of the command "
+    "and all its children; clips are real, 16 kHz, upsampled where a rate is named"
+)
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse(arguments: Sequence[str] | None, questions: dict[str, str]) -> argparse.Namespace:
     """Return the command line's values; an unknown name ends the program with the valid ones."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Our way beside the usual way, in one run.")
+    width = max(map(len, questions))
+    listed = "\n".join(f"  {name.ljust(width)}  {question}" for name, question in questions.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Measure costs beside the usual way and beside their targets, in one run.",
+        epilog=f"benchmarks:\n{listed}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help="benchmarks to run (default: all)")
-    parser.add_argument("--list", action="store_true", help="list the benchmarks and leave")
-    parser.add_argument("--recordings", type=Path, metavar="PATH",
-                        help=f"a folder with transcripts.csv (default: {bench_recordings.folder()}, fetched once with apt)")  # fmt: skip
+    parser.add_argument("--list", action="store_true", help="print the benchmarks and their questions")
+    parser.add_argument(
+        "--recordings",
+        type=Path,
+        metavar="PATH",
+        help=f"a folder with transcripts.csv (default: {bench_recordings.folder()}, fetched once with apt)",
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, metavar="PATH", help="folder for NAME.json")
     options = parser.parse_args(arguments)
-    unknown = [name for name in options.names if name not in BENCHMARKS]
-    if unknown:
-        parser.error(f"no benchmark {', '.join(map(repr, unknown))}; there are {', '.join(BENCHMARKS)}")
+    if unknown := [name for name in options.names if name not in questions]:
+        parser.error(f"no benchmark {', '.join(map(repr, unknown))}; there are {', '.join(questions)}")
+    if options.list:
+        sys.stdout.write(f"{textwrap.dedent(listed)}\n")
     return options
 
 
-def run_all(names: Sequence[str], speech: Path, out: Path) -> tuple[list[Result], dict[str, str]]:
-    """Run benchmarks on decoded speech one after the other, each in a fresh process; returns results and, by name, what went wrong."""
-    results, failures = [], {}
+def run_all(names: Sequence[str], recordings: Path | None, out: Path) -> tuple[list[Result], dict[str, str]]:
+    """Run benchmarks one after the other, each in a fresh process; returns results and, by name, errors."""
+    results: list[Result] = []
+    failures = {}
     context = multiprocessing.get_context("spawn")
     with (
         progress_bar("bench", len(names), "benchmark") as bar,
@@ -47,32 +61,29 @@ def run_all(names: Sequence[str], speech: Path, out: Path) -> tuple[list[Result]
         for name in names:
             bar.set_postfix_str(name)
             try:
-                results.append(pool.submit(run_benchmark, name, speech).result())
-                write_result(out, results[-1])
-            except Exception as error:  # one broken benchmark must not hide the others' figures
+                found = pool.submit(run_benchmark, name, recordings).result()
+            except Exception as error:  # one failed benchmark must not hide the others' figures
                 failures[name] = f"{type(error).__name__}: {error}"
+            else:
+                results += found
+                for result in found:
+                    write_result(out, result)
             bar.update(1)
     return results, failures
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what the command line asks for; exit status 1 when a benchmark failed (not when a target is missed)."""
-    options = parse(arguments)
+    """Run the benchmarks of a command line; exit status 1 when one failed (not when a target is missed)."""
+    questions = benchmarks()
+    options = parse(arguments, questions)
     if options.list:
-        width = max(map(len, BENCHMARKS))
-        sys.stdout.write("".join(f"{name.ljust(width)}  {benchmark.summary}\n" for name, benchmark in BENCHMARKS.items()))
         return 0
     options.out.mkdir(parents=True, exist_ok=True)
     limit_threads()
     configure_logging()
-    try:
-        speech = kept_speech(options.recordings or bench_recordings.fetch_once(), work_root() / "bench" / "speech")
-    except (PipelineError, SpeechMissingError) as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 1
-    results, failures = run_all(options.names or list(BENCHMARKS), speech, options.out)
+    results, failures = run_all(options.names or list(questions), options.recordings, options.out)
     if results:
-        sys.stdout.write(f"{table(results)}\n\n{CONDITIONS.format(n_clips=len(read_clips(speech)))}\n")
+        sys.stdout.write(f"{table(results)}\n\n{CONDITIONS}\n{summary(results)}\n")
     for name, reason in failures.items():
         sys.stderr.write(f"error: {name}: {reason}\n")
     return 1 if failures else 0

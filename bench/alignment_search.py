@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.common import OURS, REFERENCE, Result, cost_result, interleave, use_one_thread
-from bench.speech import Clip
+from bench.harness.common import OURS, REFERENCE, Result, cost_result, interleave, use_one_thread
+from bench.harness.speech import Clip
 from model.alignment import search_durations
 
 N_BATCH, N_FRAMES, N_PHONES = 24, 990, 206

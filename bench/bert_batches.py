@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from bench.common import LIMIT, OURS, REFERENCE, Result, interleave, rate_result, use_one_thread
-from bench.speech import Clip, sample
+from bench.harness.common import LIMIT, OURS, REFERENCE, Result, interleave, rate_result, use_one_thread
+from bench.harness.speech import Clip, sample
 from model.bert import MAX_BATCH_TOKENS, EncoderSource, load_tokenizer, use_reproducible_kernels
 from stages.bert import TokenisedRow, batches, compute
 from stages.common.rows import Row

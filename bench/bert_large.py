@@ -13,10 +13,9 @@ import numpy.typing as npt
 
 from bench.bert_batches import SOURCE as ENGLISH
 from bench.bert_batches import matrix_products, ours
-from bench.common import LIMIT, OURS, REFERENCE, Result, interleave, rate_result, use_one_thread
-from bench.corpora import with_blanks
-from bench.mandarin_lines import LINES
-from bench.speech import Clip
+from bench.harness.common import LIMIT, OURS, REFERENCE, Result, interleave, rate_result, use_one_thread
+from bench.harness.mandarin_lines import LINES
+from bench.harness.speech import Clip
 from model.bert import EncoderSource, load_tokenizer, texts_per_batch, use_reproducible_kernels
 from model.text.alignment import phones_to_tokens
 from model.text.front_end import get_front_end

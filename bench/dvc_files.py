@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from scipy.io import wavfile
 
-from bench.common import Result, cut_in_blocks
-from bench.corpora import TokenFeatures, prepare, write_per_file
+from bench.harness.common import Result, cut_in_blocks
+from bench.harness.corpora import TokenFeatures, prepare, write_per_file
 from bench.loading import ENCODER, load_tensor
-from bench.project_clone import Cost, ProjectClone
-from bench.shard_files import write_named_shards
-from bench.speech import CORPUS_RATE_HZ, Clip
+from bench.harness.project_clone import Cost, ProjectClone
+from bench.harness.shard_files import write_named_shards
+from bench.harness.speech import CORPUS_RATE_HZ, Clip
 from model.bert import load_tokenizer
 from model.spectrogram import SpectrogramSettings
 

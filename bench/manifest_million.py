@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from bench.common import Result
-from bench.speech import Clip
+from bench.harness.common import Result
+from bench.harness.speech import Clip
 from model.sampler import BatchSampler
 from model.text.symbols import PAD, SYMBOLS, SymbolTable
 from stages.common import manifests

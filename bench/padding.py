@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from bench.common import Result
-from bench.speech import CORPUS_RATE_HZ, Clip
+from bench.harness.common import Result
+from bench.harness.speech import CORPUS_RATE_HZ, Clip
 from model.sampler import BatchSampler, padding_share
 
 BATCH_SIZE = 24

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.common import LIMIT, OURS, REFERENCE, OnPrepared, OwnProcess, Result, cost_result, cut_in_blocks, interleave_blocks, use_one_thread
-from bench.speech import Clip, Pcm
+from bench.harness.common import LIMIT, OURS, REFERENCE, OnPrepared, OwnProcess, Result, cost_result, cut_in_blocks, interleave_blocks, use_one_thread
+from bench.harness.speech import Clip, Pcm
 from model.spectrogram import POWER_FLOOR, SpectrogramSettings, linear_spectrogram, to_float
 from model.spectrogram_torch import torch_linear_spectrogram
 from stages.common.memory import keep_freed_memory

@@ -20,9 +20,9 @@ import yaml
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from bench.common import OURS, REFERENCE, Result, Timings, cost_result, use_one_thread
-from bench.plain_networks import PlainDiscriminator, PlainDurationDiscriminator, PlainSynthesizer
-from bench.speech import CORPUS_RATE_HZ, Clip
+from bench.harness.common import OURS, REFERENCE, Result, Timings, cost_result, use_one_thread
+from bench.harness.plain_networks import PlainDiscriminator, PlainDurationDiscriminator, PlainSynthesizer
+from bench.harness.speech import CORPUS_RATE_HZ, Clip
 from model.config import DiscriminatorConfig, ModelConfig
 from model.dataset import Batch, StoredBatch, fill_samples
 from model.losses import discriminator_loss, feature_matching_loss, generator_loss, kl_loss, mel_loss

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 
 from bench.incremental import Corpus, concerned_bytes, rows_computed
-from bench.recordings import distinct, latin, pinyin
+from bench.harness.recordings import distinct, latin, pinyin
 from model.text.front_end import get_front_end
 from stages.common.shards import shard_count, shard_hash, shard_path
 

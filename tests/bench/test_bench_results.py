@@ -8,9 +8,9 @@ import pytest
 import soundfile
 
 from bench.__main__ import main
-from bench.common import MIN_ROUNDS, OURS, REFERENCE, Result, Timings, cost_result, interleave, rate_result, table, write_result
-from bench.registry import BENCHMARKS, THREAD_SETTINGS
-from bench.speech import SpeechMissingError, kept_speech, read_clips, sample
+from bench.harness.common import MIN_ROUNDS, OURS, REFERENCE, Result, Timings, cost_result, interleave, rate_result, table, write_result
+from bench.harness.registry import BENCHMARKS, THREAD_SETTINGS
+from bench.harness.speech import SpeechMissingError, kept_speech, read_clips, sample
 
 CONTRACT_KEYS = {"name", "ours", "reference", "ratio", "limit_share", "target"}
 
@@ -122,7 +122,7 @@ def test_recordings_are_decoded_again_only_when_one_of_them_or_its_text_changed(
     write_prompts(recordings, lines)
     first = kept_speech(recordings, kept)
     with monkeypatch.context() as patch:
-        patch.setattr("bench.speech.decode_corpus", None)
+        patch.setattr("bench.harness.speech.decode_corpus", None)
         assert kept_speech(recordings, kept) == first
     write_prompts(recordings, lines, seed=1)
     second = kept_speech(recordings, kept)

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModel
 
 from bench import alignment_search, bert_batches, bert_large, corpora, dvc_files, loading, manifest_million, padding, resampling, stft
-from bench.speech import Clip
+from bench.harness.speech import Clip
 from model.alignment import search_durations
 from model.dataset import BatchDataset
 from model.sampler import padding_share

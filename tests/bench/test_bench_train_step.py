@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench import plain_networks, train_step
-from bench.speech import Clip
-from model.attention import MultiHeadAttention
+from bench import train_step
+from bench.harness import plain_networks
+from bench.harness.speech import Clip
+from model.attention import AttentionOptions, MultiHeadAttention
 from model.config import DiscriminatorConfig
 from model.spectrogram import SpectrogramSettings
 

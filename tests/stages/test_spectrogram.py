@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.shard_files import write_named_shards
+from bench.harness.shard_files import write_named_shards
 from model.dataset import BatchDataset
 from model.spectrogram import SpectrogramSettings, linear_spectrogram
 from model.text.symbols import SymbolTable

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.shard_files import write_named_shards
+from bench.harness.shard_files import write_named_shards
 from model.bert import EncoderSource
 from model.checkpoint import save_checkpoint
 from model.config import ModelConfig

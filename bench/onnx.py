@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.common import OURS, REFERENCE, Result, cost_result, interleave, use_one_thread
-from bench.speech import Clip
-from bench.untrained_voice import write_untrained_voice
+from bench.harness.common import OURS, REFERENCE, Result, cost_result, interleave, use_one_thread
+from bench.harness.speech import Clip
+from bench.harness.untrained_voice import write_untrained_voice
 
 N_TEXTS = 20
 SECONDS = 10.0

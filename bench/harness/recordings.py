@@ -15,7 +15,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench.speech import is_spoken
+from bench.harness.speech import is_spoken
 from stages.common.files import output_folder, work_root
 from stages.corpora import asterisk, gcin
 from stages.corpora.asterisk import PromptSet

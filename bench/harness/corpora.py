@@ -13,8 +13,8 @@ import numpy.typing as npt
 import soundfile
 import torch
 
-from bench.shard_files import write_named_shards
-from bench.speech import Clip
+from bench.harness.shard_files import write_named_shards
+from bench.harness.speech import Clip
 from model.spectrogram import SpectrogramSettings, linear_spectrogram
 from model.text.alignment import phones_to_tokens
 from model.text.errors import TextError

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.common import OURS, REFERENCE, Result, cost_result, interleave, use_one_thread
-from bench.speech import Clip
-from bench.untrained_voice import write_untrained_voice
+from bench.harness.common import OURS, REFERENCE, Result, cost_result, interleave, use_one_thread
+from bench.harness.speech import Clip
+from bench.harness.untrained_voice import write_untrained_voice
 from model.bert import use_reproducible_kernels
 
 SECONDS = 10.0

@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.common import Result
-from bench.speech import Clip, sample
-from bench.untrained_voice import write_untrained_voice
+from bench.harness.common import Result
+from bench.harness.speech import Clip, sample
+from bench.harness.untrained_voice import write_untrained_voice
 from model.bert import use_reproducible_kernels
 
 N_UTTERANCES = 100

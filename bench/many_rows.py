@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from bench.common import Result
-from bench.speech import Clip
+from bench.harness.common import Result
+from bench.harness.speech import Clip
 from stages.common.files import content_key
 from stages.common.manifests import schema
 from stages.common.outcomes import outcome_writer

@@ -19,10 +19,10 @@ import torch
 from scipy.io import wavfile
 from torch import Tensor
 
-from bench.common import LIMIT, OURS, REFERENCE, Result, Timings, cost_result, cut_in_blocks, interleave_blocks, use_one_thread
-from bench.corpora import PerFileCorpus, TokenFeatures, Utterance, prepare, write_per_file, write_sharded
-from bench.shard_files import write_named_shards
-from bench.speech import CORPUS_RATE_HZ, Clip, sample
+from bench.harness.common import LIMIT, OURS, REFERENCE, Result, Timings, cost_result, cut_in_blocks, interleave_blocks, use_one_thread
+from bench.harness.corpora import PerFileCorpus, TokenFeatures, Utterance, prepare, write_per_file, write_sharded
+from bench.harness.shard_files import write_named_shards
+from bench.harness.speech import CORPUS_RATE_HZ, Clip, sample
 from model.bert import BertEncoder, EncoderSource, load_tokenizer
 from model.dataset import BatchDataset
 from model.sampler import BatchSampler

@@ -1,4 +1,4 @@
-"""What every benchmark shares: side-by-side timing in CPU seconds, the result that is written, the table that is shown."""
+"""Side-by-side timing in CPU seconds, and results with their targets as JSON and as a table."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gc
 import json
 import math
 import multiprocessing
+import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-MIN_SAMPLE_SECONDS = 0.05  # a side is called so often that one sample lasts at least this long
+THREAD_SETTINGS = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+MIN_SAMPLE_SECONDS = 0.05  # a side is repeated until one sample lasts at least this long
 MIN_ROUNDS = 5
 OURS, REFERENCE, LIMIT = "ours", "reference", "limit"
 
@@ -26,23 +34,23 @@ ItemT = TypeVar("ItemT")
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """One benchmark's outcome.
+    """One measured figure, written to bench/NAME.json.
 
-    ours and reference are in `unit`; ratio says how much better ours is (above 1: better; None where that says nothing);
-    limit_share is how much of the measured physical limit ours reaches. target is a ratio, or a value of ours where
-    target_of says so.
+    `ours` and `reference` are in `unit`; `reference` is None where there is nothing to compare with. `ratio` says how
+    much better ours is (above 1: better) and `limit_share` how much of the measured physical limit ours reaches.
+    `target` is a ratio, or the largest value of ours where `target_of` says so.
     """
 
     name: str
     ours: float
-    reference: float
-    ratio: float | None
-    limit_share: float | None
-    target: float | None
     unit: str
+    reference: float | None = None
+    ratio: float | None = None
+    limit_share: float | None = None
+    target: float | None = None
     target_of: Literal["ratio", "ours_at_most"] = "ratio"
     limit_share_target: float | None = None
-    rounds: int = 0
+    rounds: int = 1
     note: str = ""
 
     @property
@@ -96,19 +104,19 @@ def interleave(sides: Mapping[str, Callable[[], object]], seconds: float, work: 
 
 
 class OwnProcess:
-    """A side that runs in a process of its own, made ready by `prepare`: what a program sets up for itself is not lent to the other side."""
+    """A side that runs in a process of its own after `prepare`, so that its process-wide settings do not reach the other sides."""
 
     def __init__(self, side: Callable[[BlockT], object], prepare: Callable[[], None] | None = None) -> None:
         self._side = side
         self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=prepare)
 
     def __call__(self, block: BlockT) -> float:
-        """Return the CPU seconds that the side took for a block, without sending it there and back."""
+        """Return the CPU seconds that the side took for a block, without those of sending it."""
         return self._pool.submit(_cpu_seconds, partial(self._side, block), 1).result()
 
 
 class OnPrepared:
-    """A side that works on what `prepare` makes of a block when it first meets it, unmeasured: the bare kernel of a limit."""
+    """A bare kernel, the physical limit of a benchmark: `prepare` makes its inputs once per block, unmeasured."""
 
     def __init__(self, prepare: Callable[[BlockT], Iterable[Any]], kernel: Callable[[Any], object]) -> None:
         self._prepare, self._kernel = prepare, kernel
@@ -175,8 +183,13 @@ def _ratios(timings: Timings) -> dict[str, Any]:
     return {"ratio": medians[REFERENCE] / medians[OURS], "limit_share": limit_share, "rounds": timings.rounds}
 
 
+def limit_threads() -> None:
+    """Limit the numeric libraries of this process and its children to one thread; call it before they are imported."""
+    os.environ.update(dict.fromkeys(THREAD_SETTINGS, "1"))
+
+
 def use_one_thread() -> None:
-    """Keep torch to one thread; the environment already holds the other libraries to one."""
+    """Limit torch to one thread; `limit_threads` does so for the other libraries."""
     import torch
 
     torch.set_num_threads(1)
@@ -191,30 +204,50 @@ def write_result(folder: Path, result: Result) -> Path:
 
 def table(results: Sequence[Result]) -> str:
     """Return the results as one aligned text table, with the notes below it."""
-    header = ("name", "ours", "reference", "unit", "ratio", "target", "share of limit")
+    header = ("name", "measured", "unit", "target", "met", "reference", "ratio", "share of limit")
     rows = [header, *(_cells(result) for result in results)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    left = {0, 3}
-    lines = ["  ".join(cell.ljust(width) if column in left else cell.rjust(width)
-                       for column, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]  # fmt: skip
+    lines = ["  ".join(_align(cell, width, column) for column, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]
     lines.insert(1, "  ".join("-" * width for width in widths))
     notes = [f"{result.name}: {result.note}" for result in results if result.note]
     return "\n".join([*lines, "", *notes])
 
 
+def summary(results: Sequence[Result]) -> str:
+    """Return how many targets are met, then one line for each that is not."""
+    judged = [result for result in results if result.meets_target is not None]
+    missed = [result for result in judged if not result.meets_target]
+    head = f"targets: {len(judged) - len(missed)} of {len(judged)} met; {len(results) - len(judged)} results without a target"
+    return "\n".join([head, *(f"missed: {_describe(result)}" for result in missed)])
+
+
+def _align(cell: str, width: int, column: int) -> str:
+    is_text = column in {0, 2}
+    return cell.ljust(width) if is_text else cell.rjust(width)
+
+
 def _cells(result: Result) -> tuple[str, ...]:
-    share = "" if result.limit_share is None else f"{result.limit_share:.0%}"
-    if result.limit_share_target is not None:
-        share += f" (≥ {result.limit_share_target:.0%})"
+    met = {None: "", True: "yes", False: "no"}[result.meets_target]
+    reference = "" if result.reference is None else _number(result.reference)
     ratio = "" if result.ratio is None else f"{result.ratio:.2f} ×"
-    return (result.name, _number(result.ours), _number(result.reference), result.unit, ratio, _target(result), share)
+    return (result.name, _number(result.ours), result.unit, _target(result), met, reference, ratio, _limit_share(result))
+
+
+def _describe(result: Result) -> str:
+    share = "" if result.limit_share_target is None else f", {_limit_share(result)} of the limit"
+    measured = f"{result.ratio or 0.0:.2f} ×" if result.target_of == "ratio" else f"{_number(result.ours)} {result.unit}"
+    return f"{result.name}: {measured}{share} (target {_target(result)})"
+
+
+def _limit_share(result: Result) -> str:
+    share = "" if result.limit_share is None else f"{result.limit_share:.0%}"
+    return share if result.limit_share_target is None else f"{share} (≥ {result.limit_share_target:.0%})"
 
 
 def _target(result: Result) -> str:
     if result.target is None:
         return ""
-    wanted = f"≥ {result.target:g} ×" if result.target_of == "ratio" else f"ours ≤ {_number(result.target)}"
-    return wanted if result.meets_target else f"{wanted} missed"
+    return f"≥ {result.target:g} ×" if result.target_of == "ratio" else f"≤ {_number(result.target)}"
 
 
 def _number(value: float) -> str:

@@ -23,10 +23,10 @@ import soxr
 import yaml
 from xxhash import xxh3_128_hexdigest
 
-from bench.common import LIMIT, OURS, REFERENCE, OnPrepared, OwnProcess, Result, Timings, cut_in_blocks, interleave_blocks, rate_result
+from bench.harness.common import LIMIT, OURS, REFERENCE, OnPrepared, OwnProcess, Result, Timings, cut_in_blocks, interleave_blocks, rate_result
 from bench.librosa_files import resample_files
-from bench.shard_files import write_named_shards
-from bench.speech import Clip, sample
+from bench.harness.shard_files import write_named_shards
+from bench.harness.speech import Clip, sample
 from stages.common import manifests
 from stages.common.audio import HashedFile
 from stages.common.files import content_key
