@@ -1,6 +1,7 @@
-"""A voice of the laptop preset spoken through its ONNX graphs beside torch: front end, text features and both graphs, on one thread.
+"""Does a voice speak faster through its ONNX graphs or in torch?
 
-The weights are random, as speed does not depend on them; texts are the corpus's, lengths those of speech.
+CPU time per second of speech on one thread, from text to samples, with the networks of the laptop preset. Weights are
+random, as speed does not depend on them; texts are real, lengths those of speech.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ N_TEXTS = 20
 SECONDS = 10.0
 
 
-def onnx(clips: Sequence[Clip], scratch: Path) -> Result:
-    """CPU time per second of speech."""
+def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
+    """Compare onnxruntime with torch (reference)."""
     use_one_thread()
     from model.export_onnx import export_onnx
     from model.onnx_voice import OnnxVoice
@@ -43,4 +44,4 @@ def onnx(clips: Sequence[Clip], scratch: Path) -> Result:
     timings = interleave({OURS: partial(speak_all, ours), REFERENCE: partial(speak_all, reference)}, SECONDS, seconds)
     megabytes = sum(path.stat().st_size for path in graphs) / 1e6
     note = f"{len(texts)} texts, {seconds:.0f} s of speech; graphs of {megabytes:.1f} MB; largest difference of a sample {difference:.1e}"
-    return cost_result("onnx", timings, unit="CPU ms a second of speech", unit_seconds=1e-3, target=None, note=note)
+    return [cost_result("onnx", timings, unit="CPU ms a second of speech", unit_seconds=1e-3, target=None, note=note)]

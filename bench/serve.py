@@ -1,4 +1,8 @@
-"""Time to the first sound of a long text: each sentence sent when it is spoken, against all of them in one file."""
+"""How long does a client wait for the first sound of a long text?
+
+CPU time until the first samples: sentences sent as they are spoken against all of them in one file, with the networks of
+the laptop preset, everything loaded before.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ N_CHARACTERS = 1800  # about two minutes of speech
 
 
 def long_text(clips: Sequence[Clip]) -> str:
-    """Return real sentences, one after the other, until they are long enough."""
+    """Return enough real sentences for a long text."""
     text = ""
     for clip in clips:
         if clip.text.isascii() and clip.text[-1:].isalpha() and len(text) < N_CHARACTERS:
@@ -25,14 +29,14 @@ def long_text(clips: Sequence[Clip]) -> str:
     return text.strip()
 
 
-def serve(clips: Sequence[Clip], folder: Path) -> Result:
-    """Compare CPU milliseconds from a text to its first samples, as stream and as file; front end, encoder and networks are loaded before."""
+def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
+    """Compare the CPU time to the first samples as a stream and as a file."""
     use_reproducible_kernels()  # before torch is imported, as the service does
     from model.voice import Voice
     from pipeline.serve.narrator import Limits, Narrator, SpeakRequest
 
     use_one_thread()
-    narrator = Narrator(Voice(write_untrained_voice(folder / "voice", style={"noise_scale": 0.0, "sdp_ratio": 0.0})), Limits())
+    narrator = Narrator(Voice(write_untrained_voice(scratch / "voice", style={"noise_scale": 0.0, "sdp_ratio": 0.0})), Limits())
     request = SpeakRequest(text=long_text(clips))
 
     async def first_sound() -> object:
@@ -45,4 +49,4 @@ def serve(clips: Sequence[Clip], folder: Path) -> Result:
     seconds = asyncio.run(all_sounds()) / narrator.voice.spectrogram.sample_rate_hz
     note = (f"{len(request.text)} characters, {seconds:.0f} s of speech at {seconds / timings.medians[REFERENCE]:.0f} × real time, "
             "networks of the laptop preset")  # fmt: skip
-    return cost_result("serve", timings, unit="CPU ms to the first sound", unit_seconds=1e-3, target=TARGET, note=note)
+    return [cost_result("serve", timings, unit="CPU ms to the first sound", unit_seconds=1e-3, target=TARGET, note=note)]

@@ -1,4 +1,8 @@
-"""Magnitude spectrograms of single clips, 44.1 kHz, n_fft 2048, hop 512: frames as rows in blocks against torch.stft."""
+"""Are our magnitude spectrograms faster than torch.stft, and are the values the same?
+
+Whole clips at 44.1 kHz, n_fft 2048, hop 512. `stft` is the transform of the spectrogram stage, `stft_torch` the
+differentiable one of training; the reference is torch.stft and pow(2).sum(-1), the limit the FFT alone.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ _FRAMES_AT_ONCE = 128  # by the bare FFT: what the second-level cache holds
 
 
 def reference(pcm: Pcm, window: Tensor) -> Tensor:
-    """Magnitudes (F, T) the usual way: torch.stft, its complex values as pairs, pow(2).sum(-1)."""
+    """Return magnitudes (F, T) computed the usual way: torch.stft, its complex values as pairs, pow(2).sum(-1)."""
     padding = SETTINGS.padding_samples
     waveform = torch.from_numpy(to_float(pcm)).unsqueeze(0)
     padded = functional.pad(waveform.unsqueeze(1), (padding, padding), mode="reflect").squeeze(1)
@@ -37,17 +41,17 @@ def reference(pcm: Pcm, window: Tensor) -> Tensor:
 
 
 def ours_clip(pcm: Pcm) -> npt.NDArray[np.float32]:
-    """Magnitudes (T, F) as the spectrogram stage computes them."""
+    """Return magnitudes (T, F) as the spectrogram stage computes them."""
     return linear_spectrogram(pcm, SETTINGS)
 
 
 def ours_torch(pcm: Pcm) -> npt.NDArray[np.float32]:
-    """Magnitudes (T, F) as training computes them, before any batching."""
+    """Return magnitudes (T, F) as training computes them, before batching."""
     return torch_linear_spectrogram(torch.from_numpy(to_float(pcm)).unsqueeze(0), SETTINGS)[0].t().numpy()
 
 
 def agreement(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> str:
-    """Return how far two lists of magnitudes agree, in float32 and after rounding to float16, as caches hold them."""
+    """Describe how far two lists of magnitudes agree, in float32 and after rounding to float16 as in the cache."""
     a, b = (np.concatenate([array.ravel() for array in arrays]) for arrays in (found, expected))
     if np.array_equal(a, b):
         return EQUAL
@@ -112,11 +116,6 @@ def _compare(name: str, ours: Callable[[Pcm], np.ndarray], clips: Sequence[Clip]
     return cost_result(name, timings, unit="µs a frame", unit_seconds=1e-6, target=target, note=note)
 
 
-def stft(clips: Sequence[Clip], folder: Path) -> Result:
-    """Compare the transform of whole clips, for caches and for batches without them, with torch.stft."""
-    return _compare("stft", ours_clip, clips)
-
-
-def stft_torch(clips: Sequence[Clip], folder: Path) -> Result:
-    """Compare training's transform of what was spoken, which has gradients, with torch.stft."""
-    return _compare("stft_torch", ours_torch, clips)
+def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
+    """Compare both transforms with torch.stft."""
+    return [_compare("stft", ours_clip, clips), _compare("stft_torch", ours_torch, clips)]

@@ -1,9 +1,9 @@
-"""One optimiser step of the full-size networks: the trainer's, against the reference's order of work.
+"""Is a training step faster than the reference's order of work?
 
-The plain side is a transcription of that order at equal weights, draws and losses: discriminators judge real and generated
-clips in passes of their own, in both updates, with gradients for their weights also in the generator's; three AdamW, each
-with gradients' norms taken one by one; the networks of `plain_networks`. Mels of real segments come from the segments'
-waveform on both sides, or the losses would differ at their edges.
+One optimiser step of the full-size networks. The plain side transcribes that order at equal weights, draws and losses:
+discriminators judge real and generated clips in separate passes, in both updates, with gradients for their weights also
+in the generator's; three AdamW, each with gradient norms taken one by one; the networks of `plain_networks`. Mels of
+real segments come from the segments' waveform on both sides, or the losses would differ at their edges.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ TARGET = 1.5
 
 
 class PlainStep:
-    """The reference's order of work, from the weights that a trainer has now."""
+    """A step in the reference's order of work, from the current weights of a trainer."""
 
     def __init__(self, trainer: Trainer, discriminator: DiscriminatorConfig) -> None:
         self.trainer = trainer
@@ -128,10 +128,11 @@ def full_size() -> tuple[ModelConfig, DiscriminatorConfig, TrainingConfig]:
 
 
 def make_batch(clips: Sequence[Clip], settings: SpectrogramSettings, model: ModelConfig) -> Batch:
-    """Return clips with a phone for each letter and blanks between them: the lengths of real text, phones at random."""
-    ids, linear, pcm = [], [], []
-    for number, clip in enumerate(clips):
-        rng = np.random.default_rng(number)
+    """Return a batch of clips with a random phone for each letter and blanks between them, as long as real text."""
+    utterances = []
+    for speaker, clip in enumerate(clips):
+        rng = np.random.default_rng(speaker)
+        pcm = clip.at_rate(settings.sample_rate_hz)
         n_phones = 2 * sum(map(str.isalpha, clip.text)) + 1
         drawn = (rng.integers(0, model.n_symbols, n_phones), rng.integers(0, model.n_tones, n_phones), np.full(n_phones, model.n_languages - 1))
         ids.append(torch.from_numpy(np.stack(drawn, axis=1)))
@@ -151,7 +152,7 @@ def make_batch(clips: Sequence[Clip], settings: SpectrogramSettings, model: Mode
 
 
 def without_dropout(network: nn.Module) -> None:
-    """Turn dropout off: in passes of their own real and generated clips would draw other masks than together."""
+    """Turn dropout off: real and generated clips draw different masks in separate passes than in one."""
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -172,7 +173,7 @@ def compare_losses(model: ModelConfig, discriminator: DiscriminatorConfig, train
     return max(abs(found[name] - value) / abs(value) for name, value in expected.items())
 
 
-def train_step(clips: Sequence[Clip], folder: Path) -> Result:
+def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
     """Compare one step of the two sides, full size, fp32; raises RuntimeError when their losses differ."""
     use_one_thread()
     networks = full_size()
@@ -194,4 +195,4 @@ def train_step(clips: Sequence[Clip], folder: Path) -> Result:
     timings = Timings({name: statistics.median(values[1:]) for name, values in seconds.items()}, N_ROUNDS)
     note = (f"{len(chosen)} clips of {batch.frame_lengths.tolist()} frames, {networks[0].segment_frames}-frame segments, fp32, all three updates; "
             f"losses of one step agree within {difference:.0e}")  # fmt: skip
-    return cost_result("train_step", timings, unit="s a step", unit_seconds=1.0, target=TARGET, note=note)
+    return [cost_result("train_step", timings, unit="s a step", unit_seconds=1.0, target=TARGET, note=note)]

@@ -1,4 +1,4 @@
-"""One training corpus in two layouts: our shards with their manifest, and a file per utterance and kind beside a text list."""
+"""A training corpus in two layouts: our shards with a manifest, and a file per utterance and kind with a text list."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 import torch
+from torch import Tensor
 
 from bench.harness.shard_files import write_named_shards
 from bench.harness.speech import Clip
@@ -41,7 +42,7 @@ Encode = Callable[[Sequence[str]], Sequence[TokenFeatures]]
 
 @dataclass(frozen=True)
 class Utterance:
-    """All that both layouts hold of one utterance."""
+    """The content of one utterance in both layouts."""
 
     name: str
     text: str
@@ -62,16 +63,22 @@ class PerFileCorpus:
 
     @property
     def spectrogram_paths(self) -> list[Path]:
-        """The cached spectrograms."""
+        """Return the paths of the cached spectrograms."""
         return [Path(line.split("|")[0]).with_suffix(".spec.pt") for line in self.lines]
 
 
+def load_tensor(path: Path) -> Tensor:
+    """Return a cached tensor, read as the usual loader does."""
+    tensor: Tensor = torch.load(path, weights_only=False)
+    return tensor
+
+
 def prepare(clips: Sequence[Clip], settings: SpectrogramSettings, encode: Encode) -> list[Utterance]:
-    """Compute what the data stages would, in the order in which a manifest lists utterances."""
+    """Return what the data stages compute of clips, in the order in which a manifest lists them."""
     front_end = get_front_end(LANGUAGE)
     ordered, texts = [], []
     for clip in sorted(clips, key=lambda clip: clip.name):
-        with suppress(TextError):  # a text that nobody can read is a reject
+        with suppress(TextError):  # an unreadable text is a reject
             texts.append(front_end.normalise(clip.text))
             ordered.append(clip)
     utterances = []

@@ -1,7 +1,7 @@
-"""The networks as the reference lays out their work, at the same weights as ours.
+"""The networks with the reference's order of work, at the same weights as ours.
 
-Period discriminators see images (B, 1, S / period, period), real and generated clips in passes of their own; attention
-meets an embedding for every distance there could be; the alignment fills a full table.
+Period discriminators take images (B, 1, S / period, period), real and generated clips in separate passes; attention
+has an embedding for every possible distance; the alignment search fills a full table.
 Legend: B batch, H heads, L positions, D channels of a head, P phones, S samples.
 """
 
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 
+import numba
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
-from bench import alignment_search
 from model.attention import MASKED_SCORE, MultiHeadAttention
 from model.config import DiscriminatorConfig, ModelConfig
 from model.discriminators import LEAKY_SLOPE, PERIOD_WIDTHS, DurationDiscriminator, ScaleDiscriminator
@@ -68,6 +69,38 @@ def _by_distance(square: Tensor) -> Tensor:
     return flat.view(batch, n_heads, length, 2 * length)[..., 1:]
 
 
+def search_full_table(scores: Tensor, mask: Tensor) -> Tensor:
+    """Return paths (B, T, P) of zeros and ones, found the usual way: a value for every cell, then back through the values."""
+    values = scores.numpy().astype(np.float32)
+    paths = np.zeros(values.shape, dtype=np.int32)
+    n_frames = mask.sum(1)[:, 0].numpy().astype(np.int32)
+    n_phones = mask.sum(2)[:, 0].numpy().astype(np.int32)
+    _fill_paths(paths, values, n_frames, n_phones)
+    return torch.from_numpy(paths).to(scores.dtype)
+
+
+@numba.njit(nogil=True)
+def _fill_paths(paths: np.ndarray, values: np.ndarray, n_frames: np.ndarray, n_phones: np.ndarray) -> None:
+    worst = -1e9
+    for item in range(paths.shape[0]):
+        path, value = paths[item], values[item]
+        frames, phones = n_frames[item], n_phones[item]
+        for frame in range(frames):
+            # Only phones from which the end can still be reached, and which the start can have reached.
+            for phone in range(max(0, phones + frame - frames), min(phones, frame + 1)):
+                stay = worst if phone == frame else value[frame - 1, phone]
+                if phone == 0:
+                    move = 0.0 if frame == 0 else worst
+                else:
+                    move = value[frame - 1, phone - 1]
+                value[frame, phone] += max(move, stay)
+        phone = phones - 1
+        for frame in range(frames - 1, -1, -1):
+            path[frame, phone] = 1
+            if phone != 0 and (phone == frame or value[frame - 1, phone] < value[frame - 1, phone - 1]):
+                phone -= 1
+
+
 class PlainSynthesizer(Synthesizer):
     """The generator with the attention above, and an alignment from four terms and a full table of values."""
 
@@ -90,7 +123,7 @@ class PlainSynthesizer(Synthesizer):
         if self.config.noise_scaled and noise > 0:
             scores = scores + draws.alignment_noise(scores, frame_lengths, phone_lengths, noise)
         frames, phones = sequence_mask(frame_lengths, scores.shape[1]), sequence_mask(phone_lengths, scores.shape[2])
-        return alignment_search.reference(scores, frames.unsqueeze(2) * phones.unsqueeze(1)).sum(1).long()
+        return search_full_table(scores, frames.unsqueeze(2) * phones.unsqueeze(1)).sum(1).long()
 
 
 class PlainPeriodDiscriminator(nn.Module):

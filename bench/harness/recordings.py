@@ -1,8 +1,8 @@
-"""More than 3,000 real clips for measuring costs: Asterisk prompts in five languages and Mandarin syllables in pairs.
+"""3,300 real clips for benchmarks: Asterisk prompts in five languages and Mandarin syllables in pairs.
 
-Nothing is trained on them and nothing may be: every text is in Latin letters and every clip is labelled English, which most
-are not, so that one text encoder and one front end take them all. Texts are as long as what is said, and no two are alike.
-Fetched once, into a folder outside of git and DVC.
+No voice may be trained on them: every text is transliterated to Latin letters and labelled English, so that one front end
+and one text encoder take all of them. Texts are as long as what is said, and no two are equal. They are fetched once,
+into a folder outside of git and DVC.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ CYRILLIC = {
 
 
 def folder() -> Path:
-    """Return where the recordings are kept."""
+    """Return the folder of the recordings."""
     return work_root() / "bench" / "recordings"
 
 
 def latin(text: str) -> str:
-    """Return a text of a European language in plain Latin letters; what has none, such as the soft sign, is left out."""
+    """Return a text of a European language in plain Latin letters, without characters that have none (the soft sign)."""
     spelt = "".join(CYRILLIC.get(letter.lower(), letter) for letter in text)
     plain = spelt.translate(str.maketrans("’‘“”«»–—…", "''\"\"\"\"--."))
     return unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode("ascii")
@@ -55,7 +55,7 @@ def pinyin(characters: str) -> str:
 
 
 def distinct(rows: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """Return rows (audio, speaker, text) with the clip's own name after a text that another row has."""
+    """Return rows (audio, speaker, text); a text that another row has is followed by the clip's name."""
     seen: set[str] = set()
     result = []
     for audio, speaker, text in sorted(rows):
@@ -68,7 +68,7 @@ def distinct(rows: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]
 
 
 def fetch(out: Path) -> int:
-    """Put recordings below the names of their speakers, transcripts.csv and the packages' copyrights into `out`; returns their number.
+    """Fetch recordings, transcripts.csv and the packages' copyrights into `out` and return the number of recordings.
 
     Raises PipelineError when apt cannot fetch a package.
     """
@@ -92,7 +92,7 @@ def fetch(out: Path) -> int:
 
 
 def fetch_once() -> Path:
-    """Return the folder of the recordings; they are fetched where they are missing."""
+    """Return the folder of the recordings, fetched if they are missing."""
     out = folder()
     if not (out / "transcripts.csv").is_file():
         logger.info("%d recordings in %s", fetch(out), out)

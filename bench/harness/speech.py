@@ -1,7 +1,7 @@
-"""The real speech that benchmarks work on: the clips of bench/recordings.py, decoded once and kept beside them.
+"""Real speech for benchmarks, decoded once to 16 kHz and cached.
 
-The recordings are 16 kHz, the Mandarin ones resampled to it. Where a benchmark needs 44.1 or 48 kHz they are upsampled in memory
-beforehand: lengths and amounts of work are then those of such recordings, and no figure depends on what lies above 8 kHz.
+Benchmarks at 44.1 or 48 kHz upsample clips in memory beforehand: lengths and amounts of work are those of such
+recordings, and no figure depends on frequencies above 8 kHz.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from stages.common.executors import map_unordered
 from stages.common.files import output_folder
 
 CORPUS_RATE_HZ = 16000
-MIN_SECONDS = 0.7  # shorter prompts are single syllables that no preset trains on
-MARKS = set("[](){}<>")  # texts that hold them describe tones or silence, which the corpus stage tells by them
+MIN_SECONDS = 0.7  # no preset trains on shorter prompts
+MARKS = set("[](){}<>")  # of texts that describe tones or silence, as in corpus.non_speech_pattern
 
 Pcm = npt.NDArray[np.int16]
 
@@ -38,7 +38,7 @@ def to_pcm(level: npt.NDArray[np.float32]) -> Pcm:
 
 
 class SpeechMissingError(Exception):
-    """There is no speech; the message says how to get some."""
+    """Recordings are missing; the message says how to get them."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def read_prompts(recordings: Path) -> list[Prompt]:
 
 
 def decode(prompt: Prompt) -> tuple[str, Pcm] | None:
-    """Return a prompt's name and PCM (S,) at `CORPUS_RATE_HZ`; None where it is too short or cannot be read."""
+    """Return a prompt's name and PCM (S,) at `CORPUS_RATE_HZ`; None if it is too short or unreadable."""
     import soxr
 
     from stages.common import audio
@@ -111,7 +111,7 @@ def decode_corpus(prompts: Sequence[Prompt], out: Path) -> int:
 
 
 def kept_speech(recordings: Path, kept: Path) -> Path:
-    """Return the folder below `kept` with the decoded prompts of `recordings`; they are decoded where they are new or changed.
+    """Return the folder below `kept` with the decoded prompts of `recordings`, decoded again if any of them changed.
 
     Raises SpeechMissingError.
     """
@@ -127,7 +127,7 @@ def kept_speech(recordings: Path, kept: Path) -> Path:
 
 
 def read_clips(folder: Path) -> list[Clip]:
-    """Return the clips that `decode_corpus` wrote; their samples stay on the disk until they are read."""
+    """Return the clips that `decode_corpus` wrote; samples are memory-mapped."""
     pcm = np.load(folder / "pcm.npy", mmap_mode="r").view(np.ndarray)
     clips, start = [], 0
     for entry in json.loads((folder / "clips.json").read_text(encoding="utf-8")):
@@ -137,5 +137,5 @@ def read_clips(folder: Path) -> list[Clip]:
 
 
 def sample(clips: Sequence[Clip], count: int) -> list[Clip]:
-    """Return `count` clips, the same in every run, with the lengths of the whole corpus (chosen by the hash of their names)."""
+    """Return a deterministic subset of at most `count` clips, chosen by the hash of their names."""
     return sorted(clips, key=lambda clip: hashlib.sha256(clip.name.encode()).digest())[:count]

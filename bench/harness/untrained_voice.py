@@ -1,4 +1,4 @@
-"""A voice of the laptop preset that learnt nothing: it costs what a trained one does."""
+"""An untrained voice of the laptop preset, as expensive to run as a trained one."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from pipeline.presets import load
 
 BERT_CHANNELS = 384
-FRAMES_A_PHONE = 3.0  # of 16 ms, of the bias alone: the rest of an untrained network about doubles it, to the length of speech
+FRAMES_A_PHONE = 3.0  # of 16 ms, by the bias alone; the other untrained weights about double it, to the length of speech
 
 
 def write_untrained_voice(folder: Path, **metadata: Any) -> Path:
-    """Save the voice, the same in every run, with further metadata, and return its folder."""
+    """Save the voice, with the same weights in every run and further metadata, and return its folder."""
     import torch
 
     from model.checkpoint import save_checkpoint
