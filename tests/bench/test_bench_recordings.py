@@ -1,13 +1,11 @@
-"""The clips that costs are measured on: texts that one front end reads, no two alike; and what counts as a change's cost."""
+"""The recordings of benchmarks, and the changes of a project that `incremental` measures."""
 
 import csv
+from pathlib import Path
 
-import numpy as np
-
-from bench.incremental import Corpus, concerned_bytes, rows_computed
 from bench.harness.recordings import distinct, latin, pinyin
+from bench.incremental import Corpus, rows_computed
 from model.text.front_end import get_front_end
-from stages.common.shards import shard_count, shard_hash, shard_path
 
 
 def test_texts_of_five_languages_become_latin_letters_that_the_english_front_end_reads():
@@ -20,63 +18,59 @@ def test_texts_of_five_languages_become_latin_letters_that_the_english_front_end
     assert all(front_end.to_phones(front_end.normalise(latin(text))).phones for text in texts)
 
 
-def test_a_text_that_another_clip_has_gets_the_clips_name():
+def test_a_text_that_occurs_twice_is_followed_by_the_clips_name():
     rows = [("carlo/digits/1.g722", "carlo", "uno"), ("june/b-c.g722", "june", "un"), ("allison-es/digits/1f_n.g722", "allison-es", "Uno")]
     assert [text for _, _, text in distinct(rows)] == ["Uno", "uno, carlo digits 1.", "un"]
 
 
-def test_rows_are_counted_from_what_the_stages_say():
+def test_rows_are_counted_from_the_output_of_the_stages():
     output = """Running stage 'corpus':
     Running stage 'bert':
     12:00:00 INFO stages.common.rows: bert: 30 in all, 2 rows to compute, 28 kept from earlier runs
     Running stage 'split':
     """
-    assert rows_computed(output, corpus_rows=31) == {"corpus": 31, "bert": 2}
+    assert rows_computed(output) == {"corpus": None, "bert": 2}
 
 
-def make_corpus(tmp_path, n=200):
-    source = tmp_path / "source"
-    (source / "a").mkdir(parents=True)
-    names = [f"a/{number}" for number in range(n)]
-    for name in names:
-        (source / f"{name}.g722").write_bytes(name.encode())
-    lines = ["audio,speaker,language,text", *(f"{name}.g722,a,EN,Number {name}." for name in names)]
-    (source / "transcripts.csv").write_text("\n".join(lines), encoding="utf-8")
-    return Corpus(source, set(names), tmp_path / "out"), tmp_path / "out"
+def read_corpus(folder: Path) -> tuple[dict[str, str], dict[str, bytes]]:
+    """Return texts and recordings by path."""
+    with (folder / "transcripts.csv").open(encoding="utf-8", newline="") as stream:
+        texts = {row["audio"]: row["text"] for row in csv.DictReader(stream)}
+    return texts, {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.g722")}
 
 
-def listed(out):
-    with (out / "transcripts.csv").open(encoding="utf-8", newline="") as stream:
-        return {row["audio"]: row["text"] for row in csv.DictReader(stream)}
+def write_corpus(folder: Path, n: int) -> None:
+    """Write `n` recordings, one of them too short to be changed."""
+    (folder / "a").mkdir(parents=True)
+    for number in range(n):
+        (folder / f"a/{number}.g722").write_bytes(f"{number:04d}".encode() * (10 if number == 0 else 4_000))
+    lines = [f"a/{number}.g722,a,EN,Number {number}." for number in range(n)]
+    (folder / "transcripts.csv").write_text("\n".join(["audio,speaker,language,text", *lines]), encoding="utf-8")
 
 
-def test_changes_of_the_corpus_are_those_that_they_say(tmp_path):
-    corpus, out = make_corpus(tmp_path)
+def test_each_change_of_the_corpus_changes_only_what_it_names(tmp_path):
+    source, out = tmp_path / "source", tmp_path / "out"
+    write_corpus(source, 200)
+    write_corpus(out, 200)
+    corpus = Corpus(source, out)
+    texts, sounds = read_corpus(out)
+    assert len(texts) == 197 and texts.keys() == sounds.keys()
 
-    def recordings():
-        return {path.relative_to(out).as_posix(): path.read_bytes() for path in out.rglob("*.g722")}
+    def changed(change):
+        nonlocal texts, sounds
+        before, (texts, sounds) = (texts, sounds), (change(), read_corpus(out))[1]
+        return tuple(
+            {name for name in old.keys() | new.keys() if old.get(name) != new.get(name)}
+            for old, new in zip(before, (texts, sounds), strict=True)
+        )
 
-    texts, sounds = listed(out), recordings()
-    assert len(texts) == 197 and sounds.keys() == texts.keys()
-    (one,) = corpus.add_one()
-    assert listed(out).keys() - texts.keys() == {f"{one}.g722"} == recordings().keys() - sounds.keys()
-    texts, sounds = listed(out), recordings()
-    (renamed,) = corpus.change_transcript()
-    assert [audio for audio, text in listed(out).items() if text != texts[audio]] == [f"{renamed}.g722"] and recordings() == sounds
-    (replaced,) = corpus.replace_recording()
-    assert [audio for audio, content in recordings().items() if content != sounds[audio]] == [f"{replaced}.g722"]
-    added = corpus.add()
-    assert len(added) == 2 and listed(out).keys() - texts.keys() == {f"{name}.g722" for name in added} == recordings().keys() - sounds.keys()
-    gone = {f"{name}.g722" for name in corpus.delete()}
-    assert len(gone) == 2 and not gone & listed(out).keys() and not gone & recordings().keys() and corpus.n_rows == 198
-
-
-def test_the_bytes_that_may_change_are_the_shards_of_the_utterances_and_the_manifests(tmp_path):
-    n_shards = shard_count(198)
-    for shard in range(n_shards):
-        path = shard_path(tmp_path / "bert", shard)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(bytes(np.full(100 + shard, 1, dtype=np.uint8)))
-    (tmp_path / "bert" / "bert.parquet").write_bytes(b"manifest")
-    expected = 100 + shard_hash("a/1") % n_shards + len(b"manifest")
-    assert concerned_bytes(tmp_path, ["bert"], ["a/1", "a/1"], 198) == expected
+    added_text, added_sound = changed(corpus.add_one)
+    assert added_text == added_sound and len(added_text) == 1 and len(texts) == 198
+    edited_text, edited_sound = changed(corpus.change_transcript)
+    assert len(edited_text) == 1 and not edited_sound
+    replaced_text, replaced_sound = changed(corpus.replace_recording)
+    assert not replaced_text and len(replaced_sound) == 1 and "a/0.g722" not in replaced_sound
+    more_text, more_sound = changed(corpus.add_share)
+    assert more_text == more_sound and len(more_text) == 2 and len(texts) == 200
+    fewer_text, fewer_sound = changed(corpus.delete_share)
+    assert fewer_text == fewer_sound and len(fewer_text) == 2 and len(texts) == 198 == len(corpus.rows)

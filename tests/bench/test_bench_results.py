@@ -1,5 +1,7 @@
-"""The timing, the written result and the command line of the benchmarks."""
+"""Timing, results with targets, speech and the command line of the benchmarks."""
 
+import importlib
+import inspect
 import itertools
 import json
 
@@ -8,8 +10,21 @@ import pytest
 import soundfile
 
 from bench.__main__ import main
-from bench.harness.common import MIN_ROUNDS, OURS, REFERENCE, Result, Timings, cost_result, interleave, rate_result, table, write_result
-from bench.harness.registry import BENCHMARKS, THREAD_SETTINGS
+from bench.harness.common import (
+    MIN_ROUNDS,
+    OURS,
+    REFERENCE,
+    THREAD_SETTINGS,
+    Result,
+    Timings,
+    cost_result,
+    interleave,
+    rate_result,
+    summary,
+    table,
+    write_result,
+)
+from bench.harness.registry import benchmarks
 from bench.harness.speech import SpeechMissingError, kept_speech, read_clips, sample
 
 CONTRACT_KEYS = {"name", "ours", "reference", "ratio", "limit_share", "target"}
@@ -17,7 +32,7 @@ CONTRACT_KEYS = {"name", "ours", "reference", "ratio", "limit_share", "target"}
 
 @pytest.fixture(autouse=True)
 def surroundings(monkeypatch, tmp_path_factory):
-    """The command line changes the environment; other tests must not notice. What it keeps goes to a folder of the test's own."""
+    """Restore the environment that the command line changes, and give every test a work folder."""
     monkeypatch.setenv("VOICE_WORK_DIR", str(tmp_path_factory.mktemp("work")))
     monkeypatch.setenv("VOICE_WORKERS", "1")
     for name in THREAD_SETTINGS:
@@ -69,21 +84,48 @@ def test_sides_take_turns_and_are_normalised_by_their_work():
     assert timings.medians[REFERENCE] < timings.medians[OURS]
 
 
-def test_the_table_shows_every_result_as_it_is():
-    text = table([make_result(target=3.0), make_result(name="other", limit_share=0.25, note="on real clips")])
-    lines = text.splitlines()
-    assert lines[0].split() == ["name", "ours", "reference", "unit", "ratio", "target", "share", "of", "limit"]
-    assert "≥ 3 × missed" in lines[2]
-    assert lines[3].rstrip().endswith("25%")
-    assert "other: on real clips" in lines
+def test_the_table_shows_value_target_and_whether_it_is_met():
+    missed = make_result(target=3.0, note="on real clips")
+    met = make_result(name="other", target=5.0, target_of="ours_at_most", limit_share=0.25, reference=None, ratio=None)
+    lines = table([missed, met]).splitlines()
+    assert lines[0].split() == ["name", "measured", "unit", "target", "met", "reference", "ratio", "share", "of", "limit"]
+    assert lines[2].split() == ["made_up", "1", "ms", "a", "clip", "≥", "3", "×", "no", "2", "2.00", "×"]
+    assert lines[3].split() == ["other", "1", "ms", "a", "clip", "≤", "5", "yes", "25%"]
+    assert "made_up: on real clips" in lines
 
 
-def test_list_names_every_benchmark_and_an_unknown_name_lists_the_valid_ones(capsys):
+def test_the_summary_names_every_missed_target():
+    missed = make_result(name="costly", ours=29.6, unit="CPU s", target=12.0, target_of="ours_at_most")
+    far = make_result(name="far", target=1.5, limit_share=0.6, limit_share_target=0.65)
+    assert summary([missed, make_result(target=1.5), make_result(), far]).splitlines() == [
+        "targets: 1 of 3 met; 1 results without a target",
+        "missed: costly: 29.6 CPU s (target ≤ 12)",
+        "missed: far: 2.00 ×, 60% (≥ 65%) of the limit (target ≥ 1.5 ×)",
+    ]
+
+
+def test_every_benchmark_is_a_question_that_the_help_prints(capsys):
+    questions = benchmarks()
+    assert {"nothing_to_do", "incremental", "stft"} <= questions.keys()
+    assert all(question.endswith("?") for question in questions.values())
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    shown = capsys.readouterr().out
     assert main(["--list"]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(BENCHMARKS)
+    listed = capsys.readouterr().out
+    assert all(name in text and question in text for name, question in questions.items() for text in (shown, listed))
+
+
+def test_every_benchmark_can_be_run_by_its_name():
+    for name in benchmarks():
+        parameters = inspect.signature(importlib.import_module(f"bench.{name}").run).parameters
+        assert "scratch" in parameters and parameters.keys() <= {"scratch", "clips"}, name
+
+
+def test_an_unknown_name_lists_the_valid_ones(capsys):
     with pytest.raises(SystemExit):
         main(["no_such"])
-    assert "no_such" in (message := capsys.readouterr().err) and "padding_large" in message
+    assert "no_such" in (message := capsys.readouterr().err) and "padding" in message
 
 
 def test_missing_recordings_end_in_one_line_that_says_what_to_do(tmp_path, capsys):
@@ -142,5 +184,6 @@ def test_a_whole_run_writes_json_and_prints_the_table(tmp_path, capsys):
     (tmp_path / "transcripts.csv").write_text(f"audio,text\n{listed}", encoding="utf-8")
     out = tmp_path / "not" / "there"
     assert main(["padding", "--recordings", str(tmp_path), "--out", str(out)]) == 0
-    assert capsys.readouterr().out.splitlines()[2].startswith("padding")
-    assert json.loads((out / "padding.json").read_text(encoding="utf-8")).keys() >= CONTRACT_KEYS
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].startswith("padding") and any(line.startswith("targets: ") for line in lines)
+    assert json.loads((out / "padding_large.json").read_text(encoding="utf-8")).keys() >= CONTRACT_KEYS

@@ -1,4 +1,4 @@
-"""Both sides of each benchmark compute the same thing, on tiny input."""
+"""Both sides of each benchmark compute the same, on tiny input."""
 
 import warnings
 
@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from transformers import AutoModel
 
-from bench import alignment_search, bert_batches, bert_large, corpora, dvc_files, loading, manifest_million, padding, resampling, stft
+from bench import alignment_search, bert_batches, dvc_files, load_batch, many_rows, padding, resample, stft
+from bench.harness import corpora
+from bench.harness.encoder import ENCODER
+from bench.harness.plain_networks import search_full_table
 from bench.harness.speech import Clip
 from model.alignment import search_durations
+from model.bert import MAX_BATCH_TOKENS
 from model.dataset import BatchDataset
 from model.sampler import padding_share
 from stages.common.manifests import write_manifest
@@ -34,28 +37,20 @@ def random_features(texts):
     return [corpora.TokenFeatures([(0, 0), (0, len(text)), (0, 0)], rng.standard_normal((3, 5)).astype(np.float16)) for text in texts]
 
 
-def test_resampling_gives_the_same_pcm_to_the_last_bit_but_one(tmp_path):
-    recordings = resampling.write_recordings([Clip(str(seed), "", speechlike(8000, seed)) for seed in range(3)], tmp_path / "recordings")
-    ours, reference = resampling.ours(recordings), resampling.reference(recordings)
-    for number in range(3):
-        expected, rate_hz = soundfile.read(reference / f"{number:05d}.wav", dtype="int16")
-        found = np.fromfile(shard_path(ours, shard_hash(f"{number:05d}") % 16), dtype="<i2")
-        assert rate_hz == resampling.PARAMS.sample_rate_hz
-        assert any(np.abs(piece.astype(int) - expected).max() <= 1 for piece in rows_of_length(found, len(expected)))
-
-
-def rows_of_length(samples, length):
-    """Every place where a row of a shard that holds few rows can lie: at its beginning or its end."""
-    return samples[:length], samples[-length:]
-
-
-def test_the_resample_stages_own_way_gives_the_same_shards(tmp_path, monkeypatch):
+def test_resampling_by_row_by_stage_and_by_librosa_gives_the_same_pcm(tmp_path, monkeypatch):
     monkeypatch.setenv("VOICE_WORKERS", "1")
     monkeypatch.setenv("VOICE_ROW_STORE", "")  # set by the side itself
-    recordings = resampling.write_recordings([Clip(str(seed), "", speechlike(8000, seed)) for seed in range(3)], tmp_path / "recordings")
-    sides = resampling.ours(recordings), resampling.ours_as_stage(recordings)
-    of_rows, of_stage = ({path.name: path.read_bytes() for path in (folder / "shards").iterdir()} for folder in sides)
+    clips = [Clip(str(seed), "", speechlike(8000, seed)) for seed in range(3)]
+    recordings = resample.write_recordings(clips, tmp_path / "recordings")
+    by_row, by_stage, reference = resample.ours(recordings), resample.ours_as_stage(recordings), resample.reference(recordings)
+    of_rows, of_stage = ({path.name: path.read_bytes() for path in (folder / "shards").iterdir()} for folder in (by_row, by_stage))
     assert of_rows == of_stage
+    for number in range(3):
+        expected, rate_hz = soundfile.read(reference / f"{number:05d}.wav", dtype="int16")
+        found = np.fromfile(shard_path(by_row, shard_of(f"{number:05d}", 16)), dtype="<i2")
+        assert rate_hz == resample.PARAMS.sample_rate_hz
+        ends = found[: len(expected)], found[-len(expected) :]  # of three rows, each begins or ends its shard
+        assert any(np.abs(end.astype(int) - expected).max() <= 1 for end in ends)
 
 
 def test_torch_frames_as_rows_are_bitwise_the_usual_magnitudes():
@@ -69,23 +64,14 @@ def test_agreement_is_told_as_it_is():
     assert stft.agreement([ones * 1.5], [ones]).startswith("NOT bitwise equal: 0.0%")
 
 
-def test_shards_and_files_hold_the_same_clip(tmp_path):
-    readers = loading.ClipReaders(corpora.prepare(make_clips(), loading.SETTINGS, random_features), tmp_path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for index in range(len(WORDS)):
-            torch.testing.assert_close(readers.ours(index), readers.reference(index), rtol=1e-3, atol=1e-6)
-    readers.limit(0)
-
-
 @pytest.mark.parametrize("cached", [True, False])
 def test_both_loaders_give_the_same_batch(tmp_path, cached):
-    utterances = corpora.prepare(make_clips(), loading.SETTINGS, random_features)
-    source = corpora.write_sharded(utterances, tmp_path / "shards", loading.SETTINGS, cached=cached)
-    loader = loading.PerFileLoader(corpora.write_per_file(utterances, tmp_path / "files", loading.SETTINGS))
+    utterances = corpora.prepare(make_clips(), load_batch.SETTINGS, random_features)
+    source = corpora.write_sharded(utterances, tmp_path / "shards", load_batch.SETTINGS, cached=cached)
+    loader = load_batch.PerFileLoader(corpora.write_per_file(utterances, tmp_path / "files", load_batch.SETTINGS))
     expected = loader.batch([0, 1, 2, 3])
     order = expected["indices"].tolist()
-    found = BatchDataset(source, [order], source.facts.bert_channels, loading.SETTINGS.hop_samples)[0].to(torch.device("cpu"))
+    found = BatchDataset(source, [order], source.facts.bert_channels, load_batch.SETTINGS.hop_samples)[0].to(torch.device("cpu"))
     for name in ("indices", "phone_ids", "tone_ids", "language_ids", "phone_lengths", "frame_lengths"):
         assert torch.equal(getattr(found, name), expected[name]), name
     torch.testing.assert_close(found.bert["EN"], expected["bert"])
@@ -98,7 +84,7 @@ def test_both_searches_find_the_same_path_for_mixed_lengths():
     scores = alignment_search.make_scores(3, 30, 11, seed=3)
     frames, phones = torch.tensor([30, 25, 12]), torch.tensor([11, 7, 11])
     mask = (torch.arange(30)[None, :, None] < frames[:, None, None]) & (torch.arange(11)[None, None, :] < phones[:, None, None])
-    path = alignment_search.reference(scores, mask.float())
+    path = search_full_table(scores, mask.float())
     assert torch.equal(path.sum(2), mask.any(2).float())
     assert torch.equal(path.sum(1).long(), search_durations(scores, frames, phones))
 
@@ -118,52 +104,42 @@ def test_a_bucket_takes_lengths_above_its_lower_edge_up_to_its_upper_edge():
     assert padding_share(n_frames, [[1, 2]]) == pytest.approx(267 / 600)
 
 
-def test_batches_of_equal_length_give_the_features_of_one_text_at_a_time():
+@pytest.mark.parametrize("large", [False, True])
+def test_batches_of_equal_length_give_the_features_of_one_text_at_a_time(tmp_path, monkeypatch, large):
+    for name, value in (("N_LAYERS", 4), ("N_HIDDEN", 32), ("N_INNER", 64), ("N_HEADS", 2)):
+        monkeypatch.setattr(bert_batches, name, value)
+    source = bert_batches.write_large_encoder(tmp_path) if large else ENCODER
     token_ids = [(101, 2028, 102), (101, 2048, 2616, 102), (101, 2093, 102)]
-    found, expected = bert_batches.ours(token_ids), bert_batches.reference(bert_batches.load_reference(), token_ids)
-    for a, b in zip(found, expected, strict=True):
+    found = bert_batches.ours(source, token_ids)
+    expected = bert_batches.reference(bert_batches.load_reference(source), source.layer, token_ids)
+    for ids, a, b in zip(token_ids, found, expected, strict=True):
+        assert a.shape == b.shape == (len(ids), 32 if large else 384)
         np.testing.assert_allclose(a.astype(np.float32), b.astype(np.float32), atol=2e-3)
 
 
-def test_the_large_encoders_sides_agree_on_every_phone(tmp_path, monkeypatch):
-    for name, value in (("N_LAYERS", 4), ("N_HIDDEN", 32), ("N_INNER", 64), ("N_HEADS", 2)):
-        monkeypatch.setattr(bert_large, name, value)
-    source = bert_large.write_encoder(tmp_path)
-    lines = bert_large.read_lines(bert_large.LINES[:4])
-    found = bert_batches.ours([line.token_ids for line in lines], source)
-    expected = bert_large.reference(AutoModel.from_pretrained(tmp_path).eval(), lines)
-    for line, ours, theirs in zip(lines, found, expected, strict=True):
-        assert theirs.shape == (32, len(line.phone_tokens))
-        np.testing.assert_allclose(ours[list(line.phone_tokens)].T.astype(np.float32), theirs, atol=2e-3)
+def test_the_limit_of_bert_has_as_many_tokens_as_full_batches():
+    texts = bert_batches.full_batches()
+    for length in bert_batches.LARGE_LENGTHS:
+        n_tokens = sum(len(text) for text in texts if len(text) == length)
+        assert MAX_BATCH_TOKENS - length < n_tokens <= MAX_BATCH_TOKENS
 
 
-def test_full_batches_hold_different_texts_of_two_lengths():
-    texts = bert_large.full_batches(bert_large.read_lines(bert_large.LINES))
-    lengths = sorted({len(text) for text in texts})
-    assert len(lengths) == 2 and len(set(texts)) == len(texts)
-    assert all(1024 - length < sum(len(text) for text in texts if len(text) == length) <= 1024 for length in lengths)
-
-
-def test_stored_features_are_smaller_per_token(tmp_path):
-    result = bert_large.bert_bytes(make_clips(), tmp_path)
-    assert result.ratio == pytest.approx(result.reference / result.ours) and result.ratio > 7.5
-
-
-@pytest.mark.parametrize("run", [loading.read_clip, loading.read_clip_cold, loading.spectrogram_bytes, stft.stft])
-def test_benchmarks_of_clips_take_all_that_there_are(tmp_path, run):
+@pytest.mark.parametrize(("run", "names"), [
+    (load_batch.run, ["load_batch", "load_batch_on_the_fly", "spectrogram_bytes"]), (stft.run, ["stft", "stft_torch"]),
+])  # fmt: skip
+def test_benchmarks_of_clips_measure_all_of_them_and_leave_nothing(tmp_path, run, names):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        result = run(make_clips(), tmp_path)
-    assert result.ratio == pytest.approx(result.reference / result.ours)
+        results = run(clips=make_clips(), scratch=tmp_path)
+    assert [result.name for result in results] == names
+    assert all(result.ratio == pytest.approx(result.reference / result.ours) for result in results)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_made_up_manifest_is_opened_and_planned(tmp_path):
-    table = manifest_million.split_table(300)
-    write_manifest(tmp_path / "split.parquet", table)
-    manifest_million.write_lines(table, tmp_path / "lines.txt")
-    assert len(manifest_million.open_ours(tmp_path)["seconds"]) == 2
-    assert manifest_million.open_lines(tmp_path / "lines.txt")["seconds"][0] > 0
+def test_a_manifest_of_made_up_rows_is_opened_and_an_epoch_planned(tmp_path):
+    write_manifest(tmp_path / "split.parquet", many_rows.split_table(300))
+    figures = many_rows.open_million(tmp_path)
+    assert figures["open"] > 0 and figures["plan"] > 0
 
 
 def test_dvc_looks_after_the_same_clips_on_both_sides(tmp_path):
