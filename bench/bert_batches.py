@@ -7,7 +7,7 @@ of the reference's encoders, 24 layers of 1,024, at random weights, on two full 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -131,7 +131,7 @@ def _compare(
     model = load_reference(source)
     config = model.config
     n_used_layers = config.num_hidden_layers + 1 + source.layer
-    sides = {
+    sides: dict[str, Callable[[], object]] = {
         OURS: partial(ours, source, token_ids),
         REFERENCE: partial(reference, model, source.layer, reference_ids),
         LIMIT: partial(matrix_products, n_tokens, n_used_layers, config.hidden_size, config.intermediate_size),

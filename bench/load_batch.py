@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -187,7 +187,7 @@ def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
             n_reference_bytes += block.reference_cache_bytes
             yield block
 
-    sides = {
+    sides: dict[str, Callable[[LoaderBlock], object]] = {
         OURS: partial(LoaderBlock.ours, cached=True, widened=False),
         WIDENED: partial(LoaderBlock.ours, cached=True, widened=True),
         COMPUTED: partial(LoaderBlock.ours, cached=False, widened=False),

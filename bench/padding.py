@@ -52,7 +52,7 @@ def bucket_batches(n_frames: Frames, batch_size: int, edges: Sequence[int], seed
 
 def our_batches(n_frames: Frames, epoch: int, max_batch_frames: int = MAX_BATCH_FRAMES) -> list[list[int]]:
     """Return one epoch of our sampler."""
-    return BatchSampler(n_frames, BATCH_SIZE, max_batch_frames, seed=0).epoch(epoch)
+    return list(BatchSampler(n_frames, BATCH_SIZE, max_batch_frames, seed=0).epoch(epoch))
 
 
 def sorted_batches(n_frames: Frames) -> list[list[int]]:

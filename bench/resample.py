@@ -106,7 +106,11 @@ def kernel(level: npt.NDArray[np.float32]) -> None:
 
 
 def _compare(name: str, our_side: Callable[[Recordings], Path], clips: Sequence[Clip], folder: Path) -> Result:
-    sides = {OURS: OwnProcess(our_side, keep_freed_memory), REFERENCE: OwnProcess(reference), LIMIT: OnPrepared(_levels, kernel)}
+    sides: dict[str, Callable[[Recordings], object]] = {
+        OURS: OwnProcess(our_side, keep_freed_memory),
+        REFERENCE: OwnProcess(reference),
+        LIMIT: OnPrepared(_levels, kernel),
+    }
     blocks = cut_in_blocks(sample(clips, len(clips)), BLOCK_CLIPS)
     written = (write_recordings(block, folder / "recordings") for block in blocks)
     timings = interleave_blocks(sides, written, len(blocks), lambda recordings: recordings.seconds)

@@ -89,7 +89,8 @@ def _as_in_a_stage() -> None:
 def _compare(name: str, ours: Callable[[Pcm], np.ndarray], clips: Sequence[Clip]) -> Result:
     use_one_thread()
     window = torch.hann_window(SETTINGS.win_samples)
-    n_frames, agreements = 0, set()
+    n_frames = 0
+    agreements: set[str] = set()
 
     def compared() -> Iterator[list[Pcm]]:
         nonlocal n_frames

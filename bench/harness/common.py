@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 THREAD_SETTINGS = (
     "OMP_NUM_THREADS",
@@ -103,7 +103,7 @@ def interleave(sides: Mapping[str, Callable[[], object]], seconds: float, work: 
     return Timings({name: statistics.median(values) / pieces[name] for name, values in samples.items()}, rounds)
 
 
-class OwnProcess:
+class OwnProcess(Generic[BlockT]):
     """A side that runs in a process of its own after `prepare`, so that its process-wide settings do not reach the other sides."""
 
     def __init__(self, side: Callable[[BlockT], object], prepare: Callable[[], None] | None = None) -> None:
@@ -115,7 +115,7 @@ class OwnProcess:
         return self._pool.submit(_cpu_seconds, partial(self._side, block), 1).result()
 
 
-class OnPrepared:
+class OnPrepared(Generic[BlockT]):
     """A bare kernel, the physical limit of a benchmark: `prepare` makes its inputs once per block, unmeasured."""
 
     def __init__(self, prepare: Callable[[BlockT], Iterable[Any]], kernel: Callable[[Any], object]) -> None:
