@@ -129,10 +129,9 @@ def full_size() -> tuple[ModelConfig, DiscriminatorConfig, TrainingConfig]:
 
 def make_batch(clips: Sequence[Clip], settings: SpectrogramSettings, model: ModelConfig) -> Batch:
     """Return a batch of clips with a random phone for each letter and blanks between them, as long as real text."""
-    utterances = []
+    ids, linear, pcm = [], [], []
     for speaker, clip in enumerate(clips):
         rng = np.random.default_rng(speaker)
-        pcm = clip.at_rate(settings.sample_rate_hz)
         n_phones = 2 * sum(map(str.isalpha, clip.text)) + 1
         drawn = (rng.integers(0, model.n_symbols, n_phones), rng.integers(0, model.n_tones, n_phones), np.full(n_phones, model.n_languages - 1))
         ids.append(torch.from_numpy(np.stack(drawn, axis=1)))

@@ -9,7 +9,7 @@ import torch
 from bench import train_step
 from bench.harness import plain_networks
 from bench.harness.speech import Clip
-from model.attention import AttentionOptions, MultiHeadAttention
+from model.attention import MultiHeadAttention
 from model.config import DiscriminatorConfig
 from model.spectrogram import SpectrogramSettings
 
