@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bench.harness.shard_files import write_named_shards
+from stages.common import shards
 from stages.common.errors import StageError
 from stages.common.shards import MIN_SHARDS, ShardReader, shard_count, shard_hash
 from tests.small_corpus import folder_bytes
