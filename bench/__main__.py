@@ -13,8 +13,8 @@ from pathlib import Path
 from bench.harness import recordings as bench_recordings
 from bench.harness.common import Result, limit_threads, summary, table, write_result
 from bench.harness.registry import benchmarks, run_benchmark
+from stages.common.command import configure_logging
 from stages.common.progress import progress_bar
-from stages.common.stage import configure_logging
 
 CONDITIONS = (
     "one thread, process CPU seconds, medians of interleaved rounds; commands of DVC: CPU seconds of the command "

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.harness.common import OURS, REFERENCE, Result, cost_result, interleave, use_one_thread
 from bench.harness.plain_networks import search_full_table
-from model.alignment import search_durations
+from model.networks.alignment_search import search_durations
 
 N_BATCH, N_FRAMES, N_PHONES = 24, 990, 206
 SECONDS = 6.0

@@ -18,9 +18,9 @@ import numpy.typing as npt
 from bench.harness.common import LIMIT, OURS, REFERENCE, Result, interleave, rate_result, use_one_thread
 from bench.harness.encoder import ENCODER
 from bench.harness.speech import Clip, sample
-from model.bert import MAX_BATCH_TOKENS, EncoderSource, load_tokenizer, texts_per_batch, use_reproducible_kernels
-from stages.bert import TokenisedRow, batches, compute
-from stages.common.rows import Row
+from model.bert.encoder import MAX_BATCH_TOKENS, EncoderSource, load_tokenizer, texts_per_batch, use_reproducible_kernels
+from stages.bert.stage import TokenisedRow, batches, compute
+from stages.rows.engine import Row
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

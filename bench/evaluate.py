@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.harness.common import Result
 from bench.harness.speech import Clip, sample
 from bench.harness.untrained_voice import write_untrained_voice
-from model.bert import use_reproducible_kernels
+from model.bert.encoder import use_reproducible_kernels
 
 N_UTTERANCES = 100
 RATE_HZ = 16000
@@ -28,12 +28,12 @@ def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
     import numpy as np
     import torch
 
-    from model.voice import Voice
-    from stages.common.machine_settings import worker_count
-    from stages.evaluate import lay_out
-    from stages.evaluation.scoring import ScoringSettings, score
-    from stages.measuring.hearing import Hearing, Sound
-    from stages.measuring.rendition import Rendition
+    from model.inference.voice import Voice
+    from stages.evaluate.scoring import ScoringSettings, score
+    from stages.evaluate.stage import lay_out
+    from stages.metrics.hearing import Hearing, Sound
+    from stages.metrics.rendition import Rendition
+    from stages.rows.machine_settings import worker_count
 
     torch.set_num_threads(1)
     style = {"noise_scale": 0.0, "sdp_ratio": 0.0}

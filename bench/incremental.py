@@ -19,7 +19,7 @@ from pathlib import Path
 from bench.harness.common import Result
 from bench.harness.project_clone import RECORDINGS, ROOT, ProjectClone, clone_laptop_project
 from bench.harness.speech import is_spoken
-from stages.resample import process
+from stages.resample.stage import process
 
 STAGES = ("corpus", "resample", "clean_text", "spectrogram", "bert")  # those that work row by row; split joins them
 SHARE = 0.01

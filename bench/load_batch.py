@@ -42,11 +42,11 @@ from bench.harness.corpora import (
 )
 from bench.harness.encoder import ENCODER
 from bench.harness.speech import CORPUS_RATE_HZ, Clip
-from model.bert import BertEncoder, load_tokenizer
-from model.dataset import BatchDataset
-from model.sampler import BatchSampler
-from model.spectrogram import SpectrogramSettings
+from model.audio.spectrogram import SpectrogramSettings
+from model.bert.encoder import BertEncoder, load_tokenizer
 from model.text.symbols import SymbolTable
+from model.training.dataset import BatchDataset
+from model.training.sampler import BatchSampler
 
 SETTINGS = SpectrogramSettings(sample_rate_hz=44100, n_fft=2048, hop_samples=512, win_samples=2048, n_mels=128)
 BATCH_SIZE, MAX_BATCH_FRAMES = 24, 24_000

@@ -21,13 +21,13 @@ import numpy as np
 import pyarrow as pa
 
 from bench.harness.common import Result
-from model.sampler import BatchSampler
 from model.text.symbols import PAD, SYMBOLS, SymbolTable
+from model.training.sampler import BatchSampler
 from stages.common import manifests
 from stages.common.files import content_key
-from stages.common.outcomes import outcome_writer
-from stages.common.rows import Row, RowResult, compute_each, run_rows
-from stages.common.training_data import DataFolders, ManifestSource, read_split
+from stages.rows.engine import Row, RowResult, compute_each, run_rows
+from stages.rows.outcomes import outcome_writer
+from stages.train.manifest_source import DataFolders, ManifestSource, read_split
 
 FEW_ROWS, MANY_ROWS, MILLION_ROWS = 1_000, 100_000, 1_000_000
 ROW_BYTES = 4_000

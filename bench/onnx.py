@@ -23,9 +23,9 @@ SECONDS = 10.0
 def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
     """Compare onnxruntime with torch (reference)."""
     use_one_thread()
-    from model.export_onnx import export_onnx
-    from model.onnx_voice import OnnxVoice
-    from model.voice import SpeakingStyle, Voice
+    from model.inference.export_onnx import export_onnx
+    from model.inference.onnx_voice import OnnxVoice
+    from model.inference.voice import SpeakingStyle, Voice
 
     write_untrained_voice(scratch / "voice")
     graphs = export_onnx(scratch / "voice", scratch / "onnx")

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from bench.harness.common import Result
 from bench.harness.speech import CORPUS_RATE_HZ, Clip
-from model.sampler import BatchSampler, padding_share
+from model.training.sampler import BatchSampler, padding_share
 
 BATCH_SIZE = 24
 FRAMES_PER_SECOND = 44100 / 512

@@ -25,11 +25,11 @@ from xxhash import xxh3_128_hexdigest
 from bench.harness.common import LIMIT, OURS, REFERENCE, OnPrepared, OwnProcess, Result, cut_in_blocks, interleave_blocks, rate_result
 from bench.harness.shard_files import write_named_shards
 from bench.harness.speech import Clip, sample
-from stages.common.audio import HashedFile
+from stages.audio.decode import HashedFile
 from stages.common.files import content_key
 from stages.common.memory import keep_freed_memory
-from stages.common.rows import Row, run_rows
-from stages.resample import ResampleParams, compute, process
+from stages.resample.stage import ResampleParams, compute, process
+from stages.rows.engine import Row, run_rows
 
 SOURCE_RATE_HZ = 48000
 PARAMS = ResampleParams(sample_rate_hz=44100, quality="HQ", max_reject_share=0.0)

@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.harness.common import OURS, REFERENCE, Result, cost_result, interleave, use_one_thread
 from bench.harness.speech import Clip
 from bench.harness.untrained_voice import write_untrained_voice
-from model.bert import use_reproducible_kernels
+from model.bert.encoder import use_reproducible_kernels
 
 SECONDS = 10.0
 TARGET = 10.0
@@ -32,7 +32,7 @@ def long_text(clips: Sequence[Clip]) -> str:
 def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
     """Compare the CPU time to the first samples as a stream and as a file."""
     use_reproducible_kernels()  # before torch is imported, as the service does
-    from model.voice import Voice
+    from model.inference.voice import Voice
     from pipeline.serve.narrator import Limits, Narrator, SpeakRequest
 
     use_one_thread()

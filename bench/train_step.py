@@ -23,16 +23,16 @@ from torch.nn.utils.rnn import pad_sequence
 from bench.harness.common import OURS, REFERENCE, Result, Timings, cost_result, use_one_thread
 from bench.harness.plain_networks import PlainDiscriminator, PlainDurationDiscriminator, PlainSynthesizer
 from bench.harness.speech import CORPUS_RATE_HZ, Clip
+from model.audio.spectrogram import SpectrogramSettings, linear_spectrogram
+from model.audio.spectrogram_torch import log_mel_spectrogram
 from model.config import DiscriminatorConfig, ModelConfig
-from model.dataset import Batch, StoredBatch, fill_samples
-from model.losses import discriminator_loss, feature_matching_loss, generator_loss, kl_loss, mel_loss
-from model.masks import clip_gradients_by_value, slice_segments
-from model.random_draws import UtteranceDraws
-from model.spectrogram import SpectrogramSettings, linear_spectrogram
-from model.spectrogram_torch import log_mel_spectrogram
+from model.networks.masks import clip_gradients_by_value, slice_segments
+from model.networks.random_draws import UtteranceDraws
 from model.synthesizer import SynthesizerOutput
-from model.training import Trainer
-from model.training_config import TrainingConfig
+from model.training.config import TrainingConfig
+from model.training.dataset import Batch, StoredBatch, fill_samples
+from model.training.losses import discriminator_loss, feature_matching_loss, generator_loss, kl_loss, mel_loss
+from model.training.trainer import Trainer
 from stages.common.params import from_mapping
 
 PRESET = Path(__file__).parents[1] / "presets" / "reference.yaml"

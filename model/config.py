@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, TypeVar
 
-from model.spectrogram import SpectrogramSettings
+from model.audio.spectrogram import SpectrogramSettings
 
 FLOWS = ("transformer", "residual")
 DECODERS = ("hifigan", "istft", "source_filter")

@@ -15,17 +15,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.acoustic_encoders import PosteriorEncoder, ReferenceEncoder
-from model.alignment import search_durations
 from model.config import PITCH_ROWS, ModelConfig
-from model.decoders import build_decoder
-from model.duration import DurationPredictor, StochasticDurationPredictor
-from model.encoders import TextEncoder, TextEncoding
-from model.flows import CouplingFlow
-from model.frame_prior import FramePrior
-from model.masks import durations_to_path, random_segment_starts, sequence_mask, slice_segments
-from model.random_draws import RandomDraws
-from model.source_filter import SourceFilterDecoder
+from model.networks.alignment_search import search_durations
+from model.networks.decoders.hifigan import build_decoder
+from model.networks.decoders.source_filter import SourceFilterDecoder
+from model.networks.duration import DurationPredictor, StochasticDurationPredictor
+from model.networks.flows import CouplingFlow
+from model.networks.frame_prior import FramePrior
+from model.networks.masks import durations_to_path, random_segment_starts, sequence_mask, slice_segments
+from model.networks.posterior_encoder import PosteriorEncoder, ReferenceEncoder
+from model.networks.random_draws import RandomDraws
+from model.networks.text_encoder import TextEncoder, TextEncoding
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 DURATION_KERNEL_SIZE = 3

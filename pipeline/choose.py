@@ -7,10 +7,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pipeline.presets import PARAMS, load_params, save_params
+from pipeline.params.presets import PARAMS, load_params, save_params
 from stages.common.errors import PipelineError
-from stages.evaluation.checkpoints import AVERAGE, TABLE, read_checkpoints
-from stages.measuring.metrics import BY_KEY, format_figure
+from stages.evaluate.checkpoints import AVERAGE, TABLE, read_checkpoints
+from stages.metrics.catalogue import BY_KEY, format_figure
 
 CHECKPOINTS = Path("reports/evaluate") / TABLE
 CRITERIA = ("cer", "mos")

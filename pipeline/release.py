@@ -21,13 +21,13 @@ import gto.api
 from gto.exceptions import GTOException
 from gto.versions import SemVer
 
-from model.checkpoint import METADATA_NAME, CheckpointError, checkpoint_sha256, file_sha256, load_checkpoint, new_folder, read_listing
-from model.export_onnx import export_onnx
-from pipeline.dag import changed_stages
+from model.checkpoints.checkpoint import METADATA_NAME, CheckpointError, checkpoint_sha256, file_sha256, load_checkpoint, new_folder, read_listing
+from model.inference.export_onnx import export_onnx
+from pipeline.repro.dag import changed_stages
+from stages.common.command import configure_logging
 from stages.common.errors import PipelineError
-from stages.common.stage import configure_logging
-from stages.common.terminal import columns
-from stages.measuring.metrics import BY_KEY, NOT_KNOWN, format_figure
+from stages.metrics.catalogue import BY_KEY, NOT_KNOWN, format_figure
+from stages.reporting.terminal import columns
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ LISTED = ("cer", "wer", "mos")
 README = """{name}: a voice and its card.
 
 card.md, card.html   what it is made of, how good it is, its limits, and the licences of the recordings
-voice/               weights and metadata: python -m model.say --voice voice --text "…"
-onnx/                the same as ONNX graphs: python -m model.say --voice onnx --text "…"
+voice/               weights and metadata: python -m model.inference.say --voice voice --text "…"
+onnx/                the same as ONNX graphs: python -m model.inference.say --voice onnx --text "…"
 SHA256SUMS           sha256sum -c SHA256SUMS
 """
 

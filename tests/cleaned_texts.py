@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.common import manifests
-from stages.common.shards import ShardReader
+from stages.rows.shards import ShardReader
 
 CHARACTERS = {
     "ZH": "今天天气很好我们去公园吧重庆的火锅辣你能吃吗请在星期二之前交报告银行里有谁知道他什么时候回来",

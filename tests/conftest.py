@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, sync_playwright
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run side by side, and OpenMP threads that wait spin
 
-from model.bert import use_reproducible_kernels
+from model.bert.encoder import use_reproducible_kernels
 from stages.common import code_graph
 from tests.small_corpus import ROOT, SmallCorpus, build_small_corpus
 

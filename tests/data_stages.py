@@ -13,8 +13,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import yaml
 
-from model.bert import EncoderSource
-from stages import bert, clean_text, corpus, resample, spectrogram
+from model.bert.encoder import EncoderSource
+from stages.bert import stage as bert
+from stages.clean_text import stage as clean_text
+from stages.corpus import stage as corpus
+from stages.resample import stage as resample
+from stages.spectrogram import stage as spectrogram
 from tests.small_corpus import CORPUS_VALUES, ROOT, SPECTROGRAM_VALUES, copy_prompts, default_transcripts, write_transcripts
 
 STAGES = ("resample", "clean_text", "spectrogram", "bert")

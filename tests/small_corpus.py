@@ -72,8 +72,13 @@ def write_transcripts(path: Path, texts: dict[str, str], speaker: str = "allison
 
 def build_small_corpus(folder: Path) -> SmallCorpus:
     """Run the data stages over the dozen prompts, below `folder`."""
-    from model.bert import EncoderSource
-    from stages import bert, clean_text, corpus, resample, spectrogram, split
+    from model.bert.encoder import EncoderSource
+    from stages.bert import stage as bert
+    from stages.clean_text import stage as clean_text
+    from stages.corpus import stage as corpus
+    from stages.resample import stage as resample
+    from stages.spectrogram import stage as spectrogram
+    from stages.split import stage as split
 
     made = SmallCorpus(*(folder / name for name in ("recordings", "corpus", "resample", "clean_text", "spectrogram", "bert", "split")))
     write_transcripts(made.recordings / "transcripts.csv", copy_prompts(made.recordings))

@@ -35,7 +35,7 @@ class FirstRun:
 @pytest.fixture(scope="module")
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
     project = copy_project(tmp_path_factory.mktemp("end_to_end") / "project")
-    project.check("pipeline.presets", "smoke")
+    project.check("pipeline.params.presets", "smoke")
     before = tree_digest(project.root / "data" / "recordings")
     return FirstRun(project, project.check("dvc", "repro", VOICE_WORKERS="2"), before)
 
@@ -90,7 +90,7 @@ def test_nothing_is_written_beside_the_declared_outputs(project: ProjectCopy) ->
 
 
 def test_the_summary_fits_a_screen_and_names_the_report(project: ProjectCopy) -> None:
-    shown = project.check("pipeline.summary").stdout
+    shown = project.check("pipeline.repro.summary").stdout
     assert all(name in shown for name in DATA_STAGES)
     assert "20 steps" in shown and "minutes" in shown and "over_limit" in shown
     assert str(project.root / "reports/evaluate/index.html") in shown
@@ -157,7 +157,7 @@ def test_a_loss_concerns_training_only(project: ProjectCopy) -> None:
 
 
 def test_the_voice_speaks_a_text(project: ProjectCopy, tmp_path: Path) -> None:
-    shown = project.check("model.say", "--text", "Your call is important to us.", "--out", str(tmp_path / "said.wav")).stderr
+    shown = project.check("model.inference.say", "--text", "Your call is important to us.", "--out", str(tmp_path / "said.wav")).stderr
     samples, rate_hz = soundfile.read(tmp_path / "said.wav")
     assert rate_hz == 16000 and samples.ndim == 1
     assert 0.3 < len(samples) / rate_hz < 30 and np.isfinite(samples).all() and np.abs(samples).max() > 1e-3
@@ -169,7 +169,7 @@ def test_the_voice_speaks_a_text(project: ProjectCopy, tmp_path: Path) -> None:
     ("arguments", "message"), [(("--text", "…"), "error: "), (("--text", "Hi.", "--voice", "nowhere"), "nowhere: no voice there")]
 )
 def test_what_cannot_be_said_is_one_clear_line(project: ProjectCopy, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
-    outcome = project.run("model.say", *arguments, "--out", str(tmp_path / "said.wav"))
+    outcome = project.run("model.inference.say", *arguments, "--out", str(tmp_path / "said.wav"))
     assert outcome.status == 1 and message in outcome.stderr
     assert [line for line in outcome.stderr.splitlines() if line.startswith("error: ")] == outcome.stderr.splitlines()
     assert not (tmp_path / "said.wav").exists()
@@ -194,13 +194,13 @@ def test_a_misspelt_parameter_is_one_clear_line_and_leaves_no_output(project: Pr
 
 def test_another_copy_without_rows_and_with_one_worker_makes_the_same_bytes(project: ProjectCopy, tmp_path: Path) -> None:
     other = copy_project(tmp_path / "another_place")
-    other.check("pipeline.presets", "smoke")
+    other.check("pipeline.params.presets", "smoke")
     other.check("dvc", "repro", "split", VOICE_WORKERS="1")
     assert other.output_hashes(*DATA_STAGES) == project.output_hashes(*DATA_STAGES)
 
 
 def test_the_flow_reports_what_is_up_to_date(project: ProjectCopy) -> None:
-    outcome = project.check("pipeline.flows")
+    outcome = project.check("pipeline.repro.flow")
     assert all(f"{name}" in outcome.output for name in STAGES)
     assert outcome.output.count("UpToDate") >= len(STAGES)
     assert ran(outcome) == []
@@ -211,7 +211,7 @@ def test_the_flow_reports_what_is_up_to_date(project: ProjectCopy) -> None:
 def test_the_flow_runs_what_changed_and_leaves_dvc_nothing_to_do(project: ProjectCopy) -> None:
     before = (project.root / "params.yaml").read_bytes(), (project.root / "dvc.lock").read_bytes()
     project.set_params(split__salt="another")
-    outcome = project.check("pipeline.flows")
+    outcome = project.check("pipeline.repro.flow")
     assert sorted(ran(outcome)) == ["card", "evaluate", "split", "train"]
     assert json.loads(project.check("dvc", "status", "--json").stdout) == {}
     again = project.check("dvc", "repro")
@@ -223,10 +223,10 @@ def test_the_flow_runs_what_changed_and_leaves_dvc_nothing_to_do(project: Projec
 
 @pytest.mark.slow
 def test_the_voice_speaks_alike_through_its_onnx_graphs(project: ProjectCopy, tmp_path: Path) -> None:
-    project.check("model.export_onnx", "--voice", "voice", "--out", str(tmp_path / "onnx"))
+    project.check("model.inference.export_onnx", "--voice", "voice", "--out", str(tmp_path / "onnx"))
     spoken = []
     for voice in ("voice", str(tmp_path / "onnx")):
-        project.check("model.say", "--voice", voice, "--text", "Hello world.", "--out", str(tmp_path / "said.wav"))
+        project.check("model.inference.say", "--voice", voice, "--text", "Hello world.", "--out", str(tmp_path / "said.wav"))
         spoken.append(soundfile.read(tmp_path / "said.wav", dtype="float32")[0])
     assert spoken[0].shape == spoken[1].shape and abs(spoken[0]).max() > 0.001
     assert abs(spoken[0] - spoken[1]).max() < 0.02

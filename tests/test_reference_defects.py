@@ -26,28 +26,34 @@ import soundfile
 import torch
 import yaml
 
-from model.bert import BertEncoder, EncoderSource
-from model.checkpoint import CheckpointError, checkpoint_sha256, load_checkpoint, save_checkpoint
+from model.audio.spectrogram import SpectrogramSettings, hz_to_mel, linear_spectrogram, mel_filterbank
+from model.bert.encoder import BertEncoder, EncoderSource
+from model.checkpoints.checkpoint import CheckpointError, checkpoint_sha256, load_checkpoint, save_checkpoint
+from model.checkpoints.published.keys import to_reference_key
 from model.config import ModelConfig
-from model.dataset import Batch, BatchDataset
-from model.duration import DurationPredictor
-from model.published import to_reference_key
-from model.random_draws import UtteranceDraws
-from model.reference_modules import append_timing_signal, timing_signal
-from model.sampler import BatchSampler
-from model.spectrogram import SpectrogramSettings, hz_to_mel, linear_spectrogram, mel_filterbank
+from model.networks.duration import DurationPredictor
+from model.networks.random_draws import UtteranceDraws
+from model.networks.reference_modules import append_timing_signal, timing_signal
 from model.synthesizer import Synthesizer, SynthesizerInputs
 from model.text.reading import read_text
 from model.text.symbols import SymbolTable
-from model.training import Trainer
-from stages import bert, clean_text, corpus, resample, spectrogram, split, train
+from model.training.dataset import Batch, BatchDataset
+from model.training.sampler import BatchSampler
+from model.training.trainer import Trainer
+from stages.bert import stage as bert
+from stages.clean_text import stage as clean_text
 from stages.common import manifests
 from stages.common.errors import PipelineError
 from stages.common.params import from_mapping
-from stages.common.shards import ShardReader
-from stages.common.training_data import DataFolders, ManifestSource, read_split
-from stages.training.settings import TrainParams
-from stages.training.validation import Validator
+from stages.corpus import stage as corpus
+from stages.resample import stage as resample
+from stages.rows.shards import ShardReader
+from stages.spectrogram import stage as spectrogram
+from stages.split import stage as split
+from stages.train import stage as train
+from stages.train.manifest_source import DataFolders, ManifestSource, read_split
+from stages.train.settings import TrainParams
+from stages.train.validation import Validator
 from tests.cleaned_texts import cleaned, spans_of, write_texts
 from tests.model.published_weights import load_published
 from tests.project_copy import tree_digest
@@ -330,7 +336,7 @@ def tiny_params(**changes: Any) -> TrainParams:
 def run_training(folders: SmallCorpus, folder: Path, params: TrainParams) -> None:
     """Train in this process; voice, report and work folder lie below `folder`. Drawing curves takes longer than all the rest."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("stages.training.outputs.write_curves", lambda *_: None)
+        patch.setattr("stages.train.outputs.write_curves", lambda *_: None)
         patch.setenv("VOICE_WORK_DIR", str(folder / "work"))
         train.main(folders.split, folders.resample, folders.spectrogram, folders.bert, folder / "voice", folder / "report", params)
 
@@ -614,7 +620,7 @@ def test_defect_19_ranks_share_weights_but_not_noise(small_corpus: SmallCorpus, 
     """The original seeded every rank alike: all drew the same noise, dropout and segments."""
     trainers, dropout = [], []
     for rank in (0, 1):
-        monkeypatch.setattr("model.training.rank", lambda rank=rank: rank)
+        monkeypatch.setattr("model.training.trainer.rank", lambda rank=rank: rank)
         trainers.append(make_trainer(small_corpus)[0].synthesizer.state_dict())
         dropout.append(torch.rand(8))
     assert all(torch.equal(value, trainers[1][name]) for name, value in trainers[0].items())

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from bench.harness.shard_files import write_named_shards
 from bench.harness.speech import Clip
-from model.spectrogram import SpectrogramSettings, linear_spectrogram
-from model.text.alignment import phones_to_tokens
+from model.audio.spectrogram import SpectrogramSettings, linear_spectrogram
+from model.bert.spans import phones_to_tokens
 from model.text.errors import TextError
 from model.text.front_end import get_front_end
 from model.text.symbols import PAD, SymbolTable
 from stages.common import manifests
-from stages.common.training_data import CorpusFacts, DataFolders, ManifestSource
+from stages.train.manifest_source import CorpusFacts, DataFolders, ManifestSource
 
 LANGUAGE = "EN"
 SPEAKER = "speaker"

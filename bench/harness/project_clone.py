@@ -16,7 +16,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from bench.harness.common import THREAD_SETTINGS
-from pipeline.presets import load, overlay
+from pipeline.params.presets import load, overlay
 
 ROOT = Path(__file__).parents[2]
 RECORDINGS = Path("data/recordings/asterisk-en")

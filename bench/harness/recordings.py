@@ -16,10 +16,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench.harness.speech import is_spoken
+from pipeline.corpora import asterisk, gcin
+from pipeline.corpora.asterisk import PromptSet
+from pipeline.corpora.debian import download, unpack
 from stages.common.files import output_folder, work_root
-from stages.corpora import asterisk, gcin
-from stages.corpora.asterisk import PromptSet
-from stages.corpora.debian import download, unpack
 
 logger = logging.getLogger(__name__)
 

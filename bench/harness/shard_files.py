@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.common.shards import shard_count, shard_hash, write_shards
+from stages.rows.shards import shard_count, shard_hash, write_shards
 
 
 def write_named_shards(folder: Path, names: Iterable[str], read_row: Callable[[str], bytes]) -> dict[str, tuple[int, int]]:

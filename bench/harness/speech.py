@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.common.errors import RowRejected
-from stages.common.executors import map_unordered
 from stages.common.files import output_folder
+from stages.rows.executors import map_unordered
 
 CORPUS_RATE_HZ = 16000
 MIN_SECONDS = 0.7  # no preset trains on shorter prompts
@@ -84,7 +84,7 @@ def decode(prompt: Prompt) -> tuple[str, Pcm] | None:
     """Return a prompt's name and PCM (S,) at `CORPUS_RATE_HZ`; None if it is too short or unreadable."""
     import soxr
 
-    from stages.common import audio
+    from stages.audio import decode as audio
 
     try:
         recording = audio.decode(prompt.path.read_bytes(), prompt.path.suffix)

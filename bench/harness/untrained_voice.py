@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.presets import load
+from pipeline.params.presets import load
 
 BERT_CHANNELS = 384
 FRAMES_A_PHONE = 3.0  # of 16 ms, by the bias alone; the other untrained weights about double it, to the length of speech
@@ -17,9 +17,9 @@ def write_untrained_voice(folder: Path, **metadata: Any) -> Path:
     """Save the voice, with the same weights in every run and further metadata, and return its folder."""
     import torch
 
-    from model.checkpoint import save_checkpoint
+    from model.audio.spectrogram import SpectrogramSettings
+    from model.checkpoints.checkpoint import save_checkpoint
     from model.config import PITCH_ROWS, ModelConfig
-    from model.spectrogram import SpectrogramSettings
     from model.synthesizer import Synthesizer
     from model.text.symbols import SymbolTable
 

@@ -30,19 +30,19 @@ class FrontEnd(Protocol):
 
 
 def _make_english(lexicon: Lexicon | None) -> FrontEnd:
-    from model.text.english import EnglishFrontEnd
+    from model.text.english.front_end import EnglishFrontEnd
 
     return EnglishFrontEnd(lexicon=lexicon)
 
 
 def _make_mandarin(lexicon: Lexicon | None) -> FrontEnd:
-    from model.text.mandarin import MandarinFrontEnd
+    from model.text.mandarin.front_end import MandarinFrontEnd
 
     return MandarinFrontEnd(lexicon=lexicon)
 
 
 def _make_japanese(lexicon: Lexicon | None) -> FrontEnd:
-    from model.text.japanese import JapaneseFrontEnd
+    from model.text.japanese.front_end import JapaneseFrontEnd
 
     return JapaneseFrontEnd(lexicon=lexicon)
 

@@ -9,9 +9,9 @@ import socket
 import sys
 from pathlib import Path
 
-from model.bert import EncoderError, use_reproducible_kernels
+from model.bert.encoder import EncoderError, use_reproducible_kernels
 from model.text.errors import TextError
-from stages.common.stage import configure_logging
+from stages.common.command import configure_logging
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 MAX_CONNECTIONS = 64
@@ -51,8 +51,8 @@ def main() -> None:
     import torch
     import uvicorn
 
-    from model.checkpoint import CheckpointError
-    from model.voice import Voice
+    from model.checkpoints.checkpoint import CheckpointError
+    from model.inference.voice import Voice
     from pipeline.serve.app import create_app
     from pipeline.serve.narrator import Limits, Narrator
 

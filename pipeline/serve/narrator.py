@@ -17,8 +17,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from model.text.sentences import Piece, split_text
-from model.voice import SpeakingStyle, Voice
+from model.inference.sentences import Piece, split_text
+from model.inference.voice import SpeakingStyle, Voice
 from pipeline.serve.sound import Pcm, to_pcm
 
 ResultT = TypeVar("ResultT")

@@ -29,7 +29,7 @@ _SILENT_FIELDS = ("kind", "type_comment", "ctx")
 class Code(NamedTuple):
     """A Python file: the hash (hex) of what it does, and the names of the project's modules that it may import, sorted.
 
-    Some of the names are of functions or classes: `from model.flows import Flow` may import `model.flows.Flow`.
+    Some of the names are of functions or classes: `from model.networks.flows import Flow` may import `model.networks.flows.Flow`.
     """
 
     digest: str
@@ -45,7 +45,7 @@ def import_closure(module: str, root: Path | None = None) -> list[Path]:
     """Return the project's files that `import module` would execute, sorted, relative to the root.
 
     Imports inside functions count: they are code that the module can run. So do modules that are named in a string
-    (``"model.text.english"``), which are imported on demand, and a module's data files, which lie beside it under its
+    (``"model.text.english.front_end"``), which are imported on demand, and a module's data files, which lie beside it under its
     name (``report.py``, ``report.html.j2``).
     """
     return sorted(_closure(module, root or project_root(), lambda _, name, source, is_package: read_code(source, name, is_package)))

@@ -26,7 +26,7 @@ def test_a_text_that_occurs_twice_is_followed_by_the_clips_name():
 def test_rows_are_counted_from_the_output_of_the_stages():
     output = """Running stage 'corpus':
     Running stage 'bert':
-    12:00:00 INFO stages.common.rows: bert: 30 in all, 2 rows to compute, 28 kept from earlier runs
+    12:00:00 INFO stages.rows.engine: bert: 30 in all, 2 rows to compute, 28 kept from earlier runs
     Running stage 'split':
     """
     assert rows_computed(output) == {"corpus": None, "bert": 2}

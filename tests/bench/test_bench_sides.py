@@ -12,12 +12,12 @@ from bench.harness import corpora
 from bench.harness.encoder import ENCODER
 from bench.harness.plain_networks import search_full_table
 from bench.harness.speech import Clip
-from model.alignment import search_durations
-from model.bert import MAX_BATCH_TOKENS
-from model.dataset import BatchDataset
-from model.sampler import padding_share
+from model.bert.encoder import MAX_BATCH_TOKENS
+from model.networks.alignment_search import search_durations
+from model.training.dataset import BatchDataset
+from model.training.sampler import padding_share
 from stages.common.manifests import write_manifest
-from stages.common.shards import shard_hash, shard_path
+from stages.rows.shards import shard_hash, shard_path
 
 WORDS = ("one", "two words", "three short words", "a longer line with more words")
 

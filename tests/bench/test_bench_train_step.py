@@ -9,9 +9,9 @@ import torch
 from bench import train_step
 from bench.harness import plain_networks
 from bench.harness.speech import Clip
-from model.attention import MultiHeadAttention
+from model.audio.spectrogram import SpectrogramSettings
 from model.config import DiscriminatorConfig
-from model.spectrogram import SpectrogramSettings
+from model.networks.attention import MultiHeadAttention
 
 SETTINGS = SpectrogramSettings(sample_rate_hz=16000, n_fft=128, hop_samples=32, win_samples=128, n_mels=10)
 DISCRIMINATOR = DiscriminatorConfig(periods=(2, 3), channels=2, max_channels=8, duration_channels=8)

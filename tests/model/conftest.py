@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from model.config import ModelConfig
-from model.dataset import Batch
-from tests.model.test_training import SETTINGS, utterance
+from model.training.dataset import Batch
+from tests.model.training.test_trainer import SETTINGS, utterance
 from tests.model.utterances import collate
 
 

@@ -12,22 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model import masks, reference_modules
-from model.acoustic_encoders import PosteriorEncoder, ReferenceEncoder
-from model.alignment import search_durations
-from model.attention import ChannelNorm
+from model.audio.spectrogram import SpectrogramSettings, linear_spectrogram, mel_filterbank
+from model.audio.spectrogram_torch import log_mel, log_mel_spectrogram, torch_linear_spectrogram
+from model.checkpoints.published.config import PublishedSizes, published_model_config
 from model.config import DiscriminatorConfig, ModelConfig
-from model.decoders import HifiGanDecoder
-from model.discriminators import DurationDiscriminator, MultiPeriodDiscriminator
-from model.duration import DurationPredictor, StochasticDurationPredictor
-from model.encoders import TextEncoder, TransformerEncoder, TransformerShape
-from model.flows import CouplingFlow, rational_quadratic_spline
-from model.losses import discriminator_loss, feature_matching_loss, generator_loss, kl_loss
-from model.published_config import PublishedSizes, published_model_config
-from model.reference_modules import ReferenceAttention, ReferenceFeedForward, TransformerDecoder
-from model.spectrogram import SpectrogramSettings, linear_spectrogram, mel_filterbank
-from model.spectrogram_torch import log_mel, log_mel_spectrogram, torch_linear_spectrogram
+from model.networks import masks, reference_modules
+from model.networks.alignment_search import search_durations
+from model.networks.attention import ChannelNorm
+from model.networks.decoders.hifigan import HifiGanDecoder
+from model.networks.duration import DurationPredictor, StochasticDurationPredictor
+from model.networks.flows import CouplingFlow, rational_quadratic_spline
+from model.networks.posterior_encoder import PosteriorEncoder, ReferenceEncoder
+from model.networks.reference_modules import ReferenceAttention, ReferenceFeedForward, TransformerDecoder
+from model.networks.text_encoder import TextEncoder, TransformerEncoder, TransformerShape
 from model.synthesizer import Synthesizer, SynthesizerInputs
+from model.training.discriminators import DurationDiscriminator, MultiPeriodDiscriminator
+from model.training.losses import discriminator_loss, feature_matching_loss, generator_loss, kl_loss
 from tests.model.golden_cases import GoldenCase, read_case, read_index
 from tests.model.published_weights import load_published
 

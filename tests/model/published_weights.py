@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from model.published import Kind, LoadReport, fit_reference_state, require_fit, to_own_key
+from model.checkpoints.published.keys import Kind, LoadReport, fit_reference_state, require_fit, to_own_key
 
 
 def load_published(module: nn.Module, state: Mapping[str, Tensor], *, kind: Kind = "generator", prefix: str = "") -> LoadReport:

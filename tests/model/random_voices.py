@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from model.checkpoint import save_checkpoint
+from model.audio.spectrogram import SpectrogramSettings
+from model.checkpoints.checkpoint import save_checkpoint
 from model.config import ModelConfig
-from model.spectrogram import SpectrogramSettings
 from model.synthesizer import Synthesizer
 from model.text.symbols import SymbolTable
 

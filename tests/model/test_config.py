@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from model.audio.spectrogram import SpectrogramSettings
+from model.audio.spectrogram_torch import torch_linear_spectrogram
 from model.config import ConfigError, DiscriminatorConfig, ModelConfig, check_training_fit
-from model.discriminators import MultiPeriodDiscriminator
-from model.spectrogram import SpectrogramSettings
-from model.spectrogram_torch import torch_linear_spectrogram
+from model.training.discriminators import MultiPeriodDiscriminator
 
 
 @pytest.mark.parametrize("config", [ModelConfig(n_speakers=256), DiscriminatorConfig(periods=(2, 3))])

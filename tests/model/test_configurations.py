@@ -16,18 +16,18 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from model.checkpoint import load_checkpoint, save_checkpoint
+from model.audio.spectrogram import SpectrogramSettings
+from model.audio.spectrogram_torch import torch_linear_spectrogram
+from model.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from model.config import ConfigError, DiscriminatorConfig, ModelConfig, check_training_fit
-from model.dataset import Batch, BatchDataset
-from model.discriminators import MultiPeriodDiscriminator
-from model.spectrogram import SpectrogramSettings
-from model.spectrogram_torch import torch_linear_spectrogram
 from model.synthesizer import Synthesizer, SynthesizerInputs
 from model.text.symbols import SymbolTable
-from model.training import Trainer, TrainingConfig
+from model.training.dataset import Batch, BatchDataset
+from model.training.discriminators import MultiPeriodDiscriminator
+from model.training.trainer import Trainer, TrainingConfig
 from stages.common.params import from_mapping
-from stages.common.training_data import DataFolders, ManifestSource, read_split
-from stages.training.pitch_tracks import attach_pitch
+from stages.train.manifest_source import DataFolders, ManifestSource, read_split
+from stages.train.pitch_tracks import attach_pitch
 from tests.small_corpus import ROOT, SmallCorpus
 
 SMALL: dict[str, Any] = {

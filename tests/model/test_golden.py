@@ -10,11 +10,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from model import published
+from model.checkpoints.published import keys as published
+from model.checkpoints.published.config import PublishedSizes, published_model_config
 from model.config import DiscriminatorConfig
-from model.discriminators import DurationDiscriminator, MultiPeriodDiscriminator
-from model.published_config import PublishedSizes, published_model_config
 from model.synthesizer import Synthesizer
+from model.training.discriminators import DurationDiscriminator, MultiPeriodDiscriminator
 from tests.model.golden_cases import DEFAULT_FOLDER, GoldenCase, golden_folder, read_case, read_index
 from tests.model.golden_comparisons import comparison_for
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from model.config import ModelConfig
-from model.masks import durations_to_path
-from model.random_draws import RandomDraws
+from model.networks.masks import durations_to_path
+from model.networks.random_draws import RandomDraws
 from model.synthesizer import Synthesizer, SynthesizerInputs, alignment_scores
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from model.dataset import Batch, BatchDataset, IntArray, Room, fill_samples
+from model.training.dataset import Batch, BatchDataset, IntArray, Room, fill_samples
 
 
 @dataclass(frozen=True)

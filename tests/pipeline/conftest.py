@@ -10,8 +10,8 @@ import pytest
 from dvc.repo import Repo
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from pipeline.prefect_server import server
-from tests.pipeline.comparable_project import ComparableProject
+from pipeline.processes.prefect_server import server
+from tests.pipeline.compare.comparable_project import ComparableProject
 from tests.pipeline.tiny_project import start_tiny_project
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from pipeline import choose
-from pipeline.overrides import check
+from pipeline.params.overrides import check
 from stages.common.params import read_params
-from stages.evaluation.checkpoints import write_checkpoints
+from stages.evaluate.checkpoints import write_checkpoints
 from tests.small_corpus import ROOT
 
 ROWS: tuple[dict[str, Any], ...] = (

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from model.checkpoint import checkpoint_sha256, load_checkpoint
-from model.onnx_voice import OnnxVoice
-from model.voice import Voice
+from model.checkpoints.checkpoint import checkpoint_sha256, load_checkpoint
+from model.inference.onnx_voice import OnnxVoice
+from model.inference.voice import Voice
 from pipeline.release import list_versions, registered_versions, release
 from stages.common.errors import PipelineError
 from tests.model.random_voices import write_random_voice

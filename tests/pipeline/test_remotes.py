@@ -87,7 +87,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> ProjectCopy:
     project = copy_project(tmp_path_factory.mktemp("remotes") / "project")
     texts = copy_prompts(project.root / "recordings")
     write_transcripts(project.root / "recordings" / "transcripts.csv", texts)
-    project.check("pipeline.presets", "smoke")
+    project.check("pipeline.params.presets", "smoke")
     project.set_params(corpus__recordings="recordings", corpus__transcripts="recordings/transcripts.csv")
     (project.root / "dvc.lock").unlink(missing_ok=True)  # of another's voice
     project.check("dvc", "add", "-q", "recordings")

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from dvc.repo import Repo
 
-from tests.pipeline.comparable_project import ComparableProject
+from tests.pipeline.compare.comparable_project import ComparableProject
 from tests.small_corpus import ROOT
 
 PROGRAM = '''

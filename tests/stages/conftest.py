@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from stages.measuring.speech_recognition import SpeechRecogniser
-from stages.measuring.whisper_model import assemble_whisper
+from stages.metrics.speech_recognition import SpeechRecogniser
+from stages.metrics.whisper_model import assemble_whisper
 from tests.stages.speech_sounds import Waveform
 
 RECORDINGS = Path(__file__).parents[2] / "data" / "recordings" / "asterisk-en" / "allison"

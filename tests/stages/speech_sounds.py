@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from stages.evaluation.scoring import ROW_SCHEMA
-from stages.measuring.rendition import Rendition
+from stages.evaluate.scoring import ROW_SCHEMA
+from stages.metrics.rendition import Rendition
 
 RATE_HZ = 16000
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from stages.common.row_store import store_folder
+from stages.rows.store import store_folder
 from tests.data_stages import STAGES, keep_rows, long_prompts, make_corpus, manifest_of, run_stage, run_stages, shuffle_rows, start_stage
 from tests.small_corpus import folder_bytes
 

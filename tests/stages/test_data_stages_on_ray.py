@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.common import ray_cluster
+from stages.rows import ray_cluster
 from tests.data_stages import STAGES, long_prompts, make_corpus, run_stage, run_stages
 from tests.ray_nodes import Cluster, Node, cluster
 from tests.small_corpus import folder_bytes
@@ -73,11 +73,11 @@ def test_a_node_that_is_killed_costs_time_and_no_bytes(
     monkeypatch.setenv("VOICE_EXECUTOR", "ray")
     monkeypatch.setenv("VOICE_RAY_ADDRESS", head.address)
     monkeypatch.delenv("VOICE_WORKERS")  # as many workers as the cluster has CPUs, at any time
-    monkeypatch.setattr("stages.clean_text.CHUNK_ROWS", 16)
+    monkeypatch.setattr("stages.clean_text.stage.CHUNK_ROWS", 16)
     wait_for_cpus(0)
     node = head.add_node(1)
     wait_for_cpus(1)
-    with caplog.at_level(logging.INFO, logger="stages.common.ray_cluster"):
+    with caplog.at_level(logging.INFO, logger="stages.rows.ray_cluster"):
         killer = threading.Thread(target=replace_while_it_works, args=(head, node, caplog))
         killer.start()
         run_stage(stage, reference, workspace / "out")

@@ -11,18 +11,19 @@ import pytest
 import torch
 
 from bench.harness.shard_files import write_named_shards
-from model.bert import EncoderSource
-from model.checkpoint import save_checkpoint
+from model.audio.spectrogram import SpectrogramSettings
+from model.bert.encoder import EncoderSource
+from model.checkpoints.checkpoint import save_checkpoint
 from model.config import ModelConfig
-from model.dataset import BatchDataset
-from model.spectrogram import SpectrogramSettings
+from model.inference.voice import Voice
 from model.synthesizer import Synthesizer
 from model.text.reading import read_text
 from model.text.symbols import SymbolTable, encode
-from model.voice import Voice
-from stages import bert, clean_text
+from model.training.dataset import BatchDataset
+from stages.bert import stage as bert
+from stages.clean_text import stage as clean_text
 from stages.common import manifests
-from stages.common.training_data import DataFolders, ManifestSource, read_split
+from stages.train.manifest_source import DataFolders, ManifestSource, read_split
 from tests.cleaned_texts import write_texts
 
 pytestmark = pytest.mark.usefixtures("workspace")

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from model.voice import Speech, Voice
+from model.inference.voice import Speech, Voice
 from pipeline.serve.app import create_app
 from pipeline.serve.narrator import BusyError, Limits, Narrator, SpeakRequest
 

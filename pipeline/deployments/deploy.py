@@ -1,0 +1,105 @@
+"""What the flows need on a Prefect server: a work pool, limits, the deployments of prefect.yaml, automations."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+from prefect.automations import Automation
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ActionTypes, ChangeFlowRunState, DoNothing
+from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+from prefect.exceptions import ObjectNotFound
+
+from pipeline.processes.environment import child_environment
+from pipeline.repro.events import METRIC_WORSE, RUN_FAILED
+
+POOL = "voice"
+GPU_TAG = "gpu"
+HEARTBEAT_SECONDS = 30  # of a run: the least that Prefect takes
+SILENT_SECONDS = 900  # longer than a server takes to come back
+PROJECT = "VOICE_PROJECT"  # the environment variable of a worker that names its clone
+
+
+async def prepare(client: PrefectClient, gpus: int) -> None:
+    """Create or update pool, limits and automations; what users changed of the pool stays."""
+    try:
+        await client.read_work_pool(POOL)
+    except ObjectNotFound:
+        await client.create_work_pool(WorkPoolCreate(name=POOL, type="process", description="stages, experiments, sweeps"))
+    await client.create_concurrency_limit(tag=GPU_TAG, concurrency_limit=gpus)
+    existing = {automation.name: automation.id for automation in await client.read_automations()}
+    for automation in automations():
+        if automation.name in existing:
+            await client.delete_automation(existing[automation.name])
+        await automation.acreate()
+
+
+def automations() -> list[Automation]:
+    """Return the rules: silent runs crash; failed runs and worse voices are told, to be given an action such as an e-mail in the UI."""
+    ended = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "TimedOut")}
+    silent = EventTrigger(
+        match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}), for_each={"prefect.resource.id"},
+        after={"prefect.flow-run.heartbeat"}, expect={"prefect.flow-run.heartbeat", *ended}, posture=Posture.Proactive, threshold=1,
+        within=timedelta(seconds=SILENT_SECONDS),
+    )  # fmt: skip
+    crash = ChangeFlowRunState(state=StateType.CRASHED, name=None, force=False, message="no sign of life: its machine or network went down")
+    return [
+        Automation(name="voice: crash silent runs", trigger=silent, actions=[crash]),
+        _told("voice: a run failed", RUN_FAILED),
+        _told("voice: a metric is worse than the accepted voice's", METRIC_WORSE),
+    ]
+
+
+def _told(name: str, event: str) -> Automation:
+    nothing: ActionTypes = DoNothing()
+    trigger = EventTrigger(expect={event}, match=ResourceSpecification({"prefect.resource.id": "voice.*"}), posture=Posture.Reactive, threshold=1)
+    return Automation(name=name, trigger=trigger, actions=[nothing])
+
+
+async def deploy(root: Path, address: str, gpus: int) -> None:
+    """Bring the server of an API address to what prefect.yaml and this module say; raises RuntimeError."""
+    async with get_client() as client:
+        await prepare(client, gpus)
+    environment = child_environment() | {"PREFECT_API_URL": address}
+    environment.pop(PROJECT, None)  # every worker has its own
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    done = await asyncio.to_thread(subprocess.run, command, cwd=root, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"prefect deploy --all failed: {(done.stdout + done.stderr).strip()[-2000:]}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of whoever deploys."""
+    parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder (default: here)")
+    parser.add_argument("--gpus", type=int, default=1, help=f"how many stages with the tag {GPU_TAG} run at a time (default: 1)")
+
+
+def main() -> int:
+    """Deploy to the server of PREFECT_API_URL."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.deployments.deploy", description="Put the flows on the Prefect server of PREFECT_API_URL.")
+    add_arguments(parser)
+    options = parser.parse_args()
+    address = os.environ.get("PREFECT_API_URL")
+    if not address:
+        sys.stderr.write("error: PREFECT_API_URL is not set; it names the server, such as http://host:4200/api (or use make serve)\n")
+        return 1
+    try:
+        asyncio.run(deploy(options.root, address, options.gpus))
+    except RuntimeError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1
+    sys.stderr.write("deployed: repro, watch, experiment, sweep, compare; now start workers with make worker\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

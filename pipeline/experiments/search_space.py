@@ -1,0 +1,93 @@
+"""What a sweep searches: parameters, each with a list or a range of values, in the notation of overrides."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from ruamel.yaml import YAML, YAMLError
+
+from pipeline.params.overrides import OverrideError, parse
+
+_NUMBER = r"[+-]?[\w+-]+(?:\.\d[\w+-]*)?"  # or a word, which is then refused
+_RANGE = re.compile(rf"\s*(?P<low>{_NUMBER})\.\.(?P<high>{_NUMBER})(?P<log>\s+log)?\s*")
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """A parameter (`train.optimisation.learning_rate`) and its values: some of a list, or all between two numbers."""
+
+    name: str
+    choices: tuple[Any, ...] = ()
+    low: float | int = 0
+    high: float | int = 0
+    log: bool = False
+
+    @property
+    def distribution(self) -> BaseDistribution:
+        """Return the same for Optuna."""
+        if self.choices:
+            return CategoricalDistribution([_text(choice) for choice in self.choices])
+        if isinstance(self.low, int) and isinstance(self.high, int):
+            return IntDistribution(self.low, self.high, log=self.log)
+        return FloatDistribution(self.low, self.high, log=self.log)
+
+    def holds(self, value: Any) -> bool:
+        """Return whether a value of the distribution is one of these."""
+        return value in map(_text, self.choices) if self.choices else bool(self.low <= value <= self.high)
+
+    def override(self, value: Any) -> str:
+        """Return what sets the parameter to a value of the distribution."""
+        return f"{self.name}={value if self.choices else _text(value)}"
+
+
+def _text(value: Any) -> str:
+    """Return a value in YAML, on one line."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def parse_space(space: Sequence[str]) -> list[Dimension]:
+    """Return the dimensions of `section.key=1e-4..1e-2 log` (a range; of whole numbers, where both are) and `section.key=a,b,c`."""
+    dimensions = [_dimension(text) for text in space]
+    names = [dimension.name for dimension in dimensions]
+    if not dimensions or len(set(names)) < len(names):
+        raise OverrideError("a sweep needs parameters to vary, each of them once: section.key=1,2,3 or section.key=1e-4..1e-2 log")
+    return dimensions
+
+
+def _dimension(text: str) -> Dimension:
+    name, equals, values = text.partition("=")
+    path, _ = parse(f"{name}{equals}0")  # the name's syntax
+    yaml = YAML(typ="safe", pure=True)
+    if found := _RANGE.fullmatch(values):
+        low, high = yaml.load(found["low"]), yaml.load(found["high"])
+        if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high)) or not low < high:
+            raise OverrideError(f"{text!r}: a range goes from a number to a larger one")
+        if found["log"] and low <= 0:
+            raise OverrideError(f"{text!r}: a logarithmic range begins above 0")
+        return Dimension(".".join(path), low=low, high=high, log=bool(found["log"]))
+    try:
+        choices = yaml.load(f"[{values}]")
+    except YAMLError as error:
+        raise OverrideError(f"{text!r}: the values are no YAML: {' '.join(str(error).split())}") from None
+    if not choices or len({_text(choice) for choice in choices}) < len(choices):
+        raise OverrideError(f"{text!r}: give some values, each once")
+    return Dimension(".".join(path), tuple(choices))
+
+
+def grid(dimensions: Sequence[Dimension]) -> list[dict[str, Any]]:
+    """Return all combinations of listed values, the last parameter varying fastest; raises OverrideError for a range."""
+    if ranges := [dimension.name for dimension in dimensions if not dimension.choices]:
+        raise OverrideError(f"a grid needs lists of values, {', '.join(ranges)} is a range; list values, or search with random or bayesian")
+    names = [dimension.name for dimension in dimensions]
+    return [dict(zip(names, values, strict=True)) for values in itertools.product(*([_text(each) for each in one.choices] for one in dimensions))]
+
+
+def overrides_of(dimensions: Sequence[Dimension], values: Mapping[str, Any]) -> list[str]:
+    """Return the overrides that a combination of values is."""
+    return [dimension.override(values[dimension.name]) for dimension in dimensions]

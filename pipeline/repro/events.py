@@ -1,0 +1,54 @@
+"""Events that automations listen for: a run failed; the new voice is worse than the accepted one, by more than chance."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from dvc.repo import Repo
+from gto.versions import SemVer
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.events import emit_event
+
+RUN_FAILED = "voice.run.failed"
+METRIC_WORSE = "voice.metric.worse"
+_TAG = "voice@"  # of registered versions
+
+
+def accepted_version(root: Path) -> str | None:
+    """Return the tag of the newest registered version of the voice; None where there is none."""
+    with Repo(str(root)) as repo:
+        tags = [tag.removeprefix("refs/tags/") for tag in repo.scm.iter_refs("refs/tags/")]
+    versions = [tag for tag in tags if tag.startswith(_TAG) and SemVer.is_valid(tag.removeprefix(_TAG))]
+    return max(versions, key=lambda tag: SemVer(tag.removeprefix(_TAG)), default=None)
+
+
+def tell_what_is_worse(root: Path) -> list[str]:
+    """Compare the voice in the workspace with the accepted one; emit an event where a metric is worse, and return its sentences.
+
+    Raises PipelineError where the evaluations cannot be compared.
+    """
+    accepted = accepted_version(root)
+    if accepted is None or not (root / "metrics.json").is_file():
+        return []
+    # Imported here: scipy and matplotlib would make every run's start a second longer.
+    from pipeline.compare.comparison import OF_THE_MACHINE, compare_experiments
+    from pipeline.compare.experiments import WORKSPACE, fetch_experiment
+    from stages.metrics.bootstrap import Outcome
+
+    with tempfile.TemporaryDirectory() as scratch:
+        both = [fetch_experiment(root, name, Path(scratch) / str(number)) for number, name in enumerate((accepted, WORKSPACE))]
+        comparison = compare_experiments(both)
+    worse = {result.metric.key: contrast.sentence for result in comparison.results for contrast in result.contrasts
+             if contrast is not None and contrast.outcome is Outcome.WORSE and result.metric.key not in OF_THE_MACHINE}  # fmt: skip
+    if worse:
+        emit_event(METRIC_WORSE, resource={"prefect.resource.id": f"voice.{root.name}", "prefect.resource.name": str(root)},
+                   payload={"accepted": accepted, "metrics": list(worse), "sentences": list(worse.values())})  # fmt: skip
+    return list(worse.values())
+
+
+def tell_failure(flow: Any, flow_run: FlowRun, state: State) -> None:
+    """Emit an event for a run that failed or crashed (a hook of the flows)."""
+    emit_event(RUN_FAILED, resource={"prefect.resource.id": f"voice.{flow.name}", "prefect.resource.name": flow_run.name},
+               payload={"flow_run": str(flow_run.id), "state": str(state.name), "message": state.message or ""})  # fmt: skip

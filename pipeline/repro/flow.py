@@ -1,0 +1,152 @@
+"""The flow over the same DAG that `dvc repro` runs.
+
+DVC decides what is up to date; the flow starts only what changed, independent stages side by side, and shows the rest as
+UpToDate. Retries, timeouts and tags of a stage are `meta` in dvc.yaml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import re
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import acreate_progress_artifact, aupdate_progress_artifact
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Completed
+from prefect.tasks import Task
+
+from pipeline.processes.environment import dvc_command
+from pipeline.processes.prefect_server import run_on_server
+from pipeline.processes.run import CommandFailed, run_command
+from pipeline.repro.artifacts import show_results
+from pipeline.repro.dag import StageNode, changed_stages, locked_stages, order_lock, read_dag
+from pipeline.repro.events import tell_failure, tell_what_is_worse
+from stages.common.errors import PipelineError
+
+UP_TO_DATE = "UpToDate"
+PROGRESS_EVERY_SECONDS = 5.0
+
+
+class StageFailed(Exception):
+    """A stage's command ended with an error; the message holds its last lines."""
+
+
+class StageRefused(StageFailed):
+    """A stage said what is wrong with its input or parameters: trying again would change nothing."""
+
+
+@task(task_run_name="{name}")
+async def run_stage(name: str, root: str, needs_run: bool) -> State | None:
+    """Run one DVC stage, its output line by line in the run's log; UpToDate when nothing was to do."""
+    if not needs_run:
+        return Completed(name=UP_TO_DATE, message="nothing it depends on has changed")
+    try:
+        lines = await run_command(dvc_command("--wait-for-lock", "repro", "--single-item", name), folder=Path(root),
+                                  log=get_run_logger().info, progress=_StageProgress(name).show)  # fmt: skip
+    except CommandFailed as error:
+        refusals = [line for line in error.lines if line.startswith("error: ")]
+        message = f"stage {name} failed: {refusals[-1].removeprefix('error: ') if refusals else error}"
+        raise (StageRefused if refusals else StageFailed)(message) from None
+    if any(re.search(rf"Stage '{re.escape(name)}' didn't change", line) for line in lines):
+        return Completed(name=UP_TO_DATE, message="DVC found nothing to do")
+    return None
+
+
+class _StageProgress:
+    """A stage's latest progress bar as an artifact of its run."""
+
+    def __init__(self, stage: str) -> None:
+        self._key = f"{stage.replace('_', '-')}-progress"
+        self._stage = stage
+        self._next = 0.0
+        self._artifact: object = None
+
+    async def show(self, percent: int) -> None:
+        """Show a percentage, unless the last one was shown a moment ago."""
+        if time.monotonic() < self._next and percent < 100:
+            return
+        self._next = time.monotonic() + PROGRESS_EVERY_SECONDS
+        if self._artifact is None:
+            self._artifact = await acreate_progress_artifact(percent, key=self._key, description=f"the present step of {self._stage}")
+        else:
+            await aupdate_progress_artifact(self._artifact, percent)  # type: ignore[arg-type]
+
+
+async def _may_help(task: Task, run: TaskRun, state: State) -> bool:
+    """Return whether another try of a failed stage could end otherwise."""
+    return not isinstance(await state.aresult(raise_on_failure=False), StageRefused)
+
+
+@flow(name="repro", on_failure=[tell_failure], on_crashed=[tell_failure])
+async def repro(root: str = ".", judge: bool = True) -> dict[str, str]:
+    """Bring every stage of dvc.yaml up to date; returns the name of each stage's final state.
+
+    With `judge` a voice that is worse than the newest registered version raises an event.
+    """
+    folder = Path(root).resolve()
+    nodes, locked = read_dag(folder), locked_stages(folder)
+    changed = await asyncio.to_thread(changed_stages, folder)
+    get_run_logger().info("stages: %s; changed: %s", ", ".join(nodes), ", ".join(sorted(changed)) or "none")
+    finished: dict[str, asyncio.Future[State | None]] = {}
+
+    async def bring_up_to_date(node: StageNode) -> State | None:
+        """Return the state in which the stage ended; None where it was not started, since one before it failed."""
+        before = [await finished[name] for name in node.upstream]
+        if any(state is None or not state.is_completed() for state in before):
+            return None
+        ran = any(state is not None and state.name != UP_TO_DATE for state in before)
+        needs_run = ran or node.name in changed
+        stage: Any = _with_options(node) if needs_run else run_stage
+        return await stage(node.name, str(folder), needs_run, return_state=True)
+
+    for name, node in nodes.items():
+        finished[name] = asyncio.ensure_future(bring_up_to_date(node))
+    states = dict(zip(finished, await asyncio.gather(*finished.values()), strict=True))
+    await asyncio.to_thread(order_lock, folder, locked)
+    await show_results(folder)
+    problems = [await _problem(name, state) for name, state in states.items() if state is not None and not state.is_completed()]
+    if problems:
+        waiting = [name for name, state in states.items() if state is None]
+        raise StageFailed("; ".join([*problems, *([f"not started: {', '.join(waiting)}"] if waiting else [])]))
+    if judge:
+        await _judge(folder)
+    return {name: str(state.name) for name, state in states.items() if state is not None}
+
+
+async def _problem(stage: str, state: State) -> str:
+    error = await state.aresult(raise_on_failure=False)
+    return str(error) if isinstance(error, StageFailed) else f"stage {stage}: {state.name}: {error}"
+
+
+async def _judge(root: Path) -> None:
+    logger = get_run_logger()
+    try:
+        for sentence in await asyncio.to_thread(tell_what_is_worse, root):
+            logger.warning(sentence)
+    except PipelineError as error:
+        logger.warning("not compared with the accepted voice: %s", error)
+
+
+def _with_options(node: StageNode) -> Any:
+    """Return the stage task with the retries, timeout and tags that dvc.yaml's `meta` gives."""
+    return run_stage.with_options(
+        retries=int(node.meta.get("retries", 0)), retry_delay_seconds=float(node.meta.get("retry_delay_seconds", 0)),
+        retry_condition_fn=_may_help, timeout_seconds=node.meta.get("timeout_seconds"), tags=list(node.meta.get("tags", [])),
+    )  # fmt: skip
+
+
+def main() -> int:
+    """Run the repro flow here and now."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.repro.flow", description="Run the DAG of dvc.yaml as a Prefect flow, with the server "
+                                     "of PREFECT_API_URL or one on the loopback interface for as long as the run lasts.")  # fmt: skip
+    parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder (default: here)")
+    return run_on_server(repro, parser.parse_args().root)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

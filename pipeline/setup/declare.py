@@ -1,0 +1,77 @@
+"""Write the code dependencies of every stage into dvc.yaml: its import closure, so that editing a loss never resamples.
+
+A folder stands for its files where all of them belong to the closure. Few, large dependencies keep dvc.lock short, which DVC reads and
+writes several times per stage.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from stages.common.code_graph import PACKAGES, import_closure
+
+DVC_YAML = Path("dvc.yaml")
+
+
+def declared_code(stage: dict[str, Any]) -> list[str]:
+    """Return the code files and folders among a stage's dependencies."""
+    return [dependency for dependency in stage["deps"] if dependency.split("/")[0] in PACKAGES]
+
+
+def code_of_stage(name: str, root: Path) -> list[Path]:
+    """Return the files that `python -m stages.NAME` can run, relative to the root."""
+    return import_closure(f"stages.{name}.__main__", root)
+
+
+def needed_code(name: str, root: Path) -> list[str]:
+    """Return the stage's code as dvc.yaml names it: folders that belong to it as a whole, and single files."""
+    files = set(code_of_stage(name, root))
+    return [path for package in PACKAGES for path in _folders_and_files(Path(package), files, root)]
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder that can matter: neither bytecode nor empty."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts and path.stat().st_size:
+            yield path
+
+
+def _folders_and_files(folder: Path, files: set[Path], root: Path) -> Iterator[str]:
+    below = {path.relative_to(root) for path in files_below(root / folder)}
+    if below and below <= files:
+        yield folder.as_posix()
+    elif below & files:
+        for path in sorted((root / folder).iterdir()):
+            relative = path.relative_to(root)
+            if path.is_dir():
+                yield from _folders_and_files(relative, files, root)
+            elif relative in files:
+                yield relative.as_posix()
+
+
+def main() -> None:
+    """Rewrite dvc.yaml where its code dependencies differ from the import closures."""
+    yaml = YAML()
+    yaml.width = 150
+    yaml.indent(mapping=2, sequence=4, offset=2)
+    content = yaml.load(DVC_YAML)
+    changed = []
+    for name, stage in content["stages"].items():
+        needed = needed_code(name, Path.cwd())
+        if declared_code(stage) != needed:
+            others = [dependency for dependency in stage["deps"] if dependency not in declared_code(stage)]
+            stage["deps"] = [*others, *needed]
+            changed.append(name)
+    if changed:
+        with DVC_YAML.open("w", encoding="utf-8") as stream:
+            yaml.dump(content, stream)
+    sys.stderr.write(f"dvc.yaml: {'rewrote the code of ' + ', '.join(changed) if changed else 'up to date'}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Pictures of a run as the Prefect UI shows it, taken with headless Chromium."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import Error as BrowserError
+from playwright.sync_api import sync_playwright
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.sorting import FlowRunSort
+
+FLOW = "repro"
+PICTURE = "run-graph.png"
+WIDTH, HEIGHT = 1360, 900
+DRAWN_MILLISECONDS = 6000  # the graph draws itself on a canvas, and says nowhere when it is done
+
+
+def newest_run(flow: str) -> str:
+    """Return the id of the newest completed run of a flow; raises LookupError."""
+    completed = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.COMPLETED])))
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])), flow_run_filter=completed,
+                                     sort=FlowRunSort.END_TIME_DESC, limit=1)  # fmt: skip
+    if not runs:
+        raise LookupError(f"no run of {flow} is completed on this server; start one: prefect deployment run {flow}/{flow}")
+    return str(runs[0].id)
+
+
+def take(address: str, run: str, path: Path) -> None:
+    """Write a picture of a run's page; `address` is the server's, without /api."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        raise LookupError("Chromium is not installed: apt-get install chromium")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--use-gl=swiftshader", "--enable-unsafe-swiftshader"])
+        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
+        page.goto(f"{address}/runs/flow-run/{run}", wait_until="networkidle")
+        page.wait_for_timeout(DRAWN_MILLISECONDS)
+        page.screenshot(path=str(path))
+        browser.close()
+
+
+def main() -> int:
+    """Take the picture of the newest completed run."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.setup.ui_shot", description="Write pictures of the newest completed run, as the UI of "
+                                     "the server of PREFECT_API_URL shows it.")  # fmt: skip
+    parser.add_argument("--out", type=Path, default=Path("docs"), help="the pictures' folder (default: docs)")
+    options = parser.parse_args()
+    api = os.environ.get("PREFECT_API_URL", "http://127.0.0.1:4200/api")
+    os.environ["PREFECT_API_URL"] = api
+    try:
+        take(api.removesuffix("/api"), newest_run(FLOW), options.out / PICTURE)
+    except (LookupError, BrowserError) as error:
+        sys.stderr.write(f"error: {str(error).splitlines()[0]}\n")
+        return 1
+    sys.stderr.write(f"wrote {options.out / PICTURE}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

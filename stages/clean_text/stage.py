@@ -1,0 +1,212 @@
+"""Text cleaning stage: transcripts become normalised text, phones, tones and phones per word."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+from model.text.errors import TextError, character_name
+from model.text.front_end import front_end_packages
+from model.text.lexicon import Lexicon, read_lexicon
+from model.text.reading import Reading, lexicon_entries, read_text, read_with_lexicon
+from stages.common import manifests
+from stages.common.code_graph import code_version
+from stages.common.command import run_command
+from stages.common.errors import PipelineError, RowRejected
+from stages.common.files import content_key, output_folder
+from stages.common.manifests import ManifestRows
+from stages.reporting.terminal import columns
+from stages.rows.engine import Finished, Row, RowOutcome, RowResult, compute_each, fixed_chunks, run_rows
+from stages.rows.outcomes import outcome_writer
+
+MODULE = "stages.clean_text.stage"
+CHUNK_ROWS = 256
+MAX_LISTED = 8  # unreadable characters named in one message
+Entries = tuple[tuple[str, str, str], ...]  # (language, word, reading), sorted
+
+
+@dataclass(frozen=True)
+class CleanTextParams:
+    """What becomes of characters that nobody can read: the text is rejected, or spoken without them.
+
+    `max_reject_share` is the share of utterances whose text may be unreadable before the run stops.
+    """
+
+    unreadable: Literal["reject", "drop"]
+    max_reject_share: float
+
+
+@dataclass(frozen=True)
+class Line:
+    """One transcript with all that its reading depends on."""
+
+    language: str
+    text: str
+    drop_unreadable: bool = False
+    entries: Entries = ()
+
+
+def process(line: Line) -> RowResult:
+    """Return the facts of one transcript; raises RowRejected with the front end's reason."""
+    entries: dict[str, dict[str, str]] = {}
+    for language, word, reading in line.entries:
+        entries.setdefault(language, {})[word] = reading
+    try:
+        return facts_of(line.language, read_text(line.text, line.language, entries, drop_unreadable=line.drop_unreadable)), b""
+    except TextError as error:
+        raise RowRejected(error.reason_code, _detail(error)) from None
+
+
+def _detail(error: TextError) -> str:
+    """Return what an error says, with every unreadable character that it knows."""
+    others = error.characters[1 : 1 + MAX_LISTED]
+    return f"{error.detail}; also {', '.join(map(character_name, others))}" if others else error.detail
+
+
+def facts_of(language: str, reading: Reading) -> dict[str, Any]:
+    """Return a reading as the manifest records it."""
+    sequence = reading.sequence
+    return {
+        "language": language, "normalised": reading.normalised, "words": list(sequence.words),
+        "word_starts": [start for start, _ in sequence.word_spans], "word_ends": [end for _, end in sequence.word_spans],
+        "word_languages": list(sequence.languages), "phones": list(sequence.phones), "tones": list(sequence.tones),
+        "word2ph": list(sequence.word2ph), "note": reading.note,
+    }  # fmt: skip
+
+
+def compute(rows: Sequence[Row]) -> list[RowResult]:
+    """Clean a chunk of rows."""
+    return compute_each(process, rows)
+
+
+@dataclass(frozen=True)
+class Transcripts:
+    """The corpus's transcripts, row by row; which front-end packages read each language is part of a row's key."""
+
+    utterances: ManifestRows
+    drop_unreadable: bool
+
+    def read(self) -> Iterator[tuple[str, Line]]:
+        """Yield utterance ids and their transcripts."""
+        for row in self.utterances.read("utterance_id", "language", "text"):
+            yield row["utterance_id"], Line(row["language"], row["text"], self.drop_unreadable)
+
+    def rows(self) -> Iterator[Row]:
+        """Yield every transcript's work as the front ends alone do it."""
+        for utterance_id, line in self.read():
+            yield make_row(utterance_id, line)
+
+    def concerned(self, plain: RowOutcome, lexicon: Lexicon) -> Iterator[Row]:
+        """Yield the work of transcripts in which, as written or as spoken, lexicon entries occur, with those entries."""
+        for (utterance_id, line), read in zip(self.read(), plain, strict=True):
+            languages, normalised = {line.language, *read.facts.get("word_languages", ())}, read.facts.get("normalised", "")
+            entries = lexicon_entries(lexicon, languages, line.text, normalised)
+            if entries:
+                flat = sorted((language, word, reading) for language, words in entries.items() for word, reading in words.items())
+                yield make_row(utterance_id, replace(line, entries=tuple(flat)))
+
+
+def make_row(utterance_id: str, line: Line) -> Row:
+    """Return a transcript's work; its key changes with the lexicon entries that concern it, and with no others."""
+    settings = [line.drop_unreadable, line.entries, _versions(line.language), code_version(MODULE)]
+    return Row(utterance_id, content_key("clean_text", line.language, line.text, *settings), line)
+
+
+def main(corpus: Path, lexicon: Path, out: Path, params: CleanTextParams) -> None:
+    """Normalise every transcript and turn it into phones.
+
+    Reads corpus.parquet and the lexicon (tab-separated: language, word, reading), whose readings come before all others;
+    writes clean_text.parquet and rejects.parquet.
+
+    To see how one text is read, without any corpus:
+      python -m stages.clean_text --explain "TEXT" --language ZH [--lexicon lexicon.tsv]
+    """
+    readings = _read_lexicon(lexicon)
+    utterances = manifests.open_manifest(corpus / "corpus.parquet", manifests.CORPUS)
+    transcripts = Transcripts(utterances, params.unreadable == "drop")
+    facts = {"lexicon": readings, "unreadable": params.unreadable}
+    run = partial(run_rows, "clean_text", compute_chunk=compute, folder=None, chunks=partial(fixed_chunks, size=CHUNK_ROWS))
+    with (
+        output_folder(out) as temporary,
+        run(transcripts.rows) as plain,
+        run(partial(transcripts.concerned, plain, readings)) if readings else nullcontext(()) as concerned,
+        outcome_writer(temporary, "clean_text", manifests.CLEAN_TEXT, facts, n_input=utterances.n_rows,
+                       max_reject_share=params.max_reject_share) as writer,
+    ):  # fmt: skip
+        for row in replaced(plain, concerned):
+            if row.rejected:
+                writer.reject(row.utterance_id, *row.rejected)
+            else:
+                writer.keep({"utterance_id": row.utterance_id, **row.facts})
+
+
+def replaced(rows: Iterable[Finished], anew: Iterable[Finished]) -> Iterator[Finished]:
+    """Yield rows, and in place of some of them what became of them anew, in the same order."""
+    others = iter(anew)
+    other = next(others, None)
+    for row in rows:
+        if other is not None and row.utterance_id == other.utterance_id:
+            yield other
+            other = next(others, None)
+        else:
+            yield row
+
+
+@lru_cache(maxsize=8)
+def _versions(language: str) -> tuple[str, ...]:
+    try:
+        return tuple(f"{name} {version(name)}" for name in front_end_packages(language))
+    except TextError:  # a language without a front end: its rows are rejects
+        return ()
+
+
+def _read_lexicon(path: Path) -> dict[str, dict[str, str]]:
+    try:
+        return read_lexicon(path)
+    except TextError as error:
+        raise PipelineError(f"clean_text: {error.detail}") from None
+
+
+def explain(text: str, language: str, lexicon: Path | None) -> str:
+    """Return how a text is read, for a person who checks it: the text as spoken, then a line for each word.
+
+    Raises PipelineError for a text or a lexicon that cannot be read.
+    """
+    readings = _read_lexicon(lexicon) if lexicon else {}
+    try:
+        reading = read_with_lexicon(text, language, readings)
+    except TextError as error:
+        raise PipelineError(f"{error.reason_code}: {_detail(error)}") from None
+    sequence = reading.sequence
+    lines = [("word", "language", "phones", "tones", "word2ph")]
+    start = 0
+    for word, code, count in zip(sequence.words, sequence.languages, sequence.word2ph, strict=True):
+        tones = " ".join(map(str, sequence.tones[start : start + count]))
+        lines.append((word, code, " ".join(sequence.phones[start : start + count]), tones, str(count)))
+        start += count
+    return f"{reading.normalised}\n\n{columns(lines)}\n"
+
+
+def explain_from_command_line() -> bool:
+    """Run `--explain` if the command line asks for it, and return whether it did."""
+    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", add_help=False, allow_abbrev=False)
+    parser.add_argument("--explain", metavar="TEXT")
+    if parser.parse_known_args()[0].explain is None:
+        return False
+    parser.add_argument("--language", required=True, metavar="CODE")
+    parser.add_argument("--lexicon", type=Path, metavar="PATH")
+    parser.add_argument("--help", "-h", action="help")
+    arguments = parser.parse_args()
+    run_command(lambda: _write(explain(arguments.explain, arguments.language, arguments.lexicon)), "clean_text")
+    return True
+
+
+def _write(text: str) -> None:
+    sys.stdout.buffer.write(text.encode(sys.stdout.encoding, errors="backslashreplace"))

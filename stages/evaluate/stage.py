@@ -1,0 +1,222 @@
+"""Evaluate stage: the test utterances spoken by the voice, measured, and laid out for listening."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import resource
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from model.bert.encoder import use_reproducible_kernels
+
+use_reproducible_kernels()  # before torch is imported: text features to the last bit as training had them
+import torch
+
+from model.checkpoints.checkpoint import CheckpointError, checkpoint_sha256
+from model.inference.voice import SpeakingStyle, Voice
+from model.text.errors import TextError
+from stages.common import manifests
+from stages.common.errors import PipelineError, StageError
+from stages.common.files import output_folder, work_root, write_json
+from stages.common.progress import progress_bar
+from stages.evaluate.checkpoints import TABLE as CHECKPOINTS_TABLE
+from stages.evaluate.checkpoints import checkpoint_row, kept_checkpoints, write_checkpoints
+from stages.evaluate.listening.listening import ONLY, write_listening_page
+from stages.evaluate.plots import write_plots
+from stages.evaluate.renditions import write_renditions
+from stages.evaluate.scoring import ROW_SCHEMA, ScoringSettings, score, speed
+from stages.metrics.hearing import OPTIONAL, Hearing, Sound, package_versions
+from stages.metrics.rendition import Rendition
+from stages.metrics.sampling import evenly_spread
+from stages.rows.machine_settings import worker_count
+from stages.rows.shards import ShardReader
+
+logger = logging.getLogger(__name__)
+
+SPEAKER_RECORDINGS = 10
+
+
+@dataclass(frozen=True)
+class EvaluateParams:
+    """How many test utterances are spoken (all with null; chosen in the order of their ids), in which style (the voice's own with
+    null), which networks hear them beside the recogniser (see `hearing.OPTIONAL`), on how many of them (`anchors`) the
+    metrics' floor and the resynthesis are heard too, and on how many validation utterances the kept checkpoints are measured (0: none)."""
+
+    max_utterances: int | None
+    noise_scale: float | None
+    duration_noise_scale: float | None
+    sdp_ratio: float | None
+    length_scale: float | None
+    seed: int
+    hear: tuple[str, ...]
+    anchors: int
+    checkpoint_utterances: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_utterances is not None and self.max_utterances < 1:
+            raise ValueError(f"max_utterances is {self.max_utterances}; use at least 1, or null for all")
+        if self.anchors < 1:
+            raise ValueError(f"anchors is {self.anchors}; use at least 1")
+        if self.checkpoint_utterances < 0:
+            raise ValueError(f"checkpoint_utterances is {self.checkpoint_utterances}; use at least 1, or 0 to measure no kept checkpoint")
+        if unknown := [name for name in self.hear if name not in OPTIONAL]:
+            raise ValueError(f"hear has {', '.join(unknown)}; valid: {', '.join(OPTIONAL)}")
+
+    def style(self, own: SpeakingStyle) -> SpeakingStyle:
+        """Return how a voice speaks whose own style is `own`."""
+        wanted = {name: value for name in vars(own) if (value := getattr(self, name)) is not None}
+        return dataclasses.replace(own, **wanted)
+
+
+def render(voice: Voice, row: dict[str, Any], pcm: np.ndarray, style: SpeakingStyle) -> Rendition:
+    """Return one test utterance as recorded (int16), resynthesised and spoken; raises StageError for unreadable text."""
+    speaker = row["speaker"]
+    try:
+        speech = voice.say(row["text"], language=row["language"], speaker=speaker, style=style)
+    except (TextError, ValueError) as error:
+        raise StageError(row["utterance_id"], None, f"cannot be spoken: {error}") from None
+    return Rendition(
+        utterance_id=row["utterance_id"], speaker=speaker, language=row["language"], text=row["text"],
+        sample_rate_hz=speech.sample_rate_hz, recording=_samples(pcm),
+        resynthesis=voice.resynthesise(pcm, speaker), synthesis=speech.samples, phones=speech.phones,
+        synthesis_durations_frames=speech.durations_frames, recording_durations_frames=_alignment(voice, row, pcm),
+        hop_samples=voice.spectrogram.hop_samples, synthesis_cpu_seconds=speech.cpu_seconds,
+        synthesis_wall_seconds=speech.wall_seconds, recording_is_synthetic=row["synthetic"],
+    )  # fmt: skip
+
+
+def _alignment(voice: Voice, row: dict[str, Any], pcm: np.ndarray) -> np.ndarray | None:
+    """Return how long each phone is in the recording, as the voice hears it (P,); None for one too short to hold them."""
+    try:
+        return voice.align(pcm, row["text"], language=row["language"], speaker=row["speaker"])
+    except ValueError:
+        return None
+
+
+def render_all(voice: Voice, rows: list[dict[str, Any]], resample: Path, style: SpeakingStyle) -> list[Rendition]:
+    """Return renditions of manifest rows; the first utterance is spoken twice, so that loading does not count as time."""
+    voice.say(rows[0]["text"], language=rows[0]["language"], speaker=rows[0]["speaker"], style=style)
+    renditions = []
+    with ShardReader(resample) as reader, progress_bar("speaking", len(rows), "utterance") as bar:
+        for row in rows:
+            renditions.append(render(voice, row, _pcm(reader, row), style))
+            bar.update(1)
+    return renditions
+
+
+def speakers_recordings(table: pa.Table, resample: Path, speakers: Collection[str], sample_rate_hz: int) -> dict[str, list[Sound]]:
+    """Return some training recordings of each speaker, spread evenly over their ids: whom the test utterances should sound like."""
+    training = table.filter(pc.equal(table.column("subset"), "train")).sort_by("utterance_id").to_pylist()
+    found = {}
+    with ShardReader(resample) as reader:
+        for speaker in sorted(speakers):
+            own = [row for row in training if row["speaker"] == speaker]
+            chosen = evenly_spread(len(own), SPEAKER_RECORDINGS)
+            found[speaker] = [Sound(_samples(_pcm(reader, own[place])), sample_rate_hz, None) for place in chosen]
+    return found
+
+
+def measure_checkpoints(
+    voice: Path, table: pa.Table, resample: Path, hearing: Hearing, params: EvaluateParams
+) -> list[dict[str, Any]]:
+    """Return a row (see `checkpoint_row`) for the voice and every kept checkpoint; none where only the voice was kept.
+
+    They speak validation utterances, evenly spaced over their ids: a voice chosen by the test set would look better than it is.
+    """
+    folders = kept_checkpoints(voice)
+    validation = table.filter(pc.equal(table.column("subset"), "validation")).sort_by("utterance_id").to_pylist()
+    rows = [validation[place] for place in evenly_spread(len(validation), params.checkpoint_utterances)]
+    if len(folders) == 1 or not rows:
+        return []
+    speakers: dict[str, list[Sound]] = {}
+    measured = []
+    for folder in folders:
+        logger.info("evaluate: measuring %s on %d validation utterances", folder, len(rows))
+        checkpoint = _load(folder)
+        renditions = render_all(checkpoint, rows, resample, params.style(checkpoint.style))
+        speakers = speakers or speakers_recordings(table, resample, {row["speaker"] for row in rows}, renditions[0].sample_rate_hz)
+        _, summary = score(renditions, hearing, speakers, ScoringSettings(anchors=0, threads=worker_count()))
+        measured.append(checkpoint_row(voice, folder, checkpoint.metadata, summary))
+    return measured
+
+
+def _load(folder: Path) -> Voice:
+    try:
+        return Voice(folder, os.environ.get("VOICE_DEVICE", "cpu"))
+    except CheckpointError as error:
+        raise PipelineError(f"evaluate: {error}") from None
+
+
+def main(split: Path, resample: Path, voice: Path, report: Path, metrics: Path, speed_metrics: Path, params: EvaluateParams) -> None:
+    """Speak and measure the test utterances.
+
+    Reads the split manifest, the resampled audio and the voice; writes utterances.parquet, what measured them (evaluators.json),
+    plots, the sounds and the listening page (index.html) into one folder, the summary as metrics.json, and what differs from run
+    to run, time and memory, as speed.json; with `checkpoint_utterances` also checkpoints.csv, what every kept checkpoint is worth.
+    """
+    table = manifests.read_manifest(split / "split.parquet", manifests.SPLIT)
+    rows = table.filter(pc.equal(table.column("subset"), "test")).to_pylist()[: params.max_utterances]
+    if not rows:
+        raise PipelineError("evaluate: the test set is empty; raise split.test_share")
+    torch.set_num_threads(1)  # one utterance's figures must not depend on the number of cores
+    speaker = _load(voice)
+    renditions = render_all(speaker, rows, resample, params.style(speaker.style))
+    peak_memory_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    hearing = Hearing(work_root() / "whisper", params.hear, threads=worker_count())
+    speakers = speakers_recordings(table, resample, {row["speaker"] for row in rows}, renditions[0].sample_rate_hz)
+    scored, summary = score(renditions, hearing, speakers, ScoringSettings(params.anchors, threads=worker_count()))
+    checkpoints = measure_checkpoints(voice, table, resample, hearing, params)
+    evaluators = {"test_set": test_set(renditions), "anchors": params.anchors, "speaker_recordings": SPEAKER_RECORDINGS,
+                  "networks": hearing.lineage, "signals": package_versions("pyworld", "numpy", "scipy", "soxr")}  # fmt: skip
+    with output_folder(report) as folder:
+        write_json(folder / "evaluators.json", evaluators)
+        judged = {"step": speaker.metadata["step"], "voice_sha256": checkpoint_sha256(voice), "evaluators": evaluators}
+        lay_out(folder, renditions, scored, judged, speaker)
+        if checkpoints:
+            write_checkpoints(folder / CHECKPOINTS_TABLE, checkpoints)
+    write_json(metrics, summary)
+    write_json(speed_metrics, speed(scored, peak_memory_bytes))
+    logger.info("evaluate: report in %s", report / "index.html")
+
+
+def lay_out(folder: Path, renditions: Sequence[Rendition], scored: list[dict[str, Any]], judged: dict[str, Any], voice: Voice) -> None:
+    """Write the table of scores, with what was judged in its metadata, plots, sounds and the page to listen into a folder."""
+    manifests.write_manifest(folder / "utterances.parquet", manifests.table_from_rows(scored, ROW_SCHEMA, judged))
+    write_plots(folder / "plots", scored)
+    write_renditions(folder, renditions, _about(voice))
+    write_listening_page(folder / "index.html", {ONLY: folder}, f"Listening to {', '.join(voice.speakers)}")
+
+
+def test_set(renditions: Sequence[Rendition]) -> str:
+    """Return the hash of what is spoken and of its recordings: experiments compare on the same test set only."""
+    digest = hashlib.sha256()
+    for rendition in sorted(renditions, key=lambda each: each.utterance_id):
+        digest.update(json.dumps([rendition.utterance_id, rendition.text, rendition.sample_rate_hz], ensure_ascii=False).encode("utf-8"))
+        digest.update(np.ascontiguousarray(rendition.recording, dtype="<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _pcm(reader: ShardReader, row: dict[str, Any]) -> np.ndarray:
+    return reader.read_array(row["pcm_shard"], row["pcm_offset_bytes"], (row["n_samples"],), "int16")
+
+
+def _samples(pcm: np.ndarray) -> np.ndarray:
+    return (pcm / 32768.0).astype(np.float32)
+
+
+def _about(voice: Voice) -> dict[str, Any]:
+    """Return what pages say of the voice: facts by name, and whose recordings it was trained on."""
+    parameters = sum(parameter.numel() for parameter in voice.network.parameters())
+    facts = {"training steps": f"{voice.metadata['step']:,}", "parameters": f"{parameters / 1e6:.1f} million",
+             "sample rate": f"{voice.spectrogram.sample_rate_hz:,} Hz", "speakers": ", ".join(voice.speakers)}  # fmt: skip
+    return {"facts": facts, "attribution": str(voice.metadata["source_note"])}

@@ -1,0 +1,198 @@
+"""Split stage: joins the manifests and assigns every utterance to train, validation or test.
+
+An utterance's place depends on the rank of its text's hash among its speaker's texts, not on their order: adding data
+moves few others, and every speaker with several texts of a fair length gets held-out ones. Utterances that say the same
+words stay together, so that no held-out text was trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stages.common import manifests
+from stages.common.errors import StageError
+from stages.common.files import output_folder
+from stages.rows.outcomes import outcome_writer
+
+logger = logging.getLogger(__name__)
+
+TRAIN, VALIDATION, TEST = "train", "validation", "test"
+RANK_BYTES = 16
+COLUMNS = {
+    "corpus": ("speaker", "synthetic"), "resample": ("shard", "offset_bytes", "n_samples"),
+    "clean_text": ("language", "normalised", "phones", "tones"), "spectrogram": ("shard", "offset_bytes", "n_frames"),
+    "bert": ("spans", "phone_tokens"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SplitParams:
+    """Shares are of each speaker's utterances; held-out ones are chosen among lengths that are fair to judge."""
+
+    salt: str
+    validation_share: float
+    test_share: float
+    held_out_min_seconds: float
+    held_out_max_seconds: float
+    min_seconds: float
+    max_seconds: float
+    max_reject_share: float
+
+    def __post_init__(self) -> None:
+        if not (0 < self.validation_share < 1 and 0 < self.test_share < 1 and self.validation_share + self.test_share < 1):
+            raise ValueError("validation_share and test_share must be above 0 and together below 1")
+        if not self.min_seconds < self.max_seconds:
+            raise ValueError(f"min_seconds {self.min_seconds} must be less than max_seconds {self.max_seconds}")
+        if not self.held_out_min_seconds < self.held_out_max_seconds:
+            raise ValueError(f"held_out_min_seconds {self.held_out_min_seconds} must be less than "
+                             f"held_out_max_seconds {self.held_out_max_seconds}")  # fmt: skip
+
+
+def rank(text: str, salt: str) -> bytes:
+    """Return the hash that orders texts for being held out, whatever their capitals."""
+    return hashlib.sha256(f"{salt}\0{text.lower()}".encode()).digest()[:RANK_BYTES]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The hashes of the texts that are not trained on."""
+
+    test: frozenset[bytes]
+    validation: frozenset[bytes]
+    salt: str
+
+    def subset_of(self, normalised: str) -> str:
+        """Return the subset of the utterances that say a text."""
+        hashed = rank(normalised, self.salt)
+        return TEST if hashed in self.test else VALIDATION if hashed in self.validation else TRAIN
+
+
+def hold_out(utterances: Iterable[Mapping[str, Any]], params: SplitParams) -> HeldOut:
+    """Choose among rows with speaker, normalised and seconds.
+
+    For each speaker the eligible texts with the smallest hashes are the test set, the next ones the validation set;
+    texts count once, with all the utterances that say them.
+    """
+    n_utterances: Counter[str] = Counter()
+    eligible: dict[str, bytearray] = {}
+    for row in utterances:
+        n_utterances[row["speaker"]] += 1
+        if params.held_out_min_seconds <= row["seconds"] <= params.held_out_max_seconds:
+            eligible.setdefault(row["speaker"], bytearray()).extend(rank(row["normalised"], params.salt))
+    test: set[bytes] = set()
+    validation: set[bytes] = set()
+    for speaker, hashes in eligible.items():
+        ranked = np.unique(np.array(hashes, dtype=np.uint8).reshape(-1, RANK_BYTES), axis=0)
+        n_test = min(math.ceil(params.test_share * n_utterances[speaker]), len(ranked) // 2)
+        n_validation = min(math.ceil(params.validation_share * n_utterances[speaker]), len(ranked) // 2)
+        test.update(row.tobytes() for row in ranked[:n_test])
+        validation.update(row.tobytes() for row in ranked[n_test : n_test + n_validation])
+    return HeldOut(frozenset(test), frozenset(validation), params.salt)
+
+
+def length_problem(n_frames: int, n_phones: int, seconds: float, params: SplitParams) -> tuple[str, str] | None:
+    """Return (reason, detail) when an utterance is too long, too short, or has more phones than frames."""
+    if seconds < params.min_seconds:
+        return "too_short", f"{seconds:.2f} s, less than split.min_seconds = {params.min_seconds:g}"
+    if seconds > params.max_seconds:
+        return "too_long", f"{seconds:.2f} s, more than split.max_seconds = {params.max_seconds:g}"
+    if n_frames < 2 * n_phones + 1:
+        return "too_fast", f"{n_phones} phones in {n_frames} frames; the transcript may not belong to the recording"
+    return None
+
+
+@dataclass(frozen=True)
+class Joined:
+    """An utterance of the corpus: its columns of every manifest under their names' prefix (``bert.spans``), or why it is not used."""
+
+    utterance_id: str
+    row: dict[str, Any]
+    rejected: tuple[str, str] | None = None
+
+
+def join(tables: Mapping[str, Iterator[Mapping[str, Any]]]) -> Iterator[Joined]:
+    """Yield every row of the first table with those of its utterance in the others; all are in the order of utterance ids."""
+    (first, main_rows), *others = tables.items()
+    heads = {name: next(rows, None) for name, rows in others}
+    for main_row in main_rows:
+        utterance_id = main_row["utterance_id"]
+        found, missing = {first: main_row}, []
+        for name, rows in others:
+            head = heads[name]
+            while head is not None and head["utterance_id"] < utterance_id:
+                head = next(rows, None)
+            heads[name] = head
+            if head is None or head["utterance_id"] != utterance_id:
+                missing.append(name)
+            else:
+                found[name] = head
+        if missing:
+            yield Joined(utterance_id, {}, ("rejected_before", f"by {', '.join(missing)}"))
+        else:
+            yield Joined(utterance_id, {f"{name}.{column}": value for name, row in found.items() for column, value in row.items()})
+
+
+def usable(joined: Iterable[Joined], sample_rate_hz: int, params: SplitParams) -> Iterator[Joined]:
+    """Yield joined rows with seconds, speaker and normalised; those that cannot be trained on as rejects."""
+    for one in joined:
+        row = one.row
+        if one.rejected:
+            yield one
+            continue
+        seconds = row["resample.n_samples"] / sample_rate_hz
+        problem = length_problem(row["spectrogram.n_frames"], len(row["clean_text.phones"]), seconds, params)
+        if problem:
+            yield Joined(one.utterance_id, {}, problem)
+        else:
+            extra = {"seconds": seconds, "speaker": row["corpus.speaker"], "normalised": row["clean_text.normalised"]}
+            yield Joined(one.utterance_id, {**row, "utterance_id": one.utterance_id, **extra})
+
+
+def _split_row(row: Mapping[str, Any], subset: str) -> dict[str, Any]:
+    return {
+        "utterance_id": row["utterance_id"], "subset": subset, "speaker": row["speaker"], "language": row["clean_text.language"],
+        "synthetic": row["corpus.synthetic"], "text": row["normalised"], "phones": row["clean_text.phones"], "tones": row["clean_text.tones"],
+        "pcm_shard": row["resample.shard"], "pcm_offset_bytes": row["resample.offset_bytes"], "n_samples": row["resample.n_samples"],
+        "spectrogram_shard": row["spectrogram.shard"], "spectrogram_offset_bytes": row["spectrogram.offset_bytes"],
+        "n_frames": row["spectrogram.n_frames"], "bert_spans": row["bert.spans"], "phone_tokens": row["bert.phone_tokens"],
+    }  # fmt: skip
+
+
+def main(corpus: Path, resample: Path, clean_text: Path, spectrogram: Path, bert: Path, out: Path, params: SplitParams) -> None:
+    """Join the stages' manifests and hold out validation and test utterances.
+
+    Reads the five manifests; writes split.parquet and rejects.parquet (too long, too short, rejected by one stage).
+    """
+    folders = {"corpus": corpus, "resample": resample, "clean_text": clean_text, "spectrogram": spectrogram, "bert": bert}
+    tables = {name: manifests.open_manifest(folder / f"{name}.parquet", getattr(manifests, name.upper())) for name, folder in folders.items()}
+    facts = {name: table.facts for name, table in tables.items()}
+
+    def rows() -> Iterator[Joined]:
+        columns = {name: table.read("utterance_id", *COLUMNS[name]) for name, table in tables.items()}
+        return usable(join(columns), facts["resample"]["sample_rate_hz"], params)
+
+    held_out = hold_out((one.row for one in rows() if not one.rejected), params)
+    counts = dict.fromkeys((TRAIN, VALIDATION, TEST), 0)
+    with output_folder(out) as temporary:
+        n_input = tables["corpus"].n_rows
+        with outcome_writer(temporary, "split", manifests.SPLIT, facts, n_input=n_input, max_reject_share=params.max_reject_share) as writer:
+            for one in rows():
+                if one.rejected:
+                    writer.reject(one.utterance_id, *one.rejected)
+                    continue
+                subset = held_out.subset_of(one.row["normalised"])
+                counts[subset] += 1
+                writer.keep(_split_row(one.row, subset))
+        if not all(counts.values()):
+            raise StageError(None, "split", f"{counts}: a subset is empty; use more data, a larger split.validation_share or "
+                             "test_share, or a wider range of split.held_out_*_seconds")  # fmt: skip
+    logger.info("split: %s", ", ".join(f"{count} {subset}" for subset, count in counts.items()))
