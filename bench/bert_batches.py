@@ -19,7 +19,8 @@ from bench.harness.common import LIMIT, OURS, REFERENCE, Result, interleave, rat
 from bench.harness.encoder import ENCODER
 from bench.harness.speech import Clip, sample
 from model.bert.encoder import MAX_BATCH_TOKENS, EncoderSource, load_tokenizer, texts_per_batch, use_reproducible_kernels
-from stages.bert.stage import TokenisedRow, batches, compute
+from stages.bert.encode import batches, compute
+from stages.bert.plan import TokenisedRow
 from stages.rows.engine import Row
 
 if TYPE_CHECKING:

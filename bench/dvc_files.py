@@ -25,7 +25,7 @@ from bench.harness.encoder import ENCODER
 from bench.harness.project_clone import Cost, ProjectClone
 from bench.harness.shard_files import write_named_shards
 from bench.harness.speech import CORPUS_RATE_HZ, Clip
-from model.audio.spectrogram import SpectrogramSettings
+from model.audio.settings import SpectrogramSettings
 from model.bert.encoder import load_tokenizer
 
 SETTINGS = SpectrogramSettings(CORPUS_RATE_HZ, n_fft=1024, hop_samples=256, win_samples=1024, n_mels=80, mel_fmin_hz=0.0, mel_fmax_hz=None)

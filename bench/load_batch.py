@@ -42,7 +42,7 @@ from bench.harness.corpora import (
 )
 from bench.harness.encoder import ENCODER
 from bench.harness.speech import CORPUS_RATE_HZ, Clip
-from model.audio.spectrogram import SpectrogramSettings
+from model.audio.settings import SpectrogramSettings
 from model.bert.encoder import BertEncoder, load_tokenizer
 from model.text.symbols import SymbolTable
 from model.training.dataset import BatchDataset

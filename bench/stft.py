@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from bench.harness.common import LIMIT, OURS, REFERENCE, OnPrepared, OwnProcess, Result, cost_result, cut_in_blocks, interleave_blocks, use_one_thread
 from bench.harness.speech import Clip, Pcm
-from model.audio.spectrogram import POWER_FLOOR, SpectrogramSettings, linear_spectrogram, to_float
+from model.audio.settings import POWER_FLOOR, SpectrogramSettings
+from model.audio.spectrogram import linear_spectrogram, to_float
 from model.audio.spectrogram_torch import torch_linear_spectrogram
 from stages.common.memory import keep_freed_memory
 

@@ -23,7 +23,8 @@ from torch.nn.utils.rnn import pad_sequence
 from bench.harness.common import OURS, REFERENCE, Result, Timings, cost_result, use_one_thread
 from bench.harness.plain_networks import PlainDiscriminator, PlainDurationDiscriminator, PlainSynthesizer
 from bench.harness.speech import CORPUS_RATE_HZ, Clip
-from model.audio.spectrogram import SpectrogramSettings, linear_spectrogram
+from model.audio.settings import SpectrogramSettings
+from model.audio.spectrogram import linear_spectrogram
 from model.audio.spectrogram_torch import log_mel_spectrogram
 from model.config import DiscriminatorConfig, ModelConfig
 from model.networks.masks import clip_gradients_by_value, slice_segments

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from model.config import PITCH_ROWS, ModelConfig
 from model.networks.alignment_search import search_durations
-from model.networks.decoders.hifigan import build_decoder
+from model.networks.decoders.build import build_decoder
 from model.networks.decoders.source_filter import SourceFilterDecoder
 from model.networks.duration import DurationPredictor, StochasticDurationPredictor
 from model.networks.flows import CouplingFlow

@@ -17,6 +17,7 @@ from model.bert.encoder import EncoderSource
 from stages.bert import stage as bert
 from stages.clean_text import stage as clean_text
 from stages.corpus import stage as corpus
+from stages.corpus.params import CorpusParams
 from stages.resample import stage as resample
 from stages.spectrogram import stage as spectrogram
 from tests.small_corpus import CORPUS_VALUES, ROOT, SPECTROGRAM_VALUES, copy_prompts, default_transcripts, write_transcripts
@@ -47,7 +48,7 @@ def make_corpus(folder: Path, names: Sequence[str]) -> None:
     recordings = folder / "recordings"
     write_transcripts(recordings / "transcripts.csv", copy_prompts(recordings, names))
     values = {**CORPUS_VALUES, "recordings": str(recordings), "transcripts": str(recordings / "transcripts.csv")}
-    corpus.main(folder / "corpus", corpus.CorpusParams(**values))
+    corpus.main(folder / "corpus", CorpusParams(**values))
     (folder / "lexicon.tsv").write_bytes((ROOT / "lexicon.tsv").read_bytes())
 
 

@@ -76,6 +76,7 @@ def build_small_corpus(folder: Path) -> SmallCorpus:
     from stages.bert import stage as bert
     from stages.clean_text import stage as clean_text
     from stages.corpus import stage as corpus
+    from stages.corpus.params import CorpusParams
     from stages.resample import stage as resample
     from stages.spectrogram import stage as spectrogram
     from stages.split import stage as split
@@ -83,7 +84,7 @@ def build_small_corpus(folder: Path) -> SmallCorpus:
     made = SmallCorpus(*(folder / name for name in ("recordings", "corpus", "resample", "clean_text", "spectrogram", "bert", "split")))
     write_transcripts(made.recordings / "transcripts.csv", copy_prompts(made.recordings))
     values = {**CORPUS_VALUES, "recordings": str(made.recordings), "transcripts": str(made.recordings / "transcripts.csv")}
-    corpus.main(made.corpus, corpus.CorpusParams(**values))
+    corpus.main(made.corpus, CorpusParams(**values))
     resample.main(made.corpus, made.resample, resample.ResampleParams(16000, "HQ", 0.05))
     clean_text.main(made.corpus, ROOT / "lexicon.tsv", made.clean_text, clean_text.CleanTextParams("reject", 0.05))
     spectrogram.main(made.resample, made.spectrogram, spectrogram.SpectrogramParams(**SPECTROGRAM_VALUES))

@@ -26,7 +26,8 @@ import soundfile
 import torch
 import yaml
 
-from model.audio.spectrogram import SpectrogramSettings, hz_to_mel, linear_spectrogram, mel_filterbank
+from model.audio.settings import SpectrogramSettings
+from model.audio.spectrogram import hz_to_mel, linear_spectrogram, mel_filterbank
 from model.bert.encoder import BertEncoder, EncoderSource
 from model.checkpoints.checkpoint import CheckpointError, checkpoint_sha256, load_checkpoint, save_checkpoint
 from model.checkpoints.published.keys import to_reference_key
@@ -41,11 +42,13 @@ from model.training.dataset import Batch, BatchDataset
 from model.training.sampler import BatchSampler
 from model.training.trainer import Trainer
 from stages.bert import stage as bert
+from stages.bert.encode import cached_encoder
 from stages.clean_text import stage as clean_text
 from stages.common import manifests
 from stages.common.errors import PipelineError
 from stages.common.params import from_mapping
 from stages.corpus import stage as corpus
+from stages.corpus.params import CorpusParams
 from stages.resample import stage as resample
 from stages.rows.shards import ShardReader
 from stages.spectrogram import stage as spectrogram
@@ -85,7 +88,7 @@ def describe(texts: dict[str, str], **changes: Any) -> None:
     """Run the corpus stage over the folder `recordings`."""
     write_transcripts(Path("transcripts.csv"), texts)
     values = {**CORPUS_VALUES, "recordings": "recordings", "transcripts": "transcripts.csv", "min_seconds": 0.1, **changes}
-    corpus.main(Path("corpus"), corpus.CorpusParams(**values))
+    corpus.main(Path("corpus"), CorpusParams(**values))
 
 
 def write_recording(name: str, samples: npt.NDArray[np.float32], subtype: str = "PCM_16") -> None:
@@ -286,7 +289,7 @@ def test_defect_08_the_encoder_is_loaded_once_runs_on_the_cpu_and_survives_a_bad
 
     monkeypatch.setattr(bert, "BertEncoder", load)
     monkeypatch.delenv("VOICE_DEVICE", raising=False)
-    bert._encoder.cache_clear()
+    cached_encoder.cache_clear()
     lines = [cleaned(f"u{index}", [("EN", "word ", index + 1)]) for index in range(5)]
     write_texts([*lines, cleaned("bad", [("EN", "word ", 600)])])
     bert.main(Path("text"), Path("bert"), bert.BertParams({"EN": MINILM}, 0.5))

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from bench.harness.shard_files import write_named_shards
 from bench.harness.speech import Clip
-from model.audio.spectrogram import SpectrogramSettings, linear_spectrogram
+from model.audio.settings import SpectrogramSettings
+from model.audio.spectrogram import linear_spectrogram
 from model.bert.spans import phones_to_tokens
 from model.text.errors import TextError
-from model.text.front_end import get_front_end
+from model.text.registry import get_front_end
 from model.text.symbols import PAD, SymbolTable
 from stages.common import manifests
 from stages.train.manifest_source import CorpusFacts, DataFolders, ManifestSource

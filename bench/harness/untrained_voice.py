@@ -17,7 +17,7 @@ def write_untrained_voice(folder: Path, **metadata: Any) -> Path:
     """Save the voice, with the same weights in every run and further metadata, and return its folder."""
     import torch
 
-    from model.audio.spectrogram import SpectrogramSettings
+    from model.audio.settings import SpectrogramSettings
     from model.checkpoints.checkpoint import save_checkpoint
     from model.config import PITCH_ROWS, ModelConfig
     from model.synthesizer import Synthesizer

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from model.audio.spectrogram import MEL_FLOOR, POWER_FLOOR, SpectrogramSettings
+from model.audio.settings import MEL_FLOOR, POWER_FLOOR, SpectrogramSettings
 
 _FRAMES_PER_BLOCK = 128  # of a clip, transformed at once: frames and spectra stay in the second-level cache
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from model.audio.pitch import pitch_features
-from model.audio.spectrogram import SpectrogramSettings, linear_spectrogram, log_mel, mel_filterbank
+from model.audio.settings import SpectrogramSettings
+from model.audio.spectrogram import linear_spectrogram, log_mel, mel_filterbank
 from model.bert.encoder import BertEncoder, EncoderSource, load_tokenizer
 from model.bert.phone_features import spread, token_rows
 from model.bert.spans import LanguageSpan, language_spans

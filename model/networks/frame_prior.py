@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model.config import ModelConfig
-from model.networks.decoders.istft import ConvNeXtBlock
+from model.networks.decoders.convnext import ConvNeXtBlock
 
 POSITION_FEATURES = 3
 

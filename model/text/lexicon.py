@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from model.text.errors import ReasonCode, TextError
-from model.text.front_end import available_languages, get_front_end
+from model.text.registry import available_languages, get_front_end
 
 HEADER: Final = ("language", "word", "reading")
 

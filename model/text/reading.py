@@ -11,9 +11,10 @@ from functools import lru_cache
 from itertools import groupby
 
 from model.text.errors import ReasonCode, TextError, character_name
-from model.text.front_end import FrontEnd, get_front_end
+from model.text.front_end import FrontEnd
 from model.text.lexicon import Lexicon, entries_in
 from model.text.phone_sequence import PhoneSequence
+from model.text.registry import get_front_end
 
 _NOTHING: Lexicon = {}
 

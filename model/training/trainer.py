@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils import parametrize
 
-from model.audio.spectrogram import SpectrogramSettings, mel_filterbank
+from model.audio.settings import SpectrogramSettings
+from model.audio.spectrogram import mel_filterbank
 from model.audio.spectrogram_torch import log_mel, log_mel_spectrogram
 from model.config import ConfigError, DiscriminatorConfig, ModelConfig
 from model.networks.decoders.source_filter import posterior_frames
@@ -27,6 +28,7 @@ from model.training.config import TrainingConfig
 from model.training.dataset import Batch
 from model.training.discriminators import DurationDiscriminator, MultiPeriodDiscriminator
 from model.training.distributed import rank, total
+from model.training.freeze import freeze_parts
 from model.training.losses import discriminator_loss, feature_matching_loss, generator_loss, kl_loss, mel_cepstral_distortion, mel_loss
 from model.training.optimizer import Updater
 
@@ -311,18 +313,6 @@ class Trainer:
         self._evaluated_step = -1
         if self.reference_quirks:
             self._decay_from_epoch = None
-
-
-def freeze_parts(synthesizer: Synthesizer, names: Sequence[str]) -> None:
-    """Keep the weights of some parts as they are; ConfigError for unknown names, or when nothing is left to train."""
-    parts = dict(synthesizer.named_modules())
-    if unknown := sorted(name for name in names if not name or name not in parts):
-        raise ConfigError(f"freeze: no part {', '.join(map(repr, unknown))}; there are {', '.join(dict(synthesizer.named_children()))} "
-                          "and the parts within them")  # fmt: skip
-    for name in names:
-        parts[name].requires_grad_(False)
-    if not any(parameter.requires_grad for parameter in synthesizer.parameters()):
-        raise ConfigError("freeze: every part is frozen; leave one to train")
 
 
 def _latent_losses(output: SynthesizerOutput) -> dict[str, Tensor]:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from model.text.errors import TextError, character_name
-from model.text.front_end import front_end_packages
 from model.text.lexicon import Lexicon, read_lexicon
 from model.text.reading import Reading, lexicon_entries, read_text, read_with_lexicon
+from model.text.registry import front_end_packages
 from stages.common import manifests
 from stages.common.code_graph import code_version
 from stages.common.command import run_command

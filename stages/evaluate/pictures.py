@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from model.audio.spectrogram import SpectrogramSettings, linear_spectrogram, log_mel, mel_filterbank
+from model.audio.settings import SpectrogramSettings
+from model.audio.spectrogram import linear_spectrogram, log_mel, mel_filterbank
 from stages.metrics.rendition import FloatArray
 
 FRAME_SECONDS = 0.008

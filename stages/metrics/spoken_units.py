@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from model.text.errors import TextError
-from model.text.front_end import available_languages, get_front_end
 from model.text.reading import normalise_readable
+from model.text.registry import available_languages, get_front_end
 
 UNIT_NAMES = {"EN": "word", "ZH": "toned pinyin syllable", "JP": "kana"}
 # What the rate of a language's own unit is called in the metrics, beside its name for all languages, wer.

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from stages.common.errors import ParamsError, PipelineError
 from stages.common.memory import keep_freed_memory
-from stages.rows.machine_settings import setting, worker_count
+from stages.rows.machine_settings import THREAD_SETTINGS, setting, worker_count
 from stages.rows.remote_calls import Outcome, call
 
 ItemT = TypeVar("ItemT")
@@ -23,7 +23,6 @@ ResultT = TypeVar("ResultT")
 
 ENGINES = ("processes", "ray")
 IN_FLIGHT_PER_WORKER = 4
-THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
 def engine() -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from stages.common.errors import ParamsError
 
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
 FILE = Path("machine.env")
 IN_FILE = ("VOICE_EXECUTOR", "VOICE_RAY_ADDRESS", "VOICE_WORKERS")
 

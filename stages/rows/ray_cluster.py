@@ -28,8 +28,7 @@ from typing import Any, Generic, TypeVar
 from stages.common.code_graph import project_root
 from stages.common.errors import PipelineError
 from stages.common.memory import keep_freed_memory
-from stages.rows.executors import THREAD_SETTINGS
-from stages.rows.machine_settings import setting, worker_count
+from stages.rows.machine_settings import THREAD_SETTINGS, setting, worker_count
 from stages.rows.remote_calls import Outcome, call
 
 logger = logging.getLogger(__name__)

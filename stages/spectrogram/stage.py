@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from model.audio.spectrogram import SpectrogramSettings, half_spectrogram, transform_kernels
+from model.audio.settings import SpectrogramSettings
+from model.audio.spectrogram import half_spectrogram, transform_kernels
 from stages.common import manifests
 from stages.common.code_graph import code_version
 from stages.common.errors import ParamsError, RowRejected

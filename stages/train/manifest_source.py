@@ -13,7 +13,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from model.audio.spectrogram import SpectrogramSettings, half_spectrogram
+from model.audio.settings import SpectrogramSettings
+from model.audio.spectrogram import half_spectrogram
 from model.bert.phone_features import spread, token_rows
 from model.text.symbols import PAD, SymbolTable, encode_phones
 from model.training.dataset import Room, fill_samples

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model.audio.spectrogram import SpectrogramSettings
-from model.config import PITCH_ROWS, ConfigError, DiscriminatorConfig, ModelConfig, check_training_fit
+from model.audio.settings import SpectrogramSettings
+from model.config import PITCH_ROWS, ConfigError, DiscriminatorConfig, ModelConfig
 from model.text.symbols import SymbolTable
+from model.training.fit import check_training_fit
 from model.training.trainer import TrainingConfig
 from stages.common.errors import ParamsError
 from stages.train.base_voice import BaseVoiceParams

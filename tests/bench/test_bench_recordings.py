@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bench.harness.recordings import distinct, latin, pinyin
 from bench.incremental import Corpus, rows_computed
-from model.text.front_end import get_front_end
+from model.text.registry import get_front_end
 
 
 def test_texts_of_five_languages_become_latin_letters_that_the_english_front_end_reads():

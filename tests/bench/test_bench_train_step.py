@@ -9,7 +9,7 @@ import torch
 from bench import train_step
 from bench.harness import plain_networks
 from bench.harness.speech import Clip
-from model.audio.spectrogram import SpectrogramSettings
+from model.audio.settings import SpectrogramSettings
 from model.config import DiscriminatorConfig
 from model.networks.attention import MultiHeadAttention
 

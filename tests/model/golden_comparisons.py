@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.audio.spectrogram import SpectrogramSettings, linear_spectrogram, mel_filterbank
+from model.audio.settings import SpectrogramSettings
+from model.audio.spectrogram import linear_spectrogram, mel_filterbank
 from model.audio.spectrogram_torch import log_mel, log_mel_spectrogram, torch_linear_spectrogram
 from model.checkpoints.published.config import PublishedSizes, published_model_config
 from model.config import DiscriminatorConfig, ModelConfig

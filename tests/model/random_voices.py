@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from model.audio.spectrogram import SpectrogramSettings
+from model.audio.settings import SpectrogramSettings
 from model.checkpoints.checkpoint import save_checkpoint
 from model.config import ModelConfig
 from model.synthesizer import Synthesizer

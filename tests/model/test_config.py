@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from model.audio.spectrogram import SpectrogramSettings
+from model.audio.settings import SpectrogramSettings
 from model.audio.spectrogram_torch import torch_linear_spectrogram
-from model.config import ConfigError, DiscriminatorConfig, ModelConfig, check_training_fit
+from model.config import ConfigError, DiscriminatorConfig, ModelConfig
 from model.training.discriminators import MultiPeriodDiscriminator
+from model.training.fit import check_training_fit
 
 
 @pytest.mark.parametrize("config", [ModelConfig(n_speakers=256), DiscriminatorConfig(periods=(2, 3))])

@@ -16,14 +16,15 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from model.audio.spectrogram import SpectrogramSettings
+from model.audio.settings import SpectrogramSettings
 from model.audio.spectrogram_torch import torch_linear_spectrogram
 from model.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from model.config import ConfigError, DiscriminatorConfig, ModelConfig, check_training_fit
+from model.config import ConfigError, DiscriminatorConfig, ModelConfig
 from model.synthesizer import Synthesizer, SynthesizerInputs
 from model.text.symbols import SymbolTable
 from model.training.dataset import Batch, BatchDataset
 from model.training.discriminators import MultiPeriodDiscriminator
+from model.training.fit import check_training_fit
 from model.training.trainer import Trainer, TrainingConfig
 from stages.common.params import from_mapping
 from stages.train.manifest_source import DataFolders, ManifestSource, read_split

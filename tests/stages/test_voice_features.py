@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from bench.harness.shard_files import write_named_shards
-from model.audio.spectrogram import SpectrogramSettings
+from model.audio.settings import SpectrogramSettings
 from model.bert.encoder import EncoderSource
 from model.checkpoints.checkpoint import save_checkpoint
 from model.config import ModelConfig

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.audio.spectrogram import SpectrogramSettings
+from model.audio.settings import SpectrogramSettings
 from model.checkpoints.checkpoint import CheckpointError, first_line
 from model.config import ConfigError, ModelConfig
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.audio.spectrogram import SpectrogramSettings
+from model.audio.settings import SpectrogramSettings
 from model.checkpoints.checkpoint import Checkpoint, CheckpointError, load_checkpoint, new_folder
 from model.checkpoints.published.config import BERT_CHANNELS, published_config
 from model.checkpoints.published.keys import Kind, published_judges, write_published_file

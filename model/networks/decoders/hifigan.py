@@ -15,17 +15,9 @@ from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import weight_norm
 
 from model.config import ModelConfig
-from model.networks.decoders.istft import IstftDecoder, add_speaker, speaker_projection
-from model.networks.decoders.source_filter import SourceFilterDecoder
+from model.networks.decoders.convnext import add_speaker, speaker_projection
 
 LEAKY_SLOPE = 0.1
-
-
-def build_decoder(config: ModelConfig) -> HifiGanDecoder | IstftDecoder | SourceFilterDecoder:
-    """The decoder that `config.decoder` names."""
-    if config.decoder == "source_filter":
-        return SourceFilterDecoder(config)
-    return IstftDecoder(config) if config.decoder == "istft" else HifiGanDecoder(config)
 
 
 def remove_weight_norms(module: nn.Module) -> None:

@@ -19,9 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.audio.pitch import REFERENCE_HZ, UNIT
-from model.audio.spectrogram import SpectrogramSettings, mel_filterbank
+from model.audio.settings import SpectrogramSettings
+from model.audio.spectrogram import mel_filterbank
 from model.config import PITCH_ROWS, ModelConfig
-from model.networks.decoders.istft import MAX_MAGNITUDE, FrameStack, inverse_stft
+from model.networks.decoders.convnext import FrameStack
+from model.networks.decoders.istft import MAX_MAGNITUDE, inverse_stft
 
 # Log-mels of speech about their mean in units of their spread, roughly: a latent of the size that networks like.
 LOG_MEL_MEAN, LOG_MEL_SPREAD = -5.0, 2.5

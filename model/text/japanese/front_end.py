@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from model.text.errors import MAX_CHARACTERS, ReasonCode, TextError, character_name, check_length
+from model.text.front_end import FrontEnd
 from model.text.japanese.analysis import Morpheme, analyse, read_katakana
 from model.text.japanese.normaliser import READABLE, normalise_japanese, written_as
 from model.text.phone_sequence import PhoneSequence
@@ -52,11 +53,14 @@ class JapaneseFrontEnd:
 
     language: Final = "JP"
 
-    def __init__(self, lexicon: Mapping[str, Sequence[str] | str] | None = None) -> None:
-        """lexicon: word → reading in katakana, before all else, the longest word first; TextError invalid_lexicon.
+    def __init__(self, front_end_of: Callable[[str], FrontEnd], lexicon: Mapping[str, Sequence[str] | str] | None = None) -> None:
+        """Make a front end whose Latin words are read by `front_end_of("EN")`.
 
-        オウ and エイ in a reading are long vowels; a middle dot between them keeps them apart ("スペ・イン").
+        lexicon: word → reading in katakana, before all else, the longest word first. オウ and エイ in a reading are long
+        vowels; a middle dot between them keeps them apart ("スペ・イン"). Raises TextError invalid_lexicon.
         """
+        self._normalise_english: Callable[[str], str] = lru_cache(maxsize=4096)(lambda run: front_end_of("EN").normalise(run))
+        self._english_sequence: Callable[[str], PhoneSequence] = lru_cache(maxsize=4096)(lambda run: front_end_of("EN").to_phones(run))
         self._readings = {self._rewrite(word): _lexicon_reading(word, reading) for word, reading in (lexicon or {}).items()}
         if "" in self._readings:
             raise TextError(ReasonCode.INVALID_LEXICON, "lexicon: an entry's word has nothing to be spoken")
@@ -102,7 +106,7 @@ class JapaneseFrontEnd:
         return found
 
     def _rewrite(self, text: str) -> str:
-        return normalise_japanese(text, _normalise_english)
+        return normalise_japanese(text, self._normalise_english)
 
     def _make_sequence(self, normalised: str) -> PhoneSequence:
         check_length(normalised, 4 * MAX_CHARACTERS)
@@ -126,11 +130,23 @@ class JapaneseFrontEnd:
         """The lexicon's words and the English runs of a text, in order."""
         end = 0
         for match in self._lexicon_words.finditer(normalised) if self._lexicon_words else ():
-            yield from _english_insertions(normalised, end, match.start())
+            yield from self._english_insertions(normalised, end, match.start())
             phones, pitches = self._readings[match.group()]
             yield _Insertion(*match.span(), (_Word(*match.span(), phones, pitches),), _FLAT_NOUN)
             end = match.end()
-        yield from _english_insertions(normalised, end, len(normalised))
+        yield from self._english_insertions(normalised, end, len(normalised))
+
+    def _english_insertions(self, text: str, start: int, end: int) -> Iterator[_Insertion]:
+        for match in _ENGLISH_RUN.finditer(text, start, end):
+            sequence = self._english_sequence(match.group())
+            words, first_phone = [], 0
+            for (word_start, word_end), count in zip(sequence.word_spans, sequence.word2ph, strict=True):
+                phones = slice(first_phone, first_phone + count)
+                words.append(
+                    _Word(match.start() + word_start, match.start() + word_end, sequence.phones[phones], sequence.tones[phones], "EN")
+                )
+                first_phone += count
+            yield _Insertion(*match.span(), tuple(words), _FOREIGN_NOUN)
 
 
 def _lexicon_reading(word: str, reading: Sequence[str] | str) -> tuple[tuple[str, ...], tuple[int, ...]]:
@@ -150,33 +166,6 @@ def _words_pattern(words: Mapping[str, object]) -> re.Pattern[str] | None:
         after = r"(?![A-Za-z])" if word[-1].isascii() else ""
         patterns.append(before + re.escape(word) + after)
     return re.compile("|".join(patterns)) if patterns else None
-
-
-@lru_cache(maxsize=4096)
-def _normalise_english(run: str) -> str:
-    from model.text.front_end import get_front_end
-
-    return get_front_end("EN").normalise(run)
-
-
-@lru_cache(maxsize=4096)
-def _english_sequence(run: str) -> PhoneSequence:
-    from model.text.front_end import get_front_end
-
-    return get_front_end("EN").to_phones(run)
-
-
-def _english_insertions(text: str, start: int, end: int) -> Iterator[_Insertion]:
-    for match in _ENGLISH_RUN.finditer(text, start, end):
-        sequence = _english_sequence(match.group())
-        words, first_phone = [], 0
-        for (word_start, word_end), count in zip(sequence.word_spans, sequence.word2ph, strict=True):
-            phones = slice(first_phone, first_phone + count)
-            words.append(
-                _Word(match.start() + word_start, match.start() + word_end, sequence.phones[phones], sequence.tones[phones], "EN")
-            )
-            first_phone += count
-        yield _Insertion(*match.span(), tuple(words), _FOREIGN_NOUN)
 
 
 def _characters_outside(text: str, insertions: Sequence[_Insertion], readable: re.Pattern[str]) -> str:

@@ -4,21 +4,18 @@ Words inside the text that are written in Latin letters or kana are read by the 
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from model.text.errors import ReasonCode, TextError, character_name
+from model.text.front_end import FrontEnd
 from model.text.mandarin.normaliser import HAN, KANA, normalise_mandarin
 from model.text.mandarin.polyphones import in_context
 from model.text.mandarin.sandhi import spoken_tones
 from model.text.mandarin.syllables import syllable_phones
 from model.text.mandarin.words import WordReader, simplified
 from model.text.phone_sequence import PhoneSequence
-
-if TYPE_CHECKING:
-    from model.text.front_end import FrontEnd
 
 _MARKS: Final = "!?…,.'-"
 _TOKEN: Final = re.compile(
@@ -33,9 +30,13 @@ class MandarinFrontEnd:
 
     language: Final = "ZH"
 
-    def __init__(self, lexicon: Mapping[str, Sequence[str] | str] | None = None) -> None:
-        """lexicon: word → pinyin with tone digits, a syllable a character, taken as written; TextError invalid_lexicon."""
+    def __init__(self, front_end_of: Callable[[str], FrontEnd], lexicon: Mapping[str, Sequence[str] | str] | None = None) -> None:
+        """Make a front end whose Latin words and kana are read by `front_end_of("EN")` and `front_end_of("JP")`.
+
+        lexicon: word → pinyin with tone digits, a syllable a character, taken as written. Raises TextError invalid_lexicon.
+        """
         self._reader = WordReader(lexicon)
+        self._front_end_of = front_end_of
 
     def normalise(self, text: str) -> str:
         """Text as it is spoken: Han characters (as written, traditional ones too), Latin words, kana and the pause marks only.
@@ -43,7 +44,7 @@ class MandarinFrontEnd:
         Numbers become words, with telephone numbers and codes digit by digit. Raises TextError: too_long, unreadable_character
         with all such characters, no_speech.
         """
-        return normalise_mandarin(text, _embedded("EN").normalise, self._reader.has_reading)
+        return normalise_mandarin(text, self._front_end_of("EN").normalise, self._reader.has_reading)
 
     def to_phones(self, normalised: str) -> PhoneSequence:
         """Phones of a normalised text. Each character is a word of two phones, which both carry its tone (1 to 4, 5 neutral).
@@ -62,7 +63,7 @@ class MandarinFrontEnd:
             elif kind == "ZH":
                 pieces.append(self._read_characters(text, token.start()))
             elif kind in ("EN", "JP"):
-                pieces.append(_moved(_embedded(kind).to_phones(text), token.start(), kind))
+                pieces.append(_moved(self._front_end_of(kind).to_phones(text), token.start(), kind))
         if unreadable:
             raise TextError(
                 ReasonCode.UNREADABLE_CHARACTER,
@@ -72,10 +73,6 @@ class MandarinFrontEnd:
         if all(piece.words[0] in _MARKS for piece in pieces if piece.words):
             raise TextError(ReasonCode.EMPTY, f"{normalised[:40]!r} has no words")
         return _concatenated(pieces)
-
-    def forget_words(self) -> None:
-        """Empty the memory of words read so far, as in a new process; for measuring."""
-        self._reader.forget_words()
 
     def _read_characters(self, text: str, offset: int) -> PhoneSequence:
         simple = simplified(text)
@@ -91,13 +88,6 @@ class MandarinFrontEnd:
             tones += (tone, tone)
         spans = tuple((index, index + 1) for index in range(offset, offset + len(text)))
         return PhoneSequence(tuple(text), spans, tuple(phones), tuple(tones), (2,) * len(text), ("ZH",) * len(text))
-
-
-@lru_cache(maxsize=4)
-def _embedded(language: str) -> "FrontEnd":
-    from model.text.front_end import get_front_end
-
-    return get_front_end(language)
 
 
 def _moved(sequence: PhoneSequence, offset: int, language: str) -> PhoneSequence:

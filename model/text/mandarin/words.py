@@ -92,11 +92,6 @@ class WordReader:
         marked = self._characters.get(ord(character), "")
         return bool(marked) and syllable_phones(split_tone(marked.partition(",")[0])[0]) is not None
 
-    def forget_words(self) -> None:
-        """Empty the memory of words and characters looked up so far."""
-        self._word.cache_clear()
-        self.has_reading.cache_clear()
-
     def words(self, text: str) -> list[Word]:
         """The words of a run of simplified Han characters, in order and without gaps. Raises TextError unreadable_character."""
         if not self._lexicon:

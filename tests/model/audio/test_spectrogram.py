@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.audio.spectrogram import SpectrogramSettings, half_spectrogram, linear_spectrogram, log_mel, mel_filterbank, transform_kernels
+from model.audio.settings import SpectrogramSettings
+from model.audio.spectrogram import half_spectrogram, linear_spectrogram, log_mel, mel_filterbank, transform_kernels
 
 SETTINGS = SpectrogramSettings(
     sample_rate_hz=16000, n_fft=1024, hop_samples=256, win_samples=1024, n_mels=80

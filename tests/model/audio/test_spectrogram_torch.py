@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.audio.spectrogram import SpectrogramSettings, linear_spectrogram, mel_filterbank
+from model.audio.settings import SpectrogramSettings
+from model.audio.spectrogram import linear_spectrogram, mel_filterbank
 from model.audio.spectrogram_torch import log_mel_spectrogram, torch_linear_spectrogram
 
 SETTINGS = SpectrogramSettings(

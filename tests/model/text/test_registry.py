@@ -3,7 +3,8 @@ import pickle
 import pytest
 
 from model.text.errors import ReasonCode, TextError
-from model.text.front_end import PhoneSequence, available_languages, front_end_packages, get_front_end
+from model.text.front_end import PhoneSequence
+from model.text.registry import available_languages, front_end_packages, get_front_end
 
 
 def test_unknown_language_names_those_that_exist():

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.audio.spectrogram import SpectrogramSettings, linear_spectrogram
+from model.audio.settings import SpectrogramSettings
+from model.audio.spectrogram import linear_spectrogram
 from model.config import ConfigError, DiscriminatorConfig, ModelConfig
 from model.training.trainer import Trainer, TrainingConfig
 from tests.model.utterances import Utterance

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from pypinyin import Style, lazy_pinyin
 
-from model.text.front_end import get_front_end
+from model.text.registry import get_front_end
 from pipeline.corpora import gcin
 
 FOLDERS = ["ㄅㄚ", "ㄅㄚ1", "ㄅㄚ2", "ㄅㄚ3", "ㄅㄚ4", "ㄓ", "ㄕㄨㄟ3", "ㄩㄥ4", "ㄦ4", "ㄌㄩ4", "ㄋㄩ3", "ㄑㄩㄝ4", "ㄐㄩㄥ3", "ㄘ2", "ㄡ"]

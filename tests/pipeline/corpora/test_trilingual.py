@@ -18,6 +18,7 @@ from pipeline.corpora import asterisk, gcin, trilingual
 from pipeline.corpora.trilingual import VOICES, Clip, Sentence, read_sentences, spoken_clip
 from stages.common.errors import StageError
 from stages.corpus import stage as corpus
+from stages.corpus.params import CorpusParams
 from tests.small_corpus import CORPUS_VALUES, ROOT
 
 SENTENCES = read_sentences(trilingual.SENTENCES)
@@ -39,7 +40,7 @@ def test_a_sentence_that_is_there_twice_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sentence", SENTENCES, ids=lambda sentence: f"{sentence.language}-{sentence.text[:8]}")
 def test_its_front_end_reads_every_sentence(sentence: Sentence) -> None:
-    from model.text.front_end import get_front_end
+    from model.text.registry import get_front_end
 
     front_end = get_front_end(sentence.language)
     sequence = front_end.to_phones(front_end.normalise(sentence.text))
@@ -56,7 +57,7 @@ def test_every_mandarin_character_has_a_syllable_and_every_pause_a_mark(sentence
 
 def tones_of(sentence: Sentence) -> str:
     """The tones that the Mandarin front end gives a sentence, one digit a character."""
-    from model.text.front_end import get_front_end
+    from model.text.registry import get_front_end
 
     front_end = get_front_end("ZH")
     sequence = front_end.to_phones(front_end.normalise(sentence.text))
@@ -187,7 +188,7 @@ def test_a_changed_sentence_makes_the_corpus_incomplete(made: Path, tmp_path: Pa
 def test_the_corpus_stage_carries_what_is_synthetic(made: Path, tmp_path: Path) -> None:
     values = {**CORPUS_VALUES, "recordings": str(made), "transcripts": str(made / "transcripts.csv"), "languages": ("EN", "ZH", "JP"),
               "default_language": "EN", "min_seconds": 0.5}  # fmt: skip
-    corpus.main(tmp_path / "out", corpus.CorpusParams(**values))
+    corpus.main(tmp_path / "out", CorpusParams(**values))
     table = pq.read_table(tmp_path / "out" / "corpus.parquet").to_pylist()
     assert {row["audio_path"]: row["synthetic"] for row in table} == {row["audio"]: row["synthetic"] == "true" for row in rows_of(made)}
 

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 import yaml
 
-from model.audio.spectrogram import SpectrogramSettings
+from model.audio.settings import SpectrogramSettings
 from model.text.symbols import SymbolTable
 from pipeline.params.presets import available, corpus_changes, load, overlay, switch
 from stages.bert.stage import BertParams
 from stages.card.stage import CardParams
 from stages.clean_text.stage import CleanTextParams
 from stages.common.params import load_section
-from stages.corpus.stage import CorpusParams
+from stages.corpus.params import CorpusParams
 from stages.evaluate.stage import EvaluateParams
 from stages.resample.stage import ResampleParams
 from stages.spectrogram.stage import SpectrogramParams

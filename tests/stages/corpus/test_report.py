@@ -17,6 +17,7 @@ import yaml
 
 from stages.common.errors import PipelineError
 from stages.corpus import stage as corpus
+from stages.corpus.params import CorpusParams
 from stages.corpus.quality import QualityParams
 from stages.corpus.report_plots import Histogram, histogram
 from tests.small_corpus import CORPUS_VALUES, ROOT, copy_prompts, folder_bytes, write_transcripts
@@ -61,7 +62,7 @@ def values(**changes: Any) -> dict[str, Any]:
 
 
 def write(page: str = "page.html", **changes: Any) -> Page:
-    corpus.report(Path(page), corpus.CorpusParams(**values(**changes)))
+    corpus.report(Path(page), CorpusParams(**values(**changes)))
     path = Path(page) if page.endswith(".html") else Path(page) / "index.html"
     return Page(path.read_text(encoding="utf-8"))
 

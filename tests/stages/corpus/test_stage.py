@@ -24,8 +24,9 @@ from stages.common.params import from_mapping
 from stages.corpus import describe as describing
 from stages.corpus import quality as checks
 from stages.corpus import stage as corpus
+from stages.corpus.matching import Candidate, find_recordings, match, select
+from stages.corpus.params import CorpusParams
 from stages.corpus.quality import QualityParams
-from stages.corpus.stage import Candidate, CorpusParams
 from stages.corpus.transcripts import TranscriptLine
 from tests.small_corpus import (
     CORPUS_VALUES,
@@ -367,8 +368,8 @@ def test_the_limit_chooses_the_same_utterances_everywhere() -> None:
     assert sorted(reasons(Path("out")).values()) == ["over_limit"] * 7
     candidates = [Candidate(name, TranscriptLine(name, ""), name) for name in sorted(f"allison/{prompt}" for prompt in PROMPTS)]
     for order in (candidates, candidates[::-1]):
-        assert [candidate.utterance_id for candidate in corpus.select(order, 5)[0]] == first
-    smaller = {candidate.utterance_id for candidate in corpus.select(candidates, 3)[0]}
+        assert [candidate.utterance_id for candidate in select(order, 5)[0]] == first
+    smaller = {candidate.utterance_id for candidate in select(candidates, 3)[0]}
     assert smaller < set(first)
 
 
@@ -400,12 +401,12 @@ def test_any_rate_depth_and_number_of_channels_is_described() -> None:
      ("anna\\1.wav", ""), ("anna/1.flac", ""), ("/abs/anna/1.wav", "")],
 )  # fmt: skip
 def test_a_line_may_name_its_recording_in_many_ways(audio: str, speaker: str) -> None:
-    candidates, rejects = corpus.match([TranscriptLine(audio, "Hi", speaker)], ["anna/1.wav"])
+    candidates, rejects = match([TranscriptLine(audio, "Hi", speaker)], ["anna/1.wav"])
     assert [candidate.audio_path for candidate in candidates] == ["anna/1.wav"] and rejects == []
 
 
 def test_a_name_that_only_looks_alike_is_no_match() -> None:
-    candidates, rejects = corpus.match([TranscriptLine("anna/1.2", "Hi"), TranscriptLine("", "Hi")], ["anna/1.wav"])
+    candidates, rejects = match([TranscriptLine("anna/1.2", "Hi"), TranscriptLine("", "Hi")], ["anna/1.wav"])
     assert candidates == []
     assert [reject["reason"] for reject in rejects] == ["missing_audio", "missing_audio", "missing_transcript"]
 
@@ -415,7 +416,7 @@ def test_linked_folders_are_followed_once() -> None:
     Path("recordings").mkdir()
     os.symlink(Path("elsewhere").absolute(), "recordings/anna")
     os.symlink(Path("recordings").absolute(), "elsewhere/loop")
-    assert corpus.find_recordings(Path("recordings")) == ["anna/1.wav"]
+    assert find_recordings(Path("recordings")) == ["anna/1.wav"]
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from stages.common import manifests
 from stages.common.errors import PipelineError
 from stages.common.params import from_mapping
 from stages.corpus import stage as corpus
+from stages.corpus.params import CorpusParams
 from stages.resample import stage as resample
 from stages.resample.stage import ResampleParams, to_pcm
 from stages.rows.shards import ShardReader
@@ -37,7 +38,7 @@ def describe(recordings: dict[str, str], folder: str = "recordings") -> None:
     """Run the corpus stage over `folder`."""
     write_transcripts(Path("transcripts.csv"), recordings)
     values = {**CORPUS_VALUES, "recordings": folder, "transcripts": "transcripts.csv", "max_reject_share": 0.5, "min_seconds": 0.0}
-    corpus.main(Path("corpus"), corpus.CorpusParams(**values))
+    corpus.main(Path("corpus"), CorpusParams(**values))
 
 
 def pcm_of(out: Path, utterance_id: str) -> npt.NDArray[np.int16]:

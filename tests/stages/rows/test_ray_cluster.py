@@ -14,7 +14,8 @@ import pytest
 
 from stages.common.errors import PipelineError, RowRejected, StageError
 from stages.rows import ray_cluster
-from stages.rows.executors import THREAD_SETTINGS, map_unordered
+from stages.rows.executors import map_unordered
+from stages.rows.machine_settings import THREAD_SETTINGS
 from tests.ray_nodes import Cluster, cluster
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from bench.harness.shard_files import write_named_shards
-from model.audio.spectrogram import SpectrogramSettings, linear_spectrogram
+from model.audio.settings import SpectrogramSettings
+from model.audio.spectrogram import linear_spectrogram
 from model.text.symbols import SymbolTable
 from model.training.dataset import BatchDataset
 from stages.common import manifests

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.audio.spectrogram import SpectrogramSettings
+from model.audio.settings import SpectrogramSettings
 from model.checkpoints.checkpoint import checkpoint_sha256, save_checkpoint
 from model.config import DiscriminatorConfig, ModelConfig
 from model.text.symbols import SymbolTable

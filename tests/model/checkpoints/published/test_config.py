@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from model.audio.spectrogram import SpectrogramSettings
+from model.audio.settings import SpectrogramSettings
 from model.checkpoints.published.config import PublishedSizes, published_config, published_model_config
 from model.config import ConfigError, ModelConfig
 from tests.model.training.published_training import small_config

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from model.config import ConfigError, ModelConfig
-from model.networks.decoders.hifigan import build_decoder
+from model.networks.decoders.build import build_decoder
 from model.networks.decoders.istft import IstftDecoder, IstftHead
 
 HIFIGAN = ModelConfig(

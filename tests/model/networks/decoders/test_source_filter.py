@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from model.audio.pitch import REFERENCE_HZ, UNIT, pitch_features
-from model.audio.spectrogram import SpectrogramSettings, mel_filterbank
+from model.audio.settings import SpectrogramSettings
+from model.audio.spectrogram import mel_filterbank
 from model.audio.spectrogram_torch import log_mel_spectrogram
 from model.config import ConfigError, ModelConfig
 from model.networks.decoders.source_filter import SourceFilterDecoder, posterior_frames

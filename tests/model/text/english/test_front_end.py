@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from model.text.english.front_end import spoken_words
 from model.text.errors import TextError
-from model.text.front_end import get_front_end
+from model.text.registry import get_front_end
 from model.text.symbols import ENGLISH_PHONES, PAUSE_MARKS, SYMBOLS
 
 

@@ -12,7 +12,7 @@ import pytest
 from rapidfuzz.distance import Levenshtein
 
 from model.text.english.grapheme_to_phoneme import load_grapheme_to_phoneme
-from model.text.front_end import get_front_end
+from model.text.registry import get_front_end
 
 COMMITTED = Path(__file__).parents[3] / "golden" / "text"
 GOLDEN_TEXT = Path(os.environ.get("GOLDEN_TEXT", COMMITTED))

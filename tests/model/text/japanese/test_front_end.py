@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from model.text.errors import TextError
-from model.text.front_end import get_front_end
+from model.text.registry import get_front_end
 from model.text.symbols import PAUSE_MARKS, SYMBOLS
 
 

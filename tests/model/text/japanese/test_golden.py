@@ -9,7 +9,7 @@ import pyopenjtalk
 import pytest
 from rapidfuzz.distance import Levenshtein
 
-from model.text.front_end import get_front_end
+from model.text.registry import get_front_end
 from model.text.symbols import JAPANESE_PHONES, PAUSE_MARKS
 
 GOLDEN_TEXT = Path(os.environ.get("GOLDEN_TEXT", Path(__file__).parents[3] / "golden" / "text"))

@@ -3,8 +3,8 @@ import string
 import pytest
 
 from model.text.errors import TextError
-from model.text.front_end import get_front_end
 from model.text.japanese.numbers import integer_in_kanji, number_in_kanji
+from model.text.registry import get_front_end
 
 
 def normalise(text):

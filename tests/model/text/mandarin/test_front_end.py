@@ -7,9 +7,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from model.text.errors import TextError
-from model.text.front_end import get_front_end
 from model.text.mandarin.front_end import MandarinFrontEnd
 from model.text.mandarin.syllables import split_tone, syllable_phones
+from model.text.registry import get_front_end
 from model.text.symbols import MANDARIN_PHONES, PAUSE_MARKS, SYMBOLS
 
 
@@ -184,7 +184,7 @@ def test_lexicon_overrides_words_and_is_taken_as_written():
 @pytest.mark.parametrize("reading", ["chong2", "chong2 qing", "chong2 qing6", "chong2 qqing4", "chong2 qing4 qing4", ""])
 def test_lexicon_readings_that_do_not_fit_are_refused(reading):
     with pytest.raises(TextError) as caught:
-        MandarinFrontEnd(lexicon={"重庆": reading})
+        MandarinFrontEnd(get_front_end, {"重庆": reading})
     assert caught.value.reason_code == "invalid_lexicon" and "重庆" in caught.value.detail
 
 

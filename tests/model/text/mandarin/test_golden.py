@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from rapidfuzz.distance import Levenshtein
 
-from model.text.front_end import get_front_end
+from model.text.registry import get_front_end
 
 COMMITTED = Path(__file__).parents[3] / "golden" / "text"
 GOLDEN_TEXT = Path(os.environ.get("GOLDEN_TEXT", COMMITTED))

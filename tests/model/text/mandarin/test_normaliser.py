@@ -3,7 +3,7 @@
 import pytest
 
 from model.text.errors import TextError
-from model.text.front_end import get_front_end
+from model.text.registry import get_front_end
 
 
 def normalise(text):

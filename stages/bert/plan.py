@@ -1,0 +1,143 @@
+"""Plan of the BERT stage: utterances cut into spans and tokenised, one row key per span."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Any
+
+from model.bert.encoder import EncoderSource, load_tokenizer
+from model.bert.spans import LanguageSpan, language_spans
+from model.bert.tokenizers import Tokenizer, Tokens
+from model.text.errors import TextError
+from stages.common.code_graph import code_version
+from stages.common.files import content_key
+from stages.common.manifests import ManifestRows
+from stages.rows.engine import Row
+
+SPAN_MARK = "\t"  # between an utterance's id and a span's number, where there are several
+
+TOKENISED_TOGETHER = 1024  # utterances
+
+
+
+@dataclass(frozen=True)
+class TokenisedRow:
+    """What a worker needs: which encoder, which tokens."""
+
+    source: EncoderSource
+    token_ids: tuple[int, ...]
+
+
+
+@dataclass(frozen=True)
+class SpanRow:
+    """A span of an utterance: its row (None where the language has no features) and its phones' tokens in it."""
+
+    span: LanguageSpan
+    row: Row | None
+    phone_tokens: list[int]
+
+
+
+@dataclass(frozen=True)
+class PlannedUtterance:
+    """An utterance's spans, or why it never comes to encoding (reason, detail)."""
+
+    utterance_id: str
+    spans: tuple[SpanRow, ...] = ()
+    rejected: tuple[str, str] | None = None
+
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done for the utterances of a manifest, made anew each time it is read: tokens are not kept."""
+
+    utterances: ManifestRows
+    encoders: Mapping[str, EncoderSource]
+    fingerprints: Mapping[str, str]
+    machine: tuple[str, ...]
+
+    @property
+    def sources(self) -> set[EncoderSource]:
+        """Every encoder that is needed."""
+        return {source for source in self.encoders.values() if source.kind != "none"}
+
+    def rows(self) -> Iterator[Row]:
+        """Yield the rows to encode."""
+        for utterance in self.read():
+            yield from (span.row for span in utterance.spans if span.row)
+
+    def read(self) -> Iterator[PlannedUtterance]:
+        """Yield utterances, cut into spans and tokenised; one that cannot be is a reject."""
+        tokenizers = {source: cached_tokenizer(source) for source in self.sources}
+        rows = self.utterances.read("utterance_id", "normalised", "word_starts", "word_ends", "word2ph", "word_languages")
+        while some := list(islice(rows, TOKENISED_TOGETHER)):
+            cut = {row["utterance_id"]: _cut(row) for row in some}
+            texts: dict[EncoderSource, dict[str, None]] = {source: {} for source in tokenizers}
+            for span in (span for spans in cut.values() if not isinstance(spans, TextError) for span in spans):
+                if (source := self.encoders[span.language]) in texts:
+                    texts[source][span.text] = None
+            tokens = {(source, text): found for source, wanted in texts.items()
+                      for text, found in zip(wanted, tokenise(tokenizers[source], list(wanted)), strict=True)}  # fmt: skip
+            for utterance_id, spans in cut.items():
+                yield self._plan(utterance_id, spans, tokens)
+
+    def _plan(
+        self, utterance_id: str, spans: list[LanguageSpan] | TextError, tokens: Mapping[tuple[EncoderSource, str], Tokens | str]
+    ) -> PlannedUtterance:
+        if isinstance(spans, TextError):
+            return PlannedUtterance(utterance_id, rejected=(spans.reason_code, spans.detail))
+        placed: list[SpanRow] = []
+        for number, span in enumerate(spans):
+            source = self.encoders[span.language]
+            if source.kind == "none":
+                placed.append(SpanRow(span, None, [0] * span.n_phones))
+                continue
+            found = tokens[source, span.text]
+            if isinstance(found, str):
+                return PlannedUtterance(utterance_id, rejected=("tokenizer_failed", f"{describe_span(span)}: {found}"))
+            try:
+                phone_tokens = span.phone_tokens(found.offsets)
+            except TextError as error:
+                return PlannedUtterance(utterance_id, rejected=(error.reason_code, f"{describe_span(span)}: {error.detail}"))
+            row_id = utterance_id if len(spans) == 1 else f"{utterance_id}{SPAN_MARK}{number}"
+            key = content_key("bert", self.fingerprints[span.language], found.ids, list(self.machine), code_version("stages.bert.stage"))
+            placed.append(SpanRow(span, Row(row_id, key, TokenisedRow(source, found.ids)), phone_tokens))
+        return PlannedUtterance(utterance_id, tuple(placed))
+
+
+
+def _cut(row: Mapping[str, Any]) -> list[LanguageSpan] | TextError:
+    """Return the spans of one language each, or why there are none."""
+    try:
+        return language_spans(row["normalised"], list(zip(row["word_starts"], row["word_ends"], strict=True)), row["word2ph"], row["word_languages"])
+    except TextError as error:
+        return error
+
+
+
+@lru_cache(maxsize=4)
+def cached_tokenizer(source: EncoderSource) -> Tokenizer:
+    return load_tokenizer(source)
+
+
+
+def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Tokens | str]:
+    """Return the word pieces of each text, or what the tokenizer says to a text that it cannot take."""
+    try:
+        return list(tokenizer(texts))
+    except Exception as error:  # whatever a tokenizer raises over a text, it is that text's reject
+        if len(texts) == 1:
+            return [f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"]
+        return [found for text in texts for found in tokenise(tokenizer, [text])]
+
+
+
+def describe_span(span: LanguageSpan) -> str:
+    text = span.text if len(span.text) <= 40 else f"{span.text[:39]}…"
+    return f"{span.language} span {text!r}"
+
