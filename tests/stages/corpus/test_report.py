@@ -133,7 +133,7 @@ def test_the_command_line_writes_it_where_one_looks_for_it() -> None:
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 0, done.stderr
     assert Path("reports/corpus.html").is_file() and "corpus report: " in done.stderr
-    assert not Path("data").exists() and not Path("work").exists()
+    assert not Path("data").exists()
     done = subprocess.run([*command, "recordings"], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith("error: recordings: lies among the recordings")
 
