@@ -1,7 +1,12 @@
 # Everything a user does, one target each; every target sets up what it needs.
-PYTHON ?= python3.11
+# Python 3.11, 3.12 or 3.13; without PYTHON=…, the first of these that the PATH has.
+PYTHON ?= python3.11 python3.12 python3.13 python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The build of torch: cpu or cuda. An environment keeps its build until the other one is asked for.
+TORCH ?= $(or $(shell cat $(VENV)/.ready 2>/dev/null),cpu)
+# uv, fetched into the environment where the PATH has none, or pip.
+INSTALLER ?= uv
 PRESET ?=
 # Bytecode is kept whatever the caller's shell says: without it every process would compile its libraries again.
 export PYTHONDONTWRITEBYTECODE :=
@@ -13,25 +18,53 @@ export PATH := $(abspath $(BIN)):$(PATH)
 # A preset may ask for other recordings.
 SWITCH = $(if $(PRESET),$(BIN)/python -m pipeline.params.presets $(PRESET) && $(BIN)/python -m pipeline.setup.prepare &&)
 
-.PHONY: help setup recordings run voice flow experiment sweep serve deploy worker ui-shot corpus-report choose say compare serve-voice release test test-all check bench preset summary deps gc ray clean
+.PHONY: help setup recordings run voice flow experiment sweep serve deploy worker ui-shot corpus-report choose say compare serve-voice release test test-all check bench preset summary deps gc ray lock clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-$(VENV)/.ready: requirements.lock requirements-pipeline.lock
-	@set -e; python=$$(command -v $(PYTHON) || command -v python3 || true); \
-	  "$$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
-	  { echo "error: Python 3.11 is needed (found: $${python:-none}); set PYTHON=/path/to/python3.11" >&2; exit 1; }; \
-	  "$$python" -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile "$$(grep '^torch==' requirements.lock)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements.lock -r requirements-pipeline.lock
+LOCKS := requirements.lock requirements-pipeline.lock
+UV = $(if $(filter uv,$(INSTALLER)),$(shell command -v uv || ls $(BIN)/uv 2>/dev/null))
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install --no-compile
+INSTALL = $(if $(UV),$(UV) --quiet pip install --python $(BIN)/python,$(PIP))
+# uv does not read pip's settings of where packages come from.
+comma := ,
+export UV_FIND_LINKS ?= $(subst $(eval ) ,$(comma),$(PIP_FIND_LINKS))
+$(if $(PIP_INDEX_URL),$(eval export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)))
+
+$(BIN)/python:
+	@for python in $(PYTHON); do \
+	  if "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
+	    exec "$$python" -m venv $(if $(UV),--without-pip) $(VENV); fi; \
+	done; echo "error: Python 3.11, 3.12 or 3.13 is needed (tried: $(PYTHON)); set PYTHON=/path/to/python" >&2; exit 1
+	$(if $(UV)$(filter pip,$(INSTALLER)),,@sed -n '/^uv==/,/[^\\]$$/p' requirements-pipeline.lock | $(PIP) --require-hashes --requirement /dev/stdin || \
+	  echo "uv cannot be fetched: pip installs, more slowly" >&2)
+
+ifneq ($(TORCH),$(shell cat $(VENV)/.ready 2>/dev/null))
+.PHONY: $(VENV)/.ready
+endif
+$(VENV)/.ready: $(LOCKS) requirements-unhashed.lock | $(BIN)/python
+	$(if $(TORCH_$(TORCH)),,$(error TORCH is cpu or cuda, not $(TORCH)))
+	@$(TORCH_$(TORCH))
+	$(INSTALL) --no-deps --require-hashes $(addprefix --requirement ,$(LOCKS))
+	$(INSTALL) --no-deps --requirement requirements-unhashed.lock
+	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@$(BIN)/python -m dvc status -q >/dev/null 2>&1 || true  # leaves DVC compiled for callers that may not write bytecode
-	@touch $@
+	@echo $(TORCH) >$@
+
+TORCH_VERSION := $(shell sed -n 's/^torch==//p' requirements-unhashed.lock)
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
+# No other build is called "+cpu", so none can take its place. Local folders come first: they need no network.
+TORCH_cpu = $(INSTALL) --no-deps --no-index torch==$(TORCH_VERSION)+cpu 2>/dev/null || \
+  UV_HTTP_RETRIES=1 PIP_RETRIES=1 $(INSTALL) --no-deps --index-url $(TORCH_INDEX) torch==$(TORCH_VERSION)+cpu || \
+  { echo "error: PIP_FIND_LINKS and $(TORCH_INDEX) have no torch $(TORCH_VERSION)+cpu for this Python (TORCH=cuda: several GB)" >&2; exit 1; }
+# "===" does not accept "+cpu". Elsewhere than here, where pyproject.toml hides the CUDA libraries from uv.
+TORCH_cuda = cd / && $(subst $(BIN),$(abspath $(BIN)),$(INSTALL)) torch===$(TORCH_VERSION)
 
 .dvc/plots.html: $(VENV)/.ready
 	@$(BIN)/python -m pipeline.setup.offline_plots
 
-setup: $(VENV)/.ready .dvc/plots.html  ## virtual environment, locked packages, recordings, git and DVC state
+setup: $(VENV)/.ready .dvc/plots.html  ## virtual environment, locked packages, recordings, git and DVC state [TORCH=cpu|cuda] [INSTALLER=uv|pip]
 	@git rev-parse --verify -q HEAD >/dev/null || { git init -q . && git add -A && git commit -qm "Start"; }
 	@$(BIN)/python -m pipeline.setup.prepare
 
@@ -111,7 +144,22 @@ gc: $(VENV)/.ready  ## bound the store of reusable rows: make gc [GIGABYTES=20] 
 	@$(BIN)/python -m pipeline.setup.collect_garbage $(if $(GIGABYTES),--max-gigabytes $(GIGABYTES)) $(if $(DAYS),--max-days $(DAYS)) $(if $(ALL),--all)
 
 ray: $(VENV)/.ready  ## Ray, for data stages on a cluster (see the README); on every node
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r requirements-ray.lock
+	@$(INSTALL) --no-deps --require-hashes --requirement requirements-ray.lock
+
+# What no stage imports: every stage depends on requirements.lock, so that lock leaves these out.
+PIPELINE_ONLY := fastapi optuna prefect uvicorn vl-convert-python
+omit = $$(sed -n 's/^\([a-z0-9-]*\)==.*/--no-emit-package \1/p' $(1))
+COMPILE = $(UV) --quiet pip compile --universal --generate-hashes --no-annotate --custom-compile-command "make lock" \
+  $(addprefix --upgrade-package ,$(UPGRADE)) --constraint requirements-unhashed.lock
+COMPILE_PROJECT = $(COMPILE) $(call omit,requirements-unhashed.lock) pyproject.toml --extra perceptual
+TRILINGUAL := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["trilingual"], sep="\n")
+
+lock: $(VENV)/.ready  ## write the lock files for pyproject.toml; versions stay but for those named: make lock [UPGRADE="name name"]
+	@printf '%s\n' $(PIPELINE_ONLY) | $(COMPILE_PROJECT) --excludes /dev/stdin --output-file requirements.lock
+	@echo "# Without hashes, in requirements-unhashed.lock:" >>requirements.lock; sed -n 's/^[a-z].*==/# &/p' requirements-unhashed.lock >>requirements.lock
+	@$(COMPILE_PROJECT) --extra dev --constraint requirements.lock $(call omit,requirements.lock) --output-file requirements-pipeline.lock
+	@$(COMPILE_PROJECT) --extra dev --extra ray $(addprefix --constraint ,$(LOCKS)) $(call omit,$(LOCKS)) --output-file requirements-ray.lock
+	@$(BIN)/python -c '$(TRILINGUAL)' | $(COMPILE) - --no-emit-package sudachidict-core --output-file requirements-trilingual.lock  # clips were read without it
 
 clean:  ## delete the environment and all outputs (recordings stay)
 	rm -rf $(VENV) .rows .work voice reports metrics.json speed.json comparison dvc_plots $(addprefix data/,corpus resample clean_text spectrogram bert split)
