@@ -35,11 +35,17 @@ def run(scratch: Path) -> list[Result]:
     scores = make_scores(N_BATCH, N_FRAMES, N_PHONES, seed=0)
     frame_lengths, phone_lengths = torch.full((N_BATCH,), N_FRAMES), torch.full((N_BATCH,), N_PHONES)
     mask = torch.ones_like(scores)
-    if not torch.equal(search_durations(scores, frame_lengths, phone_lengths), search_full_table(scores, mask).sum(1).long()):
+    if not torch.equal(
+        search_durations(scores, frame_lengths, phone_lengths), search_full_table(scores, mask).sum(1).long()
+    ):
         raise RuntimeError("the two searches found different paths")
-    timings = interleave({
-        OURS: partial(search_durations, scores, frame_lengths, phone_lengths),
-        REFERENCE: partial(search_full_table, scores, mask),
-    }, SECONDS, 1)  # fmt: skip
+    timings = interleave(
+        {
+            OURS: partial(search_durations, scores, frame_lengths, phone_lengths),
+            REFERENCE: partial(search_full_table, scores, mask),
+        },
+        SECONDS,
+        1,
+    )
     note = f"{N_BATCH} × {N_FRAMES} × {N_PHONES}, both numba; identical paths, ours as durations, the reference's as a matrix"
     return [cost_result("alignment_search", timings, unit="ms a batch", unit_seconds=1e-3, target=TARGET, note=note)]

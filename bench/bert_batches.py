@@ -1,7 +1,8 @@
 """How many tokens a second does the bert stage encode, and how near is that to the matrix products alone?
 
 Tokens per CPU-second of batches of equal length with the layers above the used one dropped, against one text at a time
-through all layers, its model kept loaded. `bert_batches` is the default encoder on real texts; `bert_large` has the size
+through all layers, its model kept loaded. `bert_batches` is the default encoder on real texts; `bert_large` has the
+size
 of the reference's encoders, 24 layers of 1,024, at random weights, on two full batches.
 """
 
@@ -18,7 +19,13 @@ import numpy.typing as npt
 from bench.harness.common import LIMIT, OURS, REFERENCE, Result, interleave, rate_result, use_one_thread
 from bench.harness.encoder import ENCODER
 from bench.harness.speech import Clip, sample
-from model.bert.encoder import MAX_BATCH_TOKENS, EncoderSource, load_tokenizer, texts_per_batch, use_reproducible_kernels
+from model.bert.encoder import (
+    MAX_BATCH_TOKENS,
+    EncoderSource,
+    load_tokenizer,
+    texts_per_batch,
+    use_reproducible_kernels,
+)
 from stages.bert.encode import batches, compute
 from stages.bert.plan import TokenisedRow
 from stages.rows.engine import Row

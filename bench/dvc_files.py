@@ -1,6 +1,7 @@
 """Do shards make DVC itself cheaper than three files a clip?
 
-CPU time of `dvc add`, `checkout` and `status` in repositories of their own, with links to the cache. The reference has a
+CPU time of `dvc add`, `checkout` and `status` in repositories of their own, with links to the cache. The reference has
+a
 WAV, a float32 spectrogram and float32 features on phones for every clip, as the original does; ours are the shards that
 the data stages write: PCM, spectrograms in fp16 and features in fp16 on tokens. Both hold several takes of each clip,
 whose samples are rotated. Features are random numbers, one vector a token, as DVC only looks at bytes. DVC's own start
@@ -28,7 +29,9 @@ from bench.harness.speech import CORPUS_RATE_HZ, Clip
 from model.audio.settings import SpectrogramSettings
 from model.bert.encoder import load_tokenizer
 
-SETTINGS = SpectrogramSettings(CORPUS_RATE_HZ, n_fft=1024, hop_samples=256, win_samples=1024, n_mels=80, mel_fmin_hz=0.0, mel_fmax_hz=None)
+SETTINGS = SpectrogramSettings(
+    CORPUS_RATE_HZ, n_fft=1024, hop_samples=256, win_samples=1024, n_mels=80, mel_fmin_hz=0.0, mel_fmax_hz=None
+)
 TAKES = 4  # of each clip, for about 13,000: the size of common corpora of one speaker
 BLOCK_TAKES = 500  # in memory at a time
 N_CHANNELS = 384
@@ -45,8 +48,10 @@ def takes(clips: Sequence[Clip]) -> list[Clip]:
 
 def made_up_features(rng: np.random.Generator, texts: Sequence[str]) -> list[TokenFeatures]:
     """Return random features for the tokens of texts."""
-    return [TokenFeatures(tokens.offsets, rng.standard_normal((len(tokens.ids), N_CHANNELS), np.float32).astype(np.float16))
-            for tokens in load_tokenizer(ENCODER)(texts)]  # fmt: skip
+    return [
+        TokenFeatures(tokens.offsets, rng.standard_normal((len(tokens.ids), N_CHANNELS), np.float32).astype(np.float16))
+        for tokens in load_tokenizer(ENCODER)(texts)
+    ]
 
 
 def write_both(clips: Sequence[Clip], per_file: Path, sharded: Path) -> None:
@@ -60,7 +65,9 @@ def write_both(clips: Sequence[Clip], per_file: Path, sharded: Path) -> None:
         wavs.update({utterance.name: folder / f"{utterance.name}.wav" for utterance in utterances})
         features.update({utterance.name: utterance.features.tobytes() for utterance in utterances})
     write_named_shards(sharded / "resample", wavs, lambda name: wavfile.read(wavs[name])[1].tobytes())
-    write_named_shards(sharded / "spectrogram", wavs, lambda name: _stored_spectrogram(wavs[name].with_suffix(".spec.pt")))
+    write_named_shards(
+        sharded / "spectrogram", wavs, lambda name: _stored_spectrogram(wavs[name].with_suffix(".spec.pt"))
+    )
     write_named_shards(sharded / "bert", wavs, features.__getitem__)
 
 
@@ -90,7 +97,9 @@ def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
         repository.root.mkdir()
         repository.run("dvc", "init", "-q", "--no-scm")
         repository.run("dvc", "config", "cache.type", "reflink,hardlink,copy")
-    costs: dict[tuple[str, str], list[Cost]] = {(side, operation): [] for side in sides for operation in (START, *OPERATIONS)}
+    costs: dict[tuple[str, str], list[Cost]] = {
+        (side, operation): [] for side in sides for operation in (START, *OPERATIONS)
+    }
     for _ in range(ROUNDS):
         for side, repository in sides.items():
             # Without modification times: DVC recognises hashed files by time and inode.
@@ -102,9 +111,13 @@ def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
     ratios = {operation: cpu["reference", operation] / cpu["ours", operation] for operation in OPERATIONS}
     listed = "; ".join(
         f"{operation} {ratios[operation]:.2f} × CPU ({cpu['ours', operation]:.1f} and {cpu['reference', operation]:.1f} s), "
-        f"{wall['reference', operation] / wall['ours', operation]:.2f} × wall" for operation in OPERATIONS
-    )  # fmt: skip
-    sizes = {side: [path.stat().st_size for path in folder.rglob("*") if path.is_file()] for side, folder in originals.items()}
+        f"{wall['reference', operation] / wall['ours', operation]:.2f} × wall"
+        for operation in OPERATIONS
+    )
+    sizes = {
+        side: [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
+        for side, folder in originals.items()
+    }
     note = (
         f"{TAKES} takes of {len(clips)} clips: {sum(sizes['ours']) / 1e6:.0f} MB in {len(sizes['ours'])} shards and "
         f"{sum(sizes['reference']) / 1e6:.0f} MB in {len(sizes['reference'])} files: {listed}; {cpu['ours', START]:.1f} s of each is DVC's own start"

@@ -49,12 +49,24 @@ def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
         renditions = []
         for clip, other in zip(spoken, others, strict=True):
             speech = voice.say(clip.text, language="EN")
-            renditions.append(Rendition(
-                clip.name, "nobody", "EN", clip.text, RATE_HZ, recording=waveforms[clip.name], resynthesis=gain * 0.9 * waveforms[clip.name],
-                synthesis=gain * waveforms[other.name], phones=speech.phones, synthesis_durations_frames=speech.durations_frames,
-                recording_durations_frames=None, hop_samples=voice.spectrogram.hop_samples, synthesis_cpu_seconds=speech.cpu_seconds,
-                synthesis_wall_seconds=speech.wall_seconds,
-            ))  # fmt: skip
+            renditions.append(
+                Rendition(
+                    clip.name,
+                    "nobody",
+                    "EN",
+                    clip.text,
+                    RATE_HZ,
+                    recording=waveforms[clip.name],
+                    resynthesis=gain * 0.9 * waveforms[clip.name],
+                    synthesis=gain * waveforms[other.name],
+                    phones=speech.phones,
+                    synthesis_durations_frames=speech.durations_frames,
+                    recording_durations_frames=None,
+                    hop_samples=voice.spectrogram.hop_samples,
+                    synthesis_cpu_seconds=speech.cpu_seconds,
+                    synthesis_wall_seconds=speech.wall_seconds,
+                )
+            )
         hearing = Hearing(scratch / "whisper", ("mos", "speaker_similarity"), threads=worker_count())
         rows, _ = score(renditions, hearing, speakers, ScoringSettings(threads=worker_count(), show_progress=False))
         report = scratch / name

@@ -125,7 +125,10 @@ def measure(project: ProjectClone, case: Case) -> Result:
     before = _bytes_below(cache)
     cost = project.run("dvc", "repro", *case.options, "split")
     seconds = dict(_SECONDS.findall(cost.output))
-    ran = [f"{stage} {'?' if rows is None else rows} rows {seconds.get(stage, '?')} CPU s" for stage, rows in rows_computed(cost.output).items()]
+    ran = [
+        f"{stage} {'?' if rows is None else rows} rows {seconds.get(stage, '?')} CPU s"
+        for stage, rows in rows_computed(cost.output).items()
+    ]
     grown = (_bytes_below(cache) - before) / _MEGABYTE
     return Result(
         name=f"incremental_{case.name}",
@@ -153,7 +156,11 @@ def run(scratch: Path) -> list[Result]:
         Case("recording", "one recording replaced", corpus.replace_recording),
         Case("more_clips", "1 % more recordings", corpus.add_share),
         Case("fewer_clips", "1 % fewer recordings", corpus.delete_share),
-        Case("param", "spectrogram.hop_samples", lambda: project.change_params({"spectrogram": {"hop_samples": HOP_SAMPLES}})),
+        Case(
+            "param",
+            "spectrogram.hop_samples",
+            lambda: project.change_params({"spectrogram": {"hop_samples": HOP_SAMPLES}}),
+        ),
         Case("comment", "a comment in the code of resample", lambda: add_comment(project.root)),
     ]
     return [measure(project, case) for case in cases]

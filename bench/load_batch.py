@@ -1,8 +1,11 @@
 """Cached spectrograms or computed ones: what does a training batch cost either way?
 
-CPU time of batches of 24 real clips at 44.1 kHz, 2048/512, warm, up to what the loader hands to the device: spectrograms
-read from shards (`load_batch`) and computed from PCM (`load_batch_on_the_fly`), both beside a loader that opens a WAV and
-two cached tensors for each utterance; and the disk space that the cache takes (`spectrogram_bytes`). The limit is a bare
+CPU time of batches of 24 real clips at 44.1 kHz, 2048/512, warm, up to what the loader hands to the device:
+spectrograms
+read from shards (`load_batch`) and computed from PCM (`load_batch_on_the_fly`), both beside a loader that opens a WAV
+and
+two cached tensors for each utterance; and the disk space that the cache takes (`spectrogram_bytes`). The limit is a
+bare
 read of the batch's PCM and cached spectrograms into allocated memory.
 """
 
@@ -68,12 +71,16 @@ class PerFileLoader:
         self._language_ids = {language: index for index, language in enumerate(table.languages)}
 
     def item(self, index: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Return phone, tone and language ids (P,), BERT features (C, P), spectrogram (F, T) and waveform (S,) of an utterance."""
+        """Return phone, tone and language ids (P,), BERT features (C, P), spectrogram (F, T) and waveform (S,) of an
+        utterance.
+        """
         path, _, language, _, phones, tones, word2ph = self.rows[index]
         symbol_ids = [self._symbol_ids[phone] for phone in phones.split(" ")]
         tone_ids = [int(tone) + self._tone_starts[language] for tone in tones.split(" ")]
         language_ids = [self._language_ids[language]] * len(symbol_ids)
-        phone_row, tone_row, language_row = (torch.LongTensor(self._with_blanks(ids)) for ids in (symbol_ids, tone_ids, language_ids))
+        phone_row, tone_row, language_row = (
+            torch.LongTensor(self._with_blanks(ids)) for ids in (symbol_ids, tone_ids, language_ids)
+        )
         counts = [SLOTS_BETWEEN_BLANKS * int(count) for count in word2ph.split(" ")]
         counts[0] += 1
         bert = load_tensor(Path(path).with_suffix(".bert.pt"))
@@ -101,10 +108,16 @@ class PerFileLoader:
             linear[row, :, : item[4].shape[1]] = item[4]
             waveform[row, : len(item[5])] = item[5]
         return {
-            "indices": torch.tensor([indices[row] for row in order]), "phone_ids": ids[0], "tone_ids": ids[1], "language_ids": ids[2],
-            "phone_lengths": torch.tensor([len(items[row][0]) for row in order]), "bert": bert, "linear": linear,
-            "frame_lengths": torch.tensor([items[row][4].shape[1] for row in order]), "waveform": waveform,
-        }  # fmt: skip
+            "indices": torch.tensor([indices[row] for row in order]),
+            "phone_ids": ids[0],
+            "tone_ids": ids[1],
+            "language_ids": ids[2],
+            "phone_lengths": torch.tensor([len(items[row][0]) for row in order]),
+            "bert": bert,
+            "linear": linear,
+            "frame_lengths": torch.tensor([items[row][4].shape[1] for row in order]),
+            "waveform": waveform,
+        }
 
     @staticmethod
     def _with_blanks(ids: Sequence[int]) -> list[int]:
@@ -131,7 +144,8 @@ class LoaderBlock:
         self.n_frames = source.n_frames
         self.batches = list(BatchSampler(source.n_frames, BATCH_SIZE, MAX_BATCH_FRAMES, seed=0).epoch(0))
         self.cached, self.computed = (
-            BatchDataset(each, self.batches, each.facts.bert_channels, SETTINGS.hop_samples) for each in (source, computing)
+            BatchDataset(each, self.batches, each.facts.bert_channels, SETTINGS.hop_samples)
+            for each in (source, computing)
         )
         self.n_batches = len(utterances) / BATCH_SIZE
         self.cache_bytes = _bytes(folder / "shards" / "spectrogram" / "shards", "*")

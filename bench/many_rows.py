@@ -1,7 +1,9 @@
 """Does a corpus of very many clips fit into memory, and how fast does training open it?
 
-`row_memory`: peak resident memory of a data stage's own process (not its workers) at 100,000 rows, against 1,000, through
-the row store, executor and shards of the stages. `manifest_million`: CPU time to open a manifest of a million utterances
+`row_memory`: peak resident memory of a data stage's own process (not its workers) at 100,000 rows, against 1,000,
+through
+the row store, executor and shards of the stages. `manifest_million`: CPU time to open a manifest of a million
+utterances
 and plan an epoch. All rows are made up; each figure is measured in a process of its own.
 """
 
@@ -83,7 +85,9 @@ def _lists(values: pa.Array, lengths: np.ndarray) -> pa.Array:
 
 
 def split_table(n_rows: int) -> pa.Table:
-    """Return made-up rows of the split manifest, in the order of their ids: English phones, lengths like those of sentences."""
+    """Return made-up rows of the split manifest, in the order of their ids: English phones, lengths like those of
+    sentences.
+    """
     rng = np.random.default_rng(0)
     n_phones = np.clip(rng.lognormal(np.log(MEAN_PHONES), 0.5, n_rows), 4, 250).astype(np.int64)
     n_frames = n_phones * FRAMES_PER_PHONE
@@ -92,19 +96,42 @@ def split_table(n_rows: int) -> pa.Table:
     phones = spoken.take(pa.array(rng.integers(0, len(spoken), total)))
     n_padded, numbers, one = n_phones + 2, np.arange(n_rows), np.ones(n_rows, dtype=np.int64)
     columns = {
-        "utterance_id": pa.array([f"speaker/{number:07d}" for number in numbers]), "subset": pa.array(["train"]).take(pa.array(0 * one)),
-        "speaker": pa.array(["anna", "ben"]).take(pa.array(numbers % 2)), "language": pa.array(["EN"]).take(pa.array(0 * one)),
-        "synthetic": pa.array(np.zeros(n_rows, dtype=bool)), "text": pa.array(["a line of text " * 5]).take(pa.array(0 * one)),
-        "phones": _lists(phones, n_phones), "tones": _lists(pa.array(rng.integers(0, 4, total), pa.int16()), n_phones),
-        "n_frames": n_frames, "n_samples": n_frames * 512, "pcm_shard": numbers % 4096, "pcm_offset_bytes": numbers * 1000,
-        "spectrogram_shard": numbers % 4096, "spectrogram_offset_bytes": numbers * 1000,
+        "utterance_id": pa.array([f"speaker/{number:07d}" for number in numbers]),
+        "subset": pa.array(["train"]).take(pa.array(0 * one)),
+        "speaker": pa.array(["anna", "ben"]).take(pa.array(numbers % 2)),
+        "language": pa.array(["EN"]).take(pa.array(0 * one)),
+        "synthetic": pa.array(np.zeros(n_rows, dtype=bool)),
+        "text": pa.array(["a line of text " * 5]).take(pa.array(0 * one)),
+        "phones": _lists(phones, n_phones),
+        "tones": _lists(pa.array(rng.integers(0, 4, total), pa.int16()), n_phones),
+        "n_frames": n_frames,
+        "n_samples": n_frames * 512,
+        "pcm_shard": numbers % 4096,
+        "pcm_offset_bytes": numbers * 1000,
+        "spectrogram_shard": numbers % 4096,
+        "spectrogram_offset_bytes": numbers * 1000,
         "phone_tokens": _lists(pa.array(np.arange(total + 2 * n_rows) % 30, pa.int16()), n_padded),
-        "bert_spans": _lists(pa.StructArray.from_arrays(
-            [pa.array(["EN"] * n_rows), *(pa.array(values, kind.type) for values, kind in zip(
-                (n_padded, numbers % 4096, numbers * 1000, 30 * one, 384 * one), list(manifests.BERT_SPAN)[1:], strict=True))],
-            fields=list(manifests.BERT_SPAN)), one),
-    }  # fmt: skip
-    table = pa.table([pa.array(columns[field.name]).cast(field.type) for field in manifests.SPLIT], schema=manifests.SPLIT)
+        "bert_spans": _lists(
+            pa.StructArray.from_arrays(
+                [
+                    pa.array(["EN"] * n_rows),
+                    *(
+                        pa.array(values, kind.type)
+                        for values, kind in zip(
+                            (n_padded, numbers % 4096, numbers * 1000, 30 * one, 384 * one),
+                            list(manifests.BERT_SPAN)[1:],
+                            strict=True,
+                        )
+                    ),
+                ],
+                fields=list(manifests.BERT_SPAN),
+            ),
+            one,
+        ),
+    }
+    table = pa.table(
+        [pa.array(columns[field.name]).cast(field.type) for field in manifests.SPLIT], schema=manifests.SPLIT
+    )
     return table.replace_schema_metadata({manifests.METADATA_KEY: json.dumps(FACTS).encode()})
 
 

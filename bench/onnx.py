@@ -34,7 +34,9 @@ def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
     style = SpeakingStyle(sdp_ratio=0.0)
     spoken = [[voice.say(text, language="EN", style=style) for text in texts] for voice in (ours, reference)]
     alike = all(np.array_equal(a.durations_frames, b.durations_frames) for a, b in zip(*spoken, strict=True))
-    difference = max(float(np.abs(a.samples - b.samples).max()) for a, b in zip(*spoken, strict=True)) if alike else float("nan")
+    difference = (
+        max(float(np.abs(a.samples - b.samples).max()) for a, b in zip(*spoken, strict=True)) if alike else float("nan")
+    )
     seconds = sum(len(speech.samples) / speech.sample_rate_hz for speech in spoken[1])
 
     def speak_all(voice: OnnxVoice | Voice) -> None:

@@ -32,7 +32,8 @@ Frames = npt.NDArray[np.int64]
 def bucket_batches(n_frames: Frames, batch_size: int, edges: Sequence[int], seed: int) -> list[list[int]]:
     """Return one epoch of the usual way.
 
-    An utterance belongs to the bucket (edge, next edge] of its length, or is dropped; each bucket is shuffled and filled
+    An utterance belongs to the bucket (edge, next edge] of its length, or is dropped; each bucket is shuffled and
+    filled
     up with repeats to whole batches.
     """
     rng = np.random.default_rng(seed)
@@ -71,7 +72,9 @@ def compare(name: str, n_frames: Frames, what: str) -> Result:
     n_epochs = max(3, N_CLIPS_COUNTED // len(n_frames))
     ours = [our_batches(n_frames, epoch) for epoch in range(n_epochs)]
     reference = [bucket_batches(n_frames, BATCH_SIZE, BUCKET_EDGES_FRAMES, epoch) for epoch in range(n_epochs)]
-    our_share, their_share = (statistics.median(padding_share(n_frames, batches) for batches in epochs) for epochs in (ours, reference))
+    our_share, their_share = (
+        statistics.median(padding_share(n_frames, batches) for batches in epochs) for epochs in (ours, reference)
+    )
     least = padding_share(n_frames, sorted_batches(n_frames))
     loose = BATCH_SIZE * BUCKET_EDGES_FRAMES[-1]  # frames of the largest batch that buckets make
     loose_share = padding_share(n_frames, our_batches(n_frames, 0, loose))
@@ -80,8 +83,18 @@ def compare(name: str, n_frames: Frames, what: str) -> Result:
         f"{_coverage(n_frames, ours[0])}; with at most {loose:,}: {loose_share:.1%}; "
         f"buckets: {_coverage(n_frames, reference[0])}; sorting everything into whole batches: {least:.1%} padding"
     )
-    return Result(name=name, ours=our_share, reference=their_share, ratio=their_share / our_share, limit_share=None,
-                  target=TARGET_SHARE, target_of="ours_at_most", unit="share of frames", rounds=n_epochs, note=note)  # fmt: skip
+    return Result(
+        name=name,
+        ours=our_share,
+        reference=their_share,
+        ratio=their_share / our_share,
+        limit_share=None,
+        target=TARGET_SHARE,
+        target_of="ours_at_most",
+        unit="share of frames",
+        rounds=n_epochs,
+        note=note,
+    )
 
 
 def _coverage(n_frames: Frames, batches: Sequence[Sequence[int]]) -> str:

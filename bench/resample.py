@@ -1,6 +1,7 @@
 """Is the resample stage faster than librosa file by file?
 
-Recordings at 48 kHz to 16-bit PCM at 44.1 kHz, with the same soxr filter on both sides. `resample` is a row of work with
+Recordings at 48 kHz to 16-bit PCM at 44.1 kHz, with the same soxr filter on both sides. `resample` is a row of work
+with
 its shard, `resample_stage` adds the row store as in the stage; the limit is the filter alone.
 """
 
@@ -22,7 +23,17 @@ import soundfile
 import soxr
 from xxhash import xxh3_128_hexdigest
 
-from bench.harness.common import LIMIT, OURS, REFERENCE, OnPrepared, OwnProcess, Result, cut_in_blocks, interleave_blocks, rate_result
+from bench.harness.common import (
+    LIMIT,
+    OURS,
+    REFERENCE,
+    OnPrepared,
+    OwnProcess,
+    Result,
+    cut_in_blocks,
+    interleave_blocks,
+    rate_result,
+)
 from bench.harness.shard_files import write_named_shards
 from bench.harness.speech import Clip, sample
 from stages.audio.decode import HashedFile
@@ -67,7 +78,9 @@ def write_recordings(clips: Sequence[Clip], folder: Path) -> Recordings:
 
 
 def ours(recordings: Recordings) -> Path:
-    """Every recording through the stage's pure core (hash, decode, soxr, 16 bits), into shards of the folder that is returned."""
+    """Every recording through the stage's pure core (hash, decode, soxr, 16 bits), into shards of the folder that is
+    returned.
+    """
     folder = recordings.new_folder()
     by_id = {Path(source.path).stem: source for source in recordings.sources}
     write_named_shards(folder, by_id, lambda utterance_id: process(by_id[utterance_id], PARAMS)[1])
@@ -75,12 +88,17 @@ def ours(recordings: Recordings) -> Path:
 
 
 def ours_as_stage(recordings: Recordings) -> Path:
-    """Write every recording through an empty row store to shards in a new folder, as the stage does, and return the folder."""
+    """Write every recording through an empty row store to shards in a new folder, as the stage does, and return the
+    folder.
+    """
     folder = recordings.new_folder()
     rows = [Row(Path(source.path).stem, content_key(source.xxh3), source) for source in recordings.sources]
     os.environ.update(VOICE_WORKERS="1", VOICE_ROW_STORE=str(folder / "rows"))
     # Standard error takes the stage's own progress bars.
-    with contextlib.redirect_stderr(io.StringIO()), run_rows("resample", lambda: rows, partial(compute, PARAMS), folder):
+    with (
+        contextlib.redirect_stderr(io.StringIO()),
+        run_rows("resample", lambda: rows, partial(compute, PARAMS), folder),
+    ):
         return folder
 
 

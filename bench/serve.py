@@ -1,6 +1,7 @@
 """How long does a client wait for the first sound of a long text?
 
-CPU time until the first samples: sentences sent as they are spoken against all of them in one file, with the networks of
+CPU time until the first samples: sentences sent as they are spoken against all of them in one file, with the networks
+of
 the laptop preset, everything loaded before.
 """
 
@@ -36,7 +37,9 @@ def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
     from pipeline.serve.narrator import Limits, Narrator, SpeakRequest
 
     use_one_thread()
-    narrator = Narrator(Voice(write_untrained_voice(scratch / "voice", style={"noise_scale": 0.0, "sdp_ratio": 0.0})), Limits())
+    narrator = Narrator(
+        Voice(write_untrained_voice(scratch / "voice", style={"noise_scale": 0.0, "sdp_ratio": 0.0})), Limits()
+    )
     request = SpeakRequest(text=long_text(clips))
 
     async def first_sound() -> object:
@@ -45,8 +48,14 @@ def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
     async def all_sounds() -> int:
         return sum([len(pcm) async for pcm in narrator.speak(await narrator.pieces(request), request)])
 
-    timings = interleave({OURS: lambda: asyncio.run(first_sound()), REFERENCE: lambda: asyncio.run(all_sounds())}, SECONDS, 1)
+    timings = interleave(
+        {OURS: lambda: asyncio.run(first_sound()), REFERENCE: lambda: asyncio.run(all_sounds())}, SECONDS, 1
+    )
     seconds = asyncio.run(all_sounds()) / narrator.voice.spectrogram.sample_rate_hz
-    note = (f"{len(request.text)} characters, {seconds:.0f} s of speech at {seconds / timings.medians[REFERENCE]:.0f} × real time, "
-            "networks of the laptop preset")  # fmt: skip
-    return [cost_result("serve", timings, unit="CPU ms to the first sound", unit_seconds=1e-3, target=TARGET, note=note)]
+    note = (
+        f"{len(request.text)} characters, {seconds:.0f} s of speech at {seconds / timings.medians[REFERENCE]:.0f} × real time, "
+        "networks of the laptop preset"
+    )
+    return [
+        cost_result("serve", timings, unit="CPU ms to the first sound", unit_seconds=1e-3, target=TARGET, note=note)
+    ]

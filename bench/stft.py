@@ -17,7 +17,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.harness.common import LIMIT, OURS, REFERENCE, OnPrepared, OwnProcess, Result, cost_result, cut_in_blocks, interleave_blocks, use_one_thread
+from bench.harness.common import (
+    LIMIT,
+    OURS,
+    REFERENCE,
+    OnPrepared,
+    OwnProcess,
+    Result,
+    cost_result,
+    cut_in_blocks,
+    interleave_blocks,
+    use_one_thread,
+)
 from bench.harness.speech import Clip, Pcm
 from model.audio.settings import POWER_FLOOR, SpectrogramSettings
 from model.audio.spectrogram import linear_spectrogram, to_float
@@ -36,8 +47,15 @@ def reference(pcm: Pcm, window: Tensor) -> Tensor:
     padding = SETTINGS.padding_samples
     waveform = torch.from_numpy(to_float(pcm)).unsqueeze(0)
     padded = functional.pad(waveform.unsqueeze(1), (padding, padding), mode="reflect").squeeze(1)
-    spectrum = torch.stft(padded, SETTINGS.n_fft, hop_length=SETTINGS.hop_samples, win_length=SETTINGS.win_samples, window=window,
-                          center=False, return_complex=True)  # fmt: skip
+    spectrum = torch.stft(
+        padded,
+        SETTINGS.n_fft,
+        hop_length=SETTINGS.hop_samples,
+        win_length=SETTINGS.win_samples,
+        window=window,
+        center=False,
+        return_complex=True,
+    )
     return torch.sqrt(torch.view_as_real(spectrum).pow(2).sum(-1) + POWER_FLOOR).squeeze(0)
 
 
@@ -57,8 +75,10 @@ def agreement(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> st
     if np.array_equal(a, b):
         return EQUAL
     halves = np.mean(a.astype(np.float16) == b.astype(np.float16))
-    return (f"NOT bitwise equal: {np.mean(a == b):.1%} of values are, {halves:.3%} as float16; "
-            f"largest relative difference {np.max(np.abs(a - b) / b):.1e}")  # fmt: skip
+    return (
+        f"NOT bitwise equal: {np.mean(a == b):.1%} of values are, {halves:.3%} as float16; "
+        f"largest relative difference {np.max(np.abs(a - b) / b):.1e}"
+    )
 
 
 def _ready_frames(block: Sequence[Pcm]) -> Iterator[npt.NDArray[np.float32]]:
@@ -70,7 +90,9 @@ def _ready_frames(block: Sequence[Pcm]) -> Iterator[npt.NDArray[np.float32]]:
 
 def _frames(pcm: Pcm) -> npt.NDArray[np.float32]:
     padded = np.pad(to_float(pcm), SETTINGS.padding_samples, mode="reflect")
-    return np.ascontiguousarray(np.lib.stride_tricks.sliding_window_view(padded, SETTINGS.n_fft)[:: SETTINGS.hop_samples])
+    return np.ascontiguousarray(
+        np.lib.stride_tricks.sliding_window_view(padded, SETTINGS.n_fft)[:: SETTINGS.hop_samples]
+    )
 
 
 def _n_frames(block: Sequence[Pcm]) -> int:
@@ -98,17 +120,26 @@ def _compare(name: str, ours: Callable[[Pcm], np.ndarray], clips: Sequence[Clip]
         for some in blocks:
             block = [clip.at_rate(SETTINGS.sample_rate_hz) for clip in some]
             n_frames += _n_frames(block)
-            agreements.add(agreement([ours(samples) for samples in block], [reference(samples, window).t().numpy() for samples in block]))
+            agreements.add(
+                agreement(
+                    [ours(samples) for samples in block], [reference(samples, window).t().numpy() for samples in block]
+                )
+            )
             yield block
 
     blocks = cut_in_blocks(clips, BLOCK_CLIPS)
     pocket, mkl = "limit_pocketfft", LIMIT
-    timings = interleave_blocks({
-        OURS: OwnProcess(partial(_each, ours), _as_in_a_stage),
-        REFERENCE: OwnProcess(partial(_each, partial(reference, window=window)), use_one_thread),
-        mkl: OnPrepared(_ready_frames, lambda frames: torch.fft.rfft(torch.from_numpy(frames))),
-        pocket: OnPrepared(_ready_frames, scipy.fft.rfft),
-    }, compared(), len(blocks), _n_frames)  # fmt: skip
+    timings = interleave_blocks(
+        {
+            OURS: OwnProcess(partial(_each, ours), _as_in_a_stage),
+            REFERENCE: OwnProcess(partial(_each, partial(reference, window=window)), use_one_thread),
+            mkl: OnPrepared(_ready_frames, lambda frames: torch.fft.rfft(torch.from_numpy(frames))),
+            pocket: OnPrepared(_ready_frames, scipy.fft.rfft),
+        },
+        compared(),
+        len(blocks),
+        _n_frames,
+    )
     note = (
         f"{n_frames} frames of {len(clips)} clips; {'; '.join(sorted(agreements))}; target: {TARGET_EQUAL:g} × if bitwise equal, else "
         f"{TARGET_ROUNDED:g} ×; limit: the FFT alone over ready frames, torch's: {timings.medians[mkl] * 1e6:.1f} µs a frame (SciPy's takes "

@@ -57,17 +57,26 @@ class PlainStep:
         self.discriminator = PlainDiscriminator(discriminator)
         self.discriminator.load_state_dict(trainer.discriminator.state_dict())
         self.duration_discriminator = PlainDurationDiscriminator(
-            in_channels=trainer.synthesizer.config.hidden_channels, filter_channels=discriminator.duration_channels,
+            in_channels=trainer.synthesizer.config.hidden_channels,
+            filter_channels=discriminator.duration_channels,
             speaker_channels=trainer.synthesizer.config.effective_speaker_channels,
-        )  # fmt: skip
+        )
         if trainer.duration_discriminator is None:
             raise ValueError("the benchmark needs a duration discriminator")
         self.duration_discriminator.load_state_dict(trainer.duration_discriminator.state_dict())
         self.networks = (self.synthesizer, self.discriminator, self.duration_discriminator)
         config = trainer.config
         first, second = config.betas
-        self.optimizers = [torch.optim.AdamW(network.parameters(), config.learning_rate, betas=(first, second), eps=config.eps,
-                                             weight_decay=config.weight_decay) for network in self.networks]  # fmt: skip
+        self.optimizers = [
+            torch.optim.AdamW(
+                network.parameters(),
+                config.learning_rate,
+                betas=(first, second),
+                eps=config.eps,
+                weight_decay=config.weight_decay,
+            )
+            for network in self.networks
+        ]
 
     def __call__(self, batch: Batch, epoch: int) -> dict[str, float]:
         """Update all networks by one batch and return its losses."""
@@ -79,10 +88,14 @@ class PlainStep:
         generated = output.waveform_segment
         hop = settings.hop_samples
         real = slice_segments(batch.waveform.unsqueeze(1), output.segment_starts * hop, segment_frames * hop)
-        real_mel, generated_mel = (log_mel_spectrogram(clips.squeeze(1), settings, self.trainer.filterbank) for clips in (real, generated))
+        real_mel, generated_mel = (
+            log_mel_spectrogram(clips.squeeze(1), settings, self.trainer.filterbank) for clips in (real, generated)
+        )
 
         on_real, on_generated = self.discriminator(real, generated.detach())
-        losses = {"discriminator": discriminator_loss([each for each, _ in on_real], [each for each, _ in on_generated]).total}
+        losses = {
+            "discriminator": discriminator_loss([each for each, _ in on_real], [each for each, _ in on_generated]).total
+        }
         losses["duration_discriminator"] = discriminator_loss(*self._judge_durations(output, detached=True)).total
         self._update(2, losses["duration_discriminator"])
         self._update(1, losses["discriminator"])
@@ -91,7 +104,13 @@ class PlainStep:
         _, on_durations = self._judge_durations(output, detached=False)
         terms = {
             "mel": mel_loss(real_mel, generated_mel),
-            "kl": kl_loss(output.latent_prior, output.posterior_log_std, output.prior_mean, output.prior_log_std, output.frame_mask),
+            "kl": kl_loss(
+                output.latent_prior,
+                output.posterior_log_std,
+                output.prior_mean,
+                output.prior_log_std,
+                output.frame_mask,
+            ),
             "duration": output.duration_loss.sum(),
             "adversarial": generator_loss([each for each, _ in on_generated])[0],
             "feature": feature_matching_loss([maps for _, maps in on_real], [maps for _, maps in on_generated]),
@@ -107,7 +126,9 @@ class PlainStep:
         true, predicted = output.log_durations_target, output.log_durations
         if detached:
             true, predicted = true.detach(), predicted.detach()
-        verdicts = self.duration_discriminator(output.text_hidden, output.phone_mask, true, predicted, output.speaker_embedding)
+        verdicts = self.duration_discriminator(
+            output.text_hidden, output.phone_mask, true, predicted, output.speaker_embedding
+        )
         is_phone = output.phone_mask.transpose(1, 2) > 0  # (B, 1, P) → (B, P, 1)
         return [verdicts[0][is_phone]], [verdicts[1][is_phone]]
 
@@ -122,10 +143,17 @@ class PlainStep:
 def full_size() -> tuple[ModelConfig, DiscriminatorConfig, TrainingConfig]:
     """Return the reference preset's configurations."""
     train = yaml.safe_load(PRESET.read_text(encoding="utf-8"))["train"]
-    derived = {"n_speakers": N_SPEAKERS, "bert_channels": BERT_CHANNELS, "spectrogram_channels": SETTINGS.n_frequencies,
-               "hop_samples": SETTINGS.hop_samples}  # fmt: skip
-    return (ModelConfig.from_dict({**train["model"], **derived}), DiscriminatorConfig.from_dict(train["discriminator"]),
-            from_mapping(TrainingConfig, train["optimisation"], where=f"{PRESET}: train.optimisation"))  # fmt: skip
+    derived = {
+        "n_speakers": N_SPEAKERS,
+        "bert_channels": BERT_CHANNELS,
+        "spectrogram_channels": SETTINGS.n_frequencies,
+        "hop_samples": SETTINGS.hop_samples,
+    }
+    return (
+        ModelConfig.from_dict({**train["model"], **derived}),
+        DiscriminatorConfig.from_dict(train["discriminator"]),
+        from_mapping(TrainingConfig, train["optimisation"], where=f"{PRESET}: train.optimisation"),
+    )
 
 
 def make_batch(clips: Sequence[Clip], settings: SpectrogramSettings, model: ModelConfig) -> Batch:
@@ -134,7 +162,11 @@ def make_batch(clips: Sequence[Clip], settings: SpectrogramSettings, model: Mode
     for speaker, clip in enumerate(clips):
         rng = np.random.default_rng(speaker)
         n_phones = 2 * sum(map(str.isalpha, clip.text)) + 1
-        drawn = (rng.integers(0, model.n_symbols, n_phones), rng.integers(0, model.n_tones, n_phones), np.full(n_phones, model.n_languages - 1))
+        drawn = (
+            rng.integers(0, model.n_symbols, n_phones),
+            rng.integers(0, model.n_tones, n_phones),
+            np.full(n_phones, model.n_languages - 1),
+        )
         ids.append(torch.from_numpy(np.stack(drawn, axis=1)))
         pcm.append(clip.at_rate(settings.sample_rate_hz))
         linear.append(torch.from_numpy(linear_spectrogram(pcm[-1], settings).astype(np.float16)))
@@ -144,11 +176,20 @@ def make_batch(clips: Sequence[Clip], settings: SpectrogramSettings, model: Mode
     for row, samples in zip(waveform, pcm, strict=True):
         fill_samples(row, samples)
     return StoredBatch(
-        indices=torch.arange(len(clips)), phone_ids=phone_ids, phone_lengths=torch.tensor([len(each) for each in ids]), tone_ids=tone_ids,
-        language_ids=language_ids, linear=frames, frame_lengths=torch.tensor([len(each) for each in linear]),
-        bert={language: torch.zeros(*phone_ids.shape, size, dtype=torch.float16) for language, size in model.bert_channels.items()},
-        waveform=torch.from_numpy(waveform), speaker_ids=torch.arange(len(clips)) % model.n_speakers,
-    ).to(torch.device("cpu"))  # fmt: skip
+        indices=torch.arange(len(clips)),
+        phone_ids=phone_ids,
+        phone_lengths=torch.tensor([len(each) for each in ids]),
+        tone_ids=tone_ids,
+        language_ids=language_ids,
+        linear=frames,
+        frame_lengths=torch.tensor([len(each) for each in linear]),
+        bert={
+            language: torch.zeros(*phone_ids.shape, size, dtype=torch.float16)
+            for language, size in model.bert_channels.items()
+        },
+        waveform=torch.from_numpy(waveform),
+        speaker_ids=torch.arange(len(clips)) % model.n_speakers,
+    ).to(torch.device("cpu"))
 
 
 def without_dropout(network: nn.Module) -> None:
@@ -158,9 +199,16 @@ def without_dropout(network: nn.Module) -> None:
             module.p = 0.0
 
 
-def compare_losses(model: ModelConfig, discriminator: DiscriminatorConfig, training: TrainingConfig, settings: SpectrogramSettings,
-                   batch: Batch) -> float:  # fmt: skip
-    """Return the largest relative difference of the two sides' losses over one step from equal weights, without dropout."""
+def compare_losses(
+    model: ModelConfig,
+    discriminator: DiscriminatorConfig,
+    training: TrainingConfig,
+    settings: SpectrogramSettings,
+    batch: Batch,
+) -> float:
+    """Return the largest relative difference of the two sides' losses over one step from equal weights, without
+    dropout.
+    """
     still = dataclasses.replace(model, dropout=0.0, duration_dropout=0.0)
     trainer = Trainer(still, discriminator, training, settings, torch.device("cpu"))
     plain = PlainStep(trainer, discriminator)
@@ -186,13 +234,18 @@ def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
     trainer = Trainer(*networks, SETTINGS, torch.device("cpu"))
     plain = PlainStep(trainer, networks[1])
     seconds: dict[str, list[float]] = {OURS: [], REFERENCE: []}
-    sides: dict[str, Callable[[int], object]] = {OURS: lambda epoch: trainer.step(batch, epoch, None), REFERENCE: lambda epoch: plain(batch, epoch)}
+    sides: dict[str, Callable[[int], object]] = {
+        OURS: lambda epoch: trainer.step(batch, epoch, None),
+        REFERENCE: lambda epoch: plain(batch, epoch),
+    }
     for epoch in range(N_ROUNDS + 1):
         for name, step in sides.items():
             start = time.process_time()
             step(epoch)
             seconds[name].append(time.process_time() - start)
     timings = Timings({name: statistics.median(values[1:]) for name, values in seconds.items()}, N_ROUNDS)
-    note = (f"{len(chosen)} clips of {batch.frame_lengths.tolist()} frames, {networks[0].segment_frames}-frame segments, fp32, all three updates; "
-            f"losses of one step agree within {difference:.0e}")  # fmt: skip
+    note = (
+        f"{len(chosen)} clips of {batch.frame_lengths.tolist()} frames, {networks[0].segment_frames}-frame segments, fp32, all three updates; "
+        f"losses of one step agree within {difference:.0e}"
+    )
     return [cost_result("train_step", timings, unit="s a step", unit_seconds=1.0, target=TARGET, note=note)]

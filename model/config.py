@@ -33,9 +33,7 @@ class ModelConfig:
     n_languages: int = 3
     n_speakers: int = 1  # 0: no speaker embedding
     speaker_channels: int = 256  # 0 when there is no speaker embedding
-    use_reference_encoder: bool = (
-        False  # speaker vector from the spectrogram instead of a table; n_speakers is 0
-    )
+    use_reference_encoder: bool = False  # speaker vector from the spectrogram instead of a table; n_speakers is 0
     bert_channels: Mapping[str, int] = field(default_factory=lambda: {"ZH": 1024, "JP": 768})
 
     spectrogram_channels: int = 1025  # posterior input: n_fft // 2 + 1, or the number of mel bands
@@ -99,15 +97,34 @@ class ModelConfig:
     def validate(self) -> ModelConfig:
         """Return the configuration itself; raise ConfigError listing every problem it has."""
         problems = [
-            *_positive(self, (
-                "n_symbols", "n_tones", "n_languages", "spectrogram_channels", "inter_channels", "hidden_channels", "filter_channels",
-                "n_heads", "n_layers", "kernel_size", "n_flows", "flow_layers", "flow_kernel_size", "posterior_layers",
-                "posterior_kernel_size", "posterior_dilation_rate", "duration_channels", "hop_samples", "segment_frames",
-            )),
+            *_positive(
+                self,
+                (
+                    "n_symbols",
+                    "n_tones",
+                    "n_languages",
+                    "spectrogram_channels",
+                    "inter_channels",
+                    "hidden_channels",
+                    "filter_channels",
+                    "n_heads",
+                    "n_layers",
+                    "kernel_size",
+                    "n_flows",
+                    "flow_layers",
+                    "flow_kernel_size",
+                    "posterior_layers",
+                    "posterior_kernel_size",
+                    "posterior_dilation_rate",
+                    "duration_channels",
+                    "hop_samples",
+                    "segment_frames",
+                ),
+            ),
             *self._speaker_problems(),
             *self._network_problems(),
             *self._decoder_problems(),
-        ]  # fmt: skip
+        ]
         if problems:
             raise ConfigError("model config: " + "; ".join(problems))
         return self
@@ -133,9 +150,7 @@ class ModelConfig:
                 "give the speaker vector a positive width"
             )
         if self.n_speakers == 0 and not self.use_reference_encoder and self.speaker_channels != 0:
-            problems.append(
-                f"n_speakers is 0 but speaker_channels {self.speaker_channels}; set speaker_channels to 0"
-            )
+            problems.append(f"n_speakers is 0 but speaker_channels {self.speaker_channels}; set speaker_channels to 0")
         if not -1 <= self.speaker_layer_index < self.n_layers:
             problems.append(
                 f"speaker_layer_index {self.speaker_layer_index} is not one of the {self.n_layers} layers; "
@@ -156,24 +171,36 @@ class ModelConfig:
     def _network_problems(self) -> list[str]:
         problems = []
         if self.n_heads > 0 and self.hidden_channels > 0 and self.hidden_channels % self.n_heads:
-            fitting = max(heads for heads in range(1, min(self.n_heads, self.hidden_channels) + 1) if self.hidden_channels % heads == 0)
-            problems.append(f"n_heads {self.n_heads} does not divide hidden_channels {self.hidden_channels}; use {fitting}, say")
-        if self.inter_channels % 2:
-            problems.append(f"inter_channels {self.inter_channels} is odd; the flow splits it in halves, use an even number")
-        if self.frame_prior_layers < 0 or self.frame_prior_channels < 1:
-            problems.append(f"frame_prior_layers {self.frame_prior_layers} and frame_prior_channels "
-                            f"{self.frame_prior_channels}: use 0 layers for none, and positive channels")
-        if self.attention_window < 0:
-            problems.append(
-                f"attention_window {self.attention_window} is negative; use 0 for the own position alone"
+            fitting = max(
+                heads
+                for heads in range(1, min(self.n_heads, self.hidden_channels) + 1)
+                if self.hidden_channels % heads == 0
             )
+            problems.append(
+                f"n_heads {self.n_heads} does not divide hidden_channels {self.hidden_channels}; use {fitting}, say"
+            )
+        if self.inter_channels % 2:
+            problems.append(
+                f"inter_channels {self.inter_channels} is odd; the flow splits it in halves, use an even number"
+            )
+        if self.frame_prior_layers < 0 or self.frame_prior_channels < 1:
+            problems.append(
+                f"frame_prior_layers {self.frame_prior_layers} and frame_prior_channels "
+                f"{self.frame_prior_channels}: use 0 layers for none, and positive channels"
+            )
+        if self.attention_window < 0:
+            problems.append(f"attention_window {self.attention_window} is negative; use 0 for the own position alone")
         wavenet_kernels = ("posterior_kernel_size", *(["flow_kernel_size"] if self.flow == "residual" else []))
         for name in wavenet_kernels:  # transformers pad an even kernel unevenly
             if getattr(self, name) % 2 == 0:
                 problems.append(f"{name} {getattr(self, name)} is even; use an odd one, which keeps lengths")
-        if self.posterior_dilation_rate > 1 and (self.posterior_layers - 1) * math.log(self.posterior_dilation_rate) > math.log(MAX_DILATION_FRAMES):
-            problems.append(f"posterior_dilation_rate {self.posterior_dilation_rate} over posterior_layers {self.posterior_layers} spreads the "
-                            f"last kernel over more than {MAX_DILATION_FRAMES} frames; use a rate of 1 or fewer layers")
+        if self.posterior_dilation_rate > 1 and (self.posterior_layers - 1) * math.log(
+            self.posterior_dilation_rate
+        ) > math.log(MAX_DILATION_FRAMES):
+            problems.append(
+                f"posterior_dilation_rate {self.posterior_dilation_rate} over posterior_layers {self.posterior_layers} spreads the "
+                f"last kernel over more than {MAX_DILATION_FRAMES} frames; use a rate of 1 or fewer layers"
+            )
         for name in ("dropout", "duration_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 problems.append(f"{name} {getattr(self, name)} is outside [0, 1)")
@@ -181,8 +208,7 @@ class ModelConfig:
             problems.append(f"flow {self.flow!r} is not one of {', '.join(FLOWS)}")
         if self.use_sdp and (self.sdp_channels < 1 or self.sdp_flows < 1):
             problems.append(
-                f"use_sdp needs positive sdp_channels and sdp_flows, found {self.sdp_channels} "
-                f"and {self.sdp_flows}"
+                f"use_sdp needs positive sdp_channels and sdp_flows, found {self.sdp_channels} and {self.sdp_flows}"
             )
         return problems
 
@@ -192,8 +218,10 @@ class ModelConfig:
                 self, ("istft_channels", "istft_layers", "istft_filter_channels", "istft_n_fft", "sample_rate_hz")
             )
             if self.latent_follows_mels and self.inter_channels != self.spectrogram_channels:
-                problems.append(f"inter_channels {self.inter_channels} is not {self.spectrogram_channels}, the mel bands and {PITCH_ROWS} rows "
-                                "of pitch that the source-filter decoder's latent follows; make them equal")
+                problems.append(
+                    f"inter_channels {self.inter_channels} is not {self.spectrogram_channels}, the mel bands and {PITCH_ROWS} rows "
+                    "of pitch that the source-filter decoder's latent follows; make them equal"
+                )
             # Below twofold overlap, or with a window of two samples, the window's ends could not be divided out.
             smallest = max(4, 2 * self.hop_samples)
             if 0 < self.istft_n_fft < smallest or self.istft_n_fft % 2:
@@ -222,8 +250,7 @@ class ModelConfig:
         for rate, kernel_size in zip(self.upsample_rates, self.upsample_kernel_sizes, strict=False):
             if kernel_size < rate or (kernel_size - rate) % 2:
                 problems.append(
-                    f"upsample kernel {kernel_size} does not fit rate {rate}; use the rate plus an "
-                    "even number"
+                    f"upsample kernel {kernel_size} does not fit rate {rate}; use the rate plus an even number"
                 )
         if self.upsample_initial_channels % (2 ** len(self.upsample_rates)):
             problems.append(
@@ -238,7 +265,9 @@ class ModelConfig:
         if not kernels:
             problems.append("resblock_kernel_sizes is empty; give at least one kernel")
         if len(kernels) != len(dilations):
-            problems.append(f"{len(kernels)} resblock_kernel_sizes but {len(dilations)} resblock_dilation_sizes; give one list per kernel")
+            problems.append(
+                f"{len(kernels)} resblock_kernel_sizes but {len(dilations)} resblock_dilation_sizes; give one list per kernel"
+            )
         problems += [
             f"resblock kernel {size} must be odd and positive, to keep lengths"
             for size in kernels
@@ -289,11 +318,7 @@ class DiscriminatorConfig:
 
 
 def _positive(config: object, names: tuple[str, ...]) -> list[str]:
-    return [
-        f"{name} is {getattr(config, name)}; it must be positive"
-        for name in names
-        if getattr(config, name) < 1
-    ]
+    return [f"{name} is {getattr(config, name)}; it must be positive" for name in names if getattr(config, name) < 1]
 
 
 def _to_dict(config: Any) -> dict[str, Any]:
@@ -323,12 +348,7 @@ def _from_dict(cls: type[Config], values: Mapping[str, Any]) -> Config:
 def _coerce(name: str, annotation: str, value: Any) -> Any:
     """JSON and YAML have no tuples and no strict line between 1 and 1.0: the declared type settles both."""
     integer = isinstance(value, int) and not isinstance(value, bool)
-    if (
-        (annotation == "int"
-        and integer)
-        or (annotation in ("bool", "str")
-        and type(value).__name__ == annotation)
-    ):
+    if (annotation == "int" and integer) or (annotation in ("bool", "str") and type(value).__name__ == annotation):
         return value
     if annotation == "float" and (integer or isinstance(value, float)):
         return float(value)

@@ -133,13 +133,20 @@ class Synthesizer(nn.Module):
             self.reference_encoder = ReferenceEncoder(config.spectrogram_channels, config.speaker_channels)
 
     def forward(
-        self, batch: SynthesizerInputs, *, alignment_noise: float = 0.0, decode: bool = True, draws: RandomDraws | None = None
+        self,
+        batch: SynthesizerInputs,
+        *,
+        alignment_noise: float = 0.0,
+        decode: bool = True,
+        draws: RandomDraws | None = None,
     ) -> SynthesizerOutput:
         """Encode both sides, align them and decode one random segment per utterance.
 
         alignment_noise scales the noise of the search, in standard deviations of its scores; given
-        `batch.durations` there is no search. `draws` (torch's own generator if None) are asked in this order: posterior,
-        alignment, stochastic durations, segment starts, noise of a source-filter decoder; dropout always takes torch's own.
+        `batch.durations` there is no search. `draws` (torch's own generator if None) are asked in this order:
+        posterior,
+        alignment, stochastic durations, segment starts, noise of a source-filter decoder; dropout always takes torch's
+        own.
         """
         draws = draws or RandomDraws()
         speaker = self.speaker_vector(batch.speaker_ids, batch.spectrogram)
@@ -179,12 +186,18 @@ class Synthesizer(nn.Module):
         )
 
     def decode_segments(
-        self, batch: SynthesizerInputs, *, prior_share: float = 0.0, prior_noise: float = 0.0, draws: RandomDraws | None = None
+        self,
+        batch: SynthesizerInputs,
+        *,
+        prior_share: float = 0.0,
+        prior_noise: float = 0.0,
+        draws: RandomDraws | None = None,
     ) -> DecodedSegments:
         """Decode one random segment per utterance with gradients for the decoder alone.
 
         A share `prior_share` of the utterances, each by its own draw, is decoded from the latent of its text along the
-        recording's durations, at `prior_noise` of the prior's spread; the others from the posterior's. `draws` are asked
+        recording's durations, at `prior_noise` of the prior's spread; the others from the posterior's. `draws` are
+        asked
         in this order: posterior, segment starts, choice, prior, alignment (never), noise of a source-filter decoder.
         """
         draws = draws or RandomDraws()
@@ -196,14 +209,28 @@ class Synthesizer(nn.Module):
             starts = random_segment_starts(lengths, self.config.segment_frames, draws.uniform(lengths))
             if prior_share:
                 from_text = draws.uniform(lengths) < prior_share
-                latent = torch.where(from_text[:, None, None], self._latent_of_text(batch, latent, mask, speaker, prior_noise, draws), latent)
+                latent = torch.where(
+                    from_text[:, None, None],
+                    self._latent_of_text(batch, latent, mask, speaker, prior_noise, draws),
+                    latent,
+                )
         return DecodedSegments(self._decode_segment(latent, starts, batch, speaker, draws), starts)
 
     def _latent_of_text(
-        self, batch: SynthesizerInputs, latent: Tensor, frame_mask: Tensor, speaker: Tensor | None, noise_scale: float, draws: RandomDraws
+        self,
+        batch: SynthesizerInputs,
+        latent: Tensor,
+        frame_mask: Tensor,
+        speaker: Tensor | None,
+        noise_scale: float,
+        draws: RandomDraws,
     ) -> Tensor:
-        """Latent (B, Z, T) that the text alone gives along known durations, or along those found for the posterior's `latent`."""
-        text = self.text_encoder(batch.phone_ids, batch.phone_lengths, batch.tone_ids, batch.language_ids, batch.bert, speaker)
+        """Latent (B, Z, T) that the text alone gives along known durations, or along those found for the posterior's
+        `latent`.
+        """
+        text = self.text_encoder(
+            batch.phone_ids, batch.phone_lengths, batch.tone_ids, batch.language_ids, batch.bert, speaker
+        )
         durations = batch.durations
         if durations is None:
             durations = self._align(self.flow(latent, frame_mask, speaker), text, batch, 0.0, draws)
@@ -240,16 +267,29 @@ class Synthesizer(nn.Module):
         durations = frames_of_phones(log_durations, text.phone_mask, length_scale)
         n_frames = durations.sum(1).clamp(1, max_frames)
         frame_mask = sequence_mask(n_frames, dtype=text.hidden.dtype).unsqueeze(1)
-        noise = torch.randn(len(durations), self.config.inter_channels, frame_mask.shape[2], device=text.hidden.device, dtype=text.hidden.dtype)
+        noise = torch.randn(
+            len(durations),
+            self.config.inter_channels,
+            frame_mask.shape[2],
+            device=text.hidden.device,
+            dtype=text.hidden.dtype,
+        )
         return self.speak(text, durations, frame_mask, speaker, noise * noise_scale)
 
     def speak(
-        self, text: TextEncoding, durations: Tensor, frame_mask: Tensor, speaker: Tensor | None, latent_noise: Tensor,
+        self,
+        text: TextEncoding,
+        durations: Tensor,
+        frame_mask: Tensor,
+        speaker: Tensor | None,
+        latent_noise: Tensor,
         source_noise: Tensor | None = None,
-    ) -> InferenceOutput:  # fmt: skip
-        """Speak an encoded text along durations (B, P) in frames, of which those that frame_mask (B, 1, T) has are heard.
+    ) -> InferenceOutput:
+        """Speak an encoded text along durations (B, P) in frames, of which those that frame_mask (B, 1, T) has are
+        heard.
 
-        latent_noise (B, Z, T) is in units of the prior's spread; source_noise (B, 1, S), standard normal, is what a source-filter
+        latent_noise (B, Z, T) is in units of the prior's spread; source_noise (B, 1, S), standard normal, is what a
+        source-filter
         decoder shapes, drawn by it where it is not given.
         """
         path = durations_to_path(durations, frame_mask.shape[2])
@@ -279,12 +319,16 @@ class Synthesizer(nn.Module):
             waveform: Tensor = self.decoder(segments, speaker)
             return waveform
         n_samples = n_frames * self.config.hop_samples
-        noise = draws.normal(latent.new_empty(len(latent), 1, n_samples), torch.full_like(batch.spectrogram_lengths, n_samples))
+        noise = draws.normal(
+            latent.new_empty(len(latent), 1, n_samples), torch.full_like(batch.spectrogram_lengths, n_samples)
+        )
         pitch = slice_segments(batch.spectrogram[:, -PITCH_ROWS:], starts, n_frames)
         spoken: Tensor = self.decoder(segments, speaker, pitch=pitch, noise=noise)
         return spoken
 
-    def _pitch_loss(self, latent: Tensor, batch: SynthesizerInputs, frame_mask: Tensor, speaker: Tensor | None) -> Tensor | None:
+    def _pitch_loss(
+        self, latent: Tensor, batch: SynthesizerInputs, frame_mask: Tensor, speaker: Tensor | None
+    ) -> Tensor | None:
         """Absolute error of the pitch estimated from the latent and cross entropy of its voicing, means over frames."""
         if not isinstance(self.decoder, SourceFilterDecoder):
             return None
@@ -295,8 +339,12 @@ class Synthesizer(nn.Module):
         entropy = functional.binary_cross_entropy_with_logits(estimate.voicing_logits, voiced, reduction="none")
         return ((error + entropy) * mask).sum() / mask.sum()
 
-    def _expand_prior(self, text: TextEncoding, durations: Tensor, path: Tensor, frame_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Prior mean and log standard deviation at each frame, (B, Z, T) both; in full precision, as frames are counted."""
+    def _expand_prior(
+        self, text: TextEncoding, durations: Tensor, path: Tensor, frame_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Prior mean and log standard deviation at each frame, (B, Z, T) both; in full precision, as frames are
+        counted.
+        """
         with torch.autocast(path.device.type, enabled=False):
             mean, log_std = _expand(text.prior_mean, path), _expand(text.prior_log_std, path)
             if not self.config.frame_prior_layers:

@@ -1,4 +1,6 @@
-"""Choose the voice among the kept checkpoints by what the evaluation measured of them: `python -m pipeline.choose` (`make choose`)."""
+"""Choose the voice among the kept checkpoints by what the evaluation measured of them: `python -m pipeline.choose`
+(`make choose`).
+"""
 
 from __future__ import annotations
 
@@ -36,8 +38,10 @@ def choose(root: Path, by: str) -> str:
     params = load_params(root / PARAMS)
     params["train"]["voice"] = AVERAGE if best["step"] == AVERAGE else int(best["step"])
     save_params(params, root / PARAMS)
-    return (f"{described} (the voice, {_name(voice)}: {_figure(voice, by)}).\n"
-            f"{PARAMS}: train.voice is now {best['step']}. `make run` writes and evaluates that voice without training.")  # fmt: skip
+    return (
+        f"{described} (the voice, {_name(voice)}: {_figure(voice, by)}).\n"
+        f"{PARAMS}: train.voice is now {best['step']}. `make run` writes and evaluates that voice without training."
+    )
 
 
 def _name(row: Mapping[str, str]) -> str:
@@ -50,8 +54,12 @@ def _figure(row: Mapping[str, str], by: str) -> str:
 
 def main() -> int:
     """Choose a voice."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.choose", description="Make the best kept checkpoint the voice.")
-    parser.add_argument("--by", choices=CRITERIA, default=CRITERIA[0], help=f"metric that decides (default: {CRITERIA[0]})")
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.choose", description="Make the best kept checkpoint the voice."
+    )
+    parser.add_argument(
+        "--by", choices=CRITERIA, default=CRITERIA[0], help=f"metric that decides (default: {CRITERIA[0]})"
+    )
     try:
         chosen = choose(Path(), parser.parse_args().by)
     except PipelineError as error:

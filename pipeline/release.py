@@ -1,6 +1,8 @@
-"""Release the voice: a version in the registry (a git tag that DVC and GTO read) and a folder with all that others need of it.
+"""Release the voice: a version in the registry (a git tag that DVC and GTO read) and a folder with all that others need
+of it.
 
-A version is a commit whose outputs are those of its code, data and parameters, so that it can be made again: a tree with
+A version is a commit whose outputs are those of its code, data and parameters, so that it can be made again: a tree
+with
 changes, or stages that would run again, cannot be released.
 """
 
@@ -21,7 +23,15 @@ import gto.api
 from gto.exceptions import GTOException
 from gto.versions import SemVer
 
-from model.checkpoints.checkpoint import METADATA_NAME, CheckpointError, checkpoint_sha256, file_sha256, load_checkpoint, new_folder, read_listing
+from model.checkpoints.checkpoint import (
+    METADATA_NAME,
+    CheckpointError,
+    checkpoint_sha256,
+    file_sha256,
+    load_checkpoint,
+    new_folder,
+    read_listing,
+)
 from model.inference.export_onnx import export_onnx
 from pipeline.repro.dag import changed_stages
 from stages.common.command import configure_logging
@@ -58,13 +68,22 @@ def registered_versions(root: Path) -> list[Version]:
     """Return the versions of the voice, newest first."""
     if not _git(root, "tag", "--list", f"{ARTIFACT}@v*"):
         return []
-    versions = [Version(entry["version"], f"{entry['created_at']:%Y-%m-%d}", entry["commit_hexsha"], _figures(root, entry["version"]))
-                for entry in gto.api.show(str(root), ARTIFACT, registered_only=True)]  # fmt: skip
+    versions = [
+        Version(
+            entry["version"],
+            f"{entry['created_at']:%Y-%m-%d}",
+            entry["commit_hexsha"],
+            _figures(root, entry["version"]),
+        )
+        for entry in gto.api.show(str(root), ARTIFACT, registered_only=True)
+    ]
     return sorted(versions, key=lambda version: SemVer(version.name), reverse=True)
 
 
 def next_version(versions: list[Version], wanted: str | None) -> str:
-    """Return the version to release: what is wanted, or the next minor one; raises PipelineError for one that cannot be."""
+    """Return the version to release: what is wanted, or the next minor one; raises PipelineError for one that cannot
+    be.
+    """
     newest = versions[0].name if versions else None
     if wanted is None:
         return SemVer(newest).bump_minor().version if newest else FIRST_VERSION
@@ -72,7 +91,9 @@ def next_version(versions: list[Version], wanted: str | None) -> str:
     if not SemVer.is_valid(wanted):
         raise PipelineError(f"release: {wanted!r} is no version; write it like v1.2.0")
     if newest and not SemVer(wanted) > SemVer(newest):
-        raise PipelineError(f"release: {wanted} is not after {newest}, the newest version; leave VERSION out for the next one")
+        raise PipelineError(
+            f"release: {wanted} is not after {newest}, the newest version; leave VERSION out for the next one"
+        )
     return wanted
 
 
@@ -82,10 +103,14 @@ def check_releasable(root: Path, versions: list[Version]) -> dict[str, Any]:
         names = ", ".join(line[3:] for line in changed[:3]) + (", …" if len(changed) > 3 else "")
         raise PipelineError(f"release: {names} changed since the last commit; commit first, as a version is a commit")
     if stages := changed_stages(root):
-        raise PipelineError(f"release: {', '.join(sorted(stages))} would run again; run `make run`, commit dvc.lock and release that")
+        raise PipelineError(
+            f"release: {', '.join(sorted(stages))} would run again; run `make run`, commit dvc.lock and release that"
+        )
     commit = _git(root, "rev-parse", "HEAD").strip()
     if same := [version.name for version in versions if version.commit == commit]:
-        raise PipelineError(f"release: this commit is {ARTIFACT} {same[0]} already; train another voice, or use that version")
+        raise PipelineError(
+            f"release: this commit is {ARTIFACT} {same[0]} already; train another voice, or use that version"
+        )
     try:
         card: dict[str, Any] = json.loads((root / CARD / "card.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -106,7 +131,9 @@ def release(root: Path, wanted: str | None = None, *, dry_run: bool = False) -> 
     load_checkpoint(root / VOICE)  # every file is there and whole
     out = root / "releases" / f"{ARTIFACT}-{version}"
     if out.exists():
-        raise PipelineError(f"release: {out} exists already, and no release is written over; move it away or pass another VERSION")
+        raise PipelineError(
+            f"release: {out} exists already, and no release is written over; move it away or pass another VERSION"
+        )
     if dry_run:
         return out
     with new_folder(out) as folder:
@@ -114,7 +141,9 @@ def release(root: Path, wanted: str | None = None, *, dry_run: bool = False) -> 
         try:
             gto.api.register(str(root), ARTIFACT, "HEAD", version=version, message=_message(version, card))
         except GTOException as error:
-            raise PipelineError(f"release: {version} cannot be registered ({str(error).splitlines()[0]}); nothing was released") from None
+            raise PipelineError(
+                f"release: {version} cannot be registered ({str(error).splitlines()[0]}); nothing was released"
+            ) from None
     return out
 
 
@@ -142,16 +171,26 @@ def list_versions(versions: list[Version]) -> str:
     if not versions:
         return "no version is registered yet; `make release` makes the first\n"
     header = ("version", "date", "commit", *(BY_KEY[key].name for key in LISTED))
-    rows = [header, *((each.name, each.date, each.commit[:7], *(each.figures.get(key, NOT_KNOWN) for key in LISTED)) for each in versions)]
+    rows = [
+        header,
+        *(
+            (each.name, each.date, each.commit[:7], *(each.figures.get(key, NOT_KNOWN) for key in LISTED))
+            for each in versions
+        ),
+    ]
     return f"{columns(rows)}\n"
 
 
 def _message(version: str, card: dict[str, Any]) -> str:
-    """Return the tag's message: the version, its voice and its figures with their intervals, which need no DVC cache to be read."""
+    """Return the tag's message: the version, its voice and its figures with their intervals, which need no DVC cache to
+    be read.
+    """
     lines = [f"{ARTIFACT} {version}", "", f"voice_sha256: {card['voice_sha256']}"]
     for key, figures in card["metrics"].items():
         if key in BY_KEY:
-            value, low, high = (format_figure(figures["voice"][part], BY_KEY[key].unit) for part in ("value", "low", "high"))
+            value, low, high = (
+                format_figure(figures["voice"][part], BY_KEY[key].unit) for part in ("value", "low", "high")
+            )
             lines.append(f"{key}: {value} ({low} to {high})")
     return "\n".join(lines)
 
@@ -171,7 +210,9 @@ def _git(root: Path, *arguments: str) -> str:
 
 def main() -> None:
     """Do what the command line says; errors are one line and exit status 1."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.release", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.release", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--version", help="version to register, such as v1.2.0 (default: the next minor one)")
     parser.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
     parser.add_argument("--list", action="store_true", help="list the registered versions with their figures and leave")

@@ -27,12 +27,18 @@ def cleaned(utterance_id: str, parts: Sequence[tuple[str, str, int]]) -> dict[st
     words = [(language, word) for language, word, times in parts for _ in range(times)]
     ends = list(accumulate(len(word) for _, word in words))
     return {
-        "utterance_id": utterance_id, "language": parts[0][0], "normalised": "".join(word for _, word in words),
-        "words": [word.strip() for _, word in words], "word_starts": [end - len(word) for end, (_, word) in zip(ends, words, strict=True)],
+        "utterance_id": utterance_id,
+        "language": parts[0][0],
+        "normalised": "".join(word for _, word in words),
+        "words": [word.strip() for _, word in words],
+        "word_starts": [end - len(word) for end, (_, word) in zip(ends, words, strict=True)],
         "word_ends": [end - len(word) + len(word.rstrip()) for end, (_, word) in zip(ends, words, strict=True)],
-        "word_languages": [language for language, _ in words], "phones": ["a"] * (2 * len(words)), "tones": [0] * (2 * len(words)),
-        "word2ph": [2] * len(words), "note": "",
-    }  # fmt: skip
+        "word_languages": [language for language, _ in words],
+        "phones": ["a"] * (2 * len(words)),
+        "tones": [0] * (2 * len(words)),
+        "word2ph": [2] * len(words),
+        "note": "",
+    }
 
 
 def made_up_sentence(language: str, random_source: random.Random) -> str:
@@ -47,19 +53,31 @@ def made_up_rows(languages: Sequence[str], count: int) -> list[dict[str, Any]]:
     """Return `count` clean_text rows of one sentence each, in turns in the languages."""
     random_source = random.Random(0)
     spoken = [languages[index % len(languages)] for index in range(count)]
-    return [cleaned(f"u{index:04d}", [(language, made_up_sentence(language, random_source), 1)]) for index, language in enumerate(spoken)]
+    return [
+        cleaned(f"u{index:04d}", [(language, made_up_sentence(language, random_source), 1)])
+        for index, language in enumerate(spoken)
+    ]
 
 
 def write_texts(rows: Sequence[dict[str, Any]], folder: str = "text") -> Path:
     """Write a clean_text manifest."""
     Path(folder).mkdir(exist_ok=True)
-    manifests.write_manifest(Path(folder) / "clean_text.parquet", manifests.table_from_rows(rows, manifests.CLEAN_TEXT, {"lexicon": {}}))
+    manifests.write_manifest(
+        Path(folder) / "clean_text.parquet", manifests.table_from_rows(rows, manifests.CLEAN_TEXT, {"lexicon": {}})
+    )
     return Path(folder)
 
 
 def spans_of(out: Path) -> dict[str, list[npt.NDArray[np.float16]]]:
     """Return utterance id → features (tokens, channels) of each of its spans that has any."""
     with ShardReader(out) as reader:
-        return {row["utterance_id"]: [reader.read_array(span["shard"], span["offset_bytes"], (span["n_tokens"], span["n_channels"]), "float16")
-                                      for span in row["spans"] if span["n_tokens"]]
-                for row in manifests.read_manifest(out / "bert.parquet", manifests.BERT).to_pylist()}  # fmt: skip
+        return {
+            row["utterance_id"]: [
+                reader.read_array(
+                    span["shard"], span["offset_bytes"], (span["n_tokens"], span["n_channels"]), "float16"
+                )
+                for span in row["spans"]
+                if span["n_tokens"]
+            ]
+            for row in manifests.read_manifest(out / "bert.parquet", manifests.BERT).to_pylist()
+        }

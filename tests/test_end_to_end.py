@@ -20,7 +20,16 @@ from tests.small_corpus import reasons, utterance_ids
 pytestmark = pytest.mark.end_to_end
 DATA_STAGES = ("corpus", "resample", "clean_text", "spectrogram", "bert", "split")
 STAGES = (*DATA_STAGES, "train", "evaluate", "card")
-UNTRACKED = ("data/", "voice/", "reports/", "metrics.json", "speed.json", ".rows/", ".work/", ".dvc/")  # outputs and reusable work, nothing else
+UNTRACKED = (
+    "data/",
+    "voice/",
+    "reports/",
+    "metrics.json",
+    "speed.json",
+    ".rows/",
+    ".work/",
+    ".dvc/",
+)  # outputs and reusable work, nothing else
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,9 @@ def test_every_stage_ran_once_and_showed_its_progress(first_run: FirstRun) -> No
     assert sorted(ran(first_run.outcome)) == sorted(STAGES)
     shown = first_run.outcome.output
     assert all(re.search(rf"{name} finished: [\d.]+ s", shown) for name in STAGES)
-    assert all(f"{name}: 100%" in shown for name in ("corpus", "resample", "clean_text", "spectrogram", "bert", "train"))
+    assert all(
+        f"{name}: 100%" in shown for name in ("corpus", "resample", "clean_text", "spectrogram", "bert", "train")
+    )
     assert "Traceback" not in shown
 
 
@@ -63,8 +74,15 @@ def test_every_declared_output_exists(project: ProjectCopy) -> None:
         folder = project.root / "data" / name
         kept, rejected = (pq.read_metadata(folder / f"{file}.parquet").num_rows for file in (name, "rejects"))
         assert kept > 0 and kept + rejected >= 40
-    reports = ("train/metrics.json", "train/curves.png", "evaluate/utterances.parquet", "evaluate/renditions.parquet", "evaluate/index.html",
-               "card/card.md", "card/card.html")  # fmt: skip
+    reports = (
+        "train/metrics.json",
+        "train/curves.png",
+        "evaluate/utterances.parquet",
+        "evaluate/renditions.parquet",
+        "evaluate/index.html",
+        "card/card.md",
+        "card/card.html",
+    )
     for path in ("voice/metadata.json", "metrics.json", *(f"reports/{name}" for name in reports)):
         assert (project.root / path).is_file()
 
@@ -72,7 +90,13 @@ def test_every_declared_output_exists(project: ProjectCopy) -> None:
 def test_what_came_in_is_kept_or_rejected_at_every_stage(project: ProjectCopy) -> None:
     ids = {name: set(utterance_ids(project.root / f"data/{name}/{name}.parquet")) for name in DATA_STAGES}
     rejected = {name: set(reasons(project.root / "data" / name)) for name in DATA_STAGES}
-    for name, source in (("resample", "corpus"), ("clean_text", "corpus"), ("spectrogram", "resample"), ("bert", "clean_text"), ("split", "corpus")):
+    for name, source in (
+        ("resample", "corpus"),
+        ("clean_text", "corpus"),
+        ("spectrogram", "resample"),
+        ("bert", "clean_text"),
+        ("split", "corpus"),
+    ):
         assert ids[name] | rejected[name] == ids[source] and not ids[name] & rejected[name]
 
 
@@ -83,10 +107,22 @@ def test_the_recordings_are_untouched(first_run: FirstRun) -> None:
 def test_nothing_is_written_beside_the_declared_outputs(project: ProjectCopy) -> None:
     changed = project.git("status", "--porcelain", "--untracked-files=all").splitlines()
     assert {line[3:] for line in changed} <= {"params.yaml", "dvc.lock"}
-    ignored = [line[3:] for line in project.git("status", "--porcelain", "--ignored").splitlines() if line.startswith("!!")]
+    ignored = [
+        line[3:] for line in project.git("status", "--porcelain", "--ignored").splitlines() if line.startswith("!!")
+    ]
     assert [path for path in ignored if not path.startswith(UNTRACKED) and "__pycache__" not in path] == []
-    outputs = {path.relative_to(project.root).as_posix() for folder in ("data", "reports") for path in (project.root / folder).iterdir()}
-    assert outputs == {"data/recordings", *(f"data/{name}" for name in DATA_STAGES), "reports/train", "reports/evaluate", "reports/card"}
+    outputs = {
+        path.relative_to(project.root).as_posix()
+        for folder in ("data", "reports")
+        for path in (project.root / folder).iterdir()
+    }
+    assert outputs == {
+        "data/recordings",
+        *(f"data/{name}" for name in DATA_STAGES),
+        "reports/train",
+        "reports/evaluate",
+        "reports/card",
+    }
 
 
 def test_the_summary_fits_a_screen_and_names_the_report(project: ProjectCopy) -> None:
@@ -98,11 +134,30 @@ def test_the_summary_fits_a_screen_and_names_the_report(project: ProjectCopy) ->
 
 
 def test_the_metrics_are_numbers_that_can_be(project: ProjectCopy) -> None:
-    metrics, speed = (json.loads((project.root / name).read_text(encoding="utf-8")) for name in ("metrics.json", "speed.json"))
-    names = {"cer", "wer", "recording_cer", "recording_wer", "mcd_db", "voicing_error", "duration_error", "mos", "recording_mos", "noise_cer",
-             "speaker_similarity", "recording_speaker_similarity", "noise_speaker_similarity", "energy_rmse_db", "duration_ratio"}  # fmt: skip
+    metrics, speed = (
+        json.loads((project.root / name).read_text(encoding="utf-8")) for name in ("metrics.json", "speed.json")
+    )
+    names = {
+        "cer",
+        "wer",
+        "recording_cer",
+        "recording_wer",
+        "mcd_db",
+        "voicing_error",
+        "duration_error",
+        "mos",
+        "recording_mos",
+        "noise_cer",
+        "speaker_similarity",
+        "recording_speaker_similarity",
+        "noise_speaker_similarity",
+        "energy_rmse_db",
+        "duration_ratio",
+    }
     assert names <= set(metrics) and all(math.isfinite(value) for value in metrics.values())
-    assert "f0_rmse_cents" in metrics or metrics["n_unscored"] > 0  # a voice that only hums may share no voiced frame with a recording
+    assert (
+        "f0_rmse_cents" in metrics or metrics["n_unscored"] > 0
+    )  # a voice that only hums may share no voiced frame with a recording
     assert metrics["n_utterances"] == 3
     assert metrics["recording_cer"] < 0.2 and metrics["recording_mos"] > 3.0
     assert 0.0 <= metrics["voicing_error"] <= 1.0 and 0 < speed["real_time_factor"] < 1 and metrics["mcd_db"] > 0
@@ -116,7 +171,9 @@ class Addresses(HTMLParser):
         self.found: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.extend(value for name, value in attrs if name in ("src", "href", "srcset", "data", "poster") and value)
+        self.found.extend(
+            value for name, value in attrs if name in ("src", "href", "srcset", "data", "poster") and value
+        )
 
 
 def test_the_report_opens_from_disk_without_a_network(project: ProjectCopy) -> None:
@@ -157,7 +214,9 @@ def test_a_loss_concerns_training_only(project: ProjectCopy) -> None:
 
 
 def test_the_voice_speaks_a_text(project: ProjectCopy, tmp_path: Path) -> None:
-    shown = project.check("model.inference.say", "--text", "Your call is important to us.", "--out", str(tmp_path / "said.wav")).stderr
+    shown = project.check(
+        "model.inference.say", "--text", "Your call is important to us.", "--out", str(tmp_path / "said.wav")
+    ).stderr
     samples, rate_hz = soundfile.read(tmp_path / "said.wav")
     assert rate_hz == 16000 and samples.ndim == 1
     assert 0.3 < len(samples) / rate_hz < 30 and np.isfinite(samples).all() and np.abs(samples).max() > 1e-3
@@ -166,9 +225,12 @@ def test_the_voice_speaks_a_text(project: ProjectCopy, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [(("--text", "…"), "error: "), (("--text", "Hi.", "--voice", "nowhere"), "nowhere: no voice there")]
+    ("arguments", "message"),
+    [(("--text", "…"), "error: "), (("--text", "Hi.", "--voice", "nowhere"), "nowhere: no voice there")],
 )
-def test_what_cannot_be_said_is_one_clear_line(project: ProjectCopy, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+def test_what_cannot_be_said_is_one_clear_line(
+    project: ProjectCopy, tmp_path: Path, arguments: tuple[str, ...], message: str
+) -> None:
     outcome = project.run("model.inference.say", *arguments, "--out", str(tmp_path / "said.wav"))
     assert outcome.status == 1 and message in outcome.stderr
     assert [line for line in outcome.stderr.splitlines() if line.startswith("error: ")] == outcome.stderr.splitlines()
@@ -183,7 +245,11 @@ def test_a_misspelt_parameter_is_one_clear_line_and_leaves_no_output(project: Pr
         outcome = project.run("dvc", "repro")
         errors = [line for line in outcome.output.splitlines() if line.startswith("error: ")]
         assert outcome.status != 0 and ran(outcome) == ["split"]
-        assert len(errors) == 1 and "split: unknown test_shares; valid: held_out_max_seconds" in errors[0] and "missing test_share" in errors[0]
+        assert (
+            len(errors) == 1
+            and "split: unknown test_shares; valid: held_out_max_seconds" in errors[0]
+            and "missing test_share" in errors[0]
+        )
         assert not (project.root / "data" / "split").exists() and "Traceback" not in outcome.output
     finally:
         (project.root / "params.yaml").write_bytes(before)
@@ -192,7 +258,9 @@ def test_a_misspelt_parameter_is_one_clear_line_and_leaves_no_output(project: Pr
     assert (project.root / "data/split/split.parquet").is_file() and (project.root / "voice/metadata.json").is_file()
 
 
-def test_another_copy_without_rows_and_with_one_worker_makes_the_same_bytes(project: ProjectCopy, tmp_path: Path) -> None:
+def test_another_copy_without_rows_and_with_one_worker_makes_the_same_bytes(
+    project: ProjectCopy, tmp_path: Path
+) -> None:
     other = copy_project(tmp_path / "another_place")
     other.check("pipeline.params.presets", "smoke")
     other.check("dvc", "repro", "split", VOICE_WORKERS="1")
@@ -226,7 +294,9 @@ def test_the_voice_speaks_alike_through_its_onnx_graphs(project: ProjectCopy, tm
     project.check("model.inference.export_onnx", "--voice", "voice", "--out", str(tmp_path / "onnx"))
     spoken = []
     for voice in ("voice", str(tmp_path / "onnx")):
-        project.check("model.inference.say", "--voice", voice, "--text", "Hello world.", "--out", str(tmp_path / "said.wav"))
+        project.check(
+            "model.inference.say", "--voice", voice, "--text", "Hello world.", "--out", str(tmp_path / "said.wav")
+        )
         spoken.append(soundfile.read(tmp_path / "said.wav", dtype="float32")[0])
     assert spoken[0].shape == spoken[1].shape and abs(spoken[0]).max() > 0.001
     assert abs(spoken[0] - spoken[1]).max() < 0.02

@@ -87,7 +87,13 @@ def noise(seed: int, n_samples: int = RATE_HZ, channels: int = 1) -> npt.NDArray
 def describe(texts: dict[str, str], **changes: Any) -> None:
     """Run the corpus stage over the folder `recordings`."""
     write_transcripts(Path("transcripts.csv"), texts)
-    values = {**CORPUS_VALUES, "recordings": "recordings", "transcripts": "transcripts.csv", "min_seconds": 0.1, **changes}
+    values = {
+        **CORPUS_VALUES,
+        "recordings": "recordings",
+        "transcripts": "transcripts.csv",
+        "min_seconds": 0.1,
+        **changes,
+    }
     corpus.main(Path("corpus"), CorpusParams(**values))
 
 
@@ -102,17 +108,25 @@ def resampled() -> dict[str, npt.NDArray[np.int16]]:
     resample.main(Path("corpus"), Path("resample"), resample.ResampleParams(RATE_HZ, "HQ", 0.0))
     rows = manifests.read_manifest(Path("resample/resample.parquet"), manifests.RESAMPLE).to_pylist()
     with ShardReader(Path("resample")) as reader:
-        return {row["utterance_id"]: reader.read_array(row["shard"], row["offset_bytes"], (row["n_samples"],), "int16") for row in rows}
+        return {
+            row["utterance_id"]: reader.read_array(row["shard"], row["offset_bytes"], (row["n_samples"],), "int16")
+            for row in rows
+        }
 
 
 def spectrogram_of(utterance_id: str, **changes: Any) -> npt.NDArray[np.float16]:
     """Run the spectrogram stage and return an utterance's magnitudes (T, F)."""
     values = {**SPECTROGRAM_VALUES, **changes}
     spectrogram.main(Path("resample"), Path("spectrogram"), spectrogram.SpectrogramParams(**values))
-    rows = {row["utterance_id"]: row for row in manifests.read_manifest(Path("spectrogram/spectrogram.parquet"), manifests.SPECTROGRAM).to_pylist()}
+    rows = {
+        row["utterance_id"]: row
+        for row in manifests.read_manifest(Path("spectrogram/spectrogram.parquet"), manifests.SPECTROGRAM).to_pylist()
+    }
     row = rows[utterance_id]
     with ShardReader(Path("spectrogram")) as reader:
-        return reader.read_array(row["shard"], row["offset_bytes"], (row["n_frames"], values["n_fft"] // 2 + 1), "float16")
+        return reader.read_array(
+            row["shard"], row["offset_bytes"], (row["n_frames"], values["n_fft"] // 2 + 1), "float16"
+        )
 
 
 def features_of(text: str, layer: int = -3) -> npt.NDArray[np.float16]:
@@ -129,7 +143,9 @@ def train_source(folders: SmallCorpus, *, add_blank: bool) -> ManifestSource:
 
 
 def test_defect_01_a_new_recording_at_an_old_path_is_never_answered_from_a_cache() -> None:
-    """The original loaded any spectrogram file that lay beside the recording, whatever had become of the recording or the settings."""
+    """The original loaded any spectrogram file that lay beside the recording, whatever had become of the recording or
+    the settings.
+    """
     write_recording("a.wav", noise(1))
     describe({"a.wav": "Noise."})
     first = resampled()["a"]
@@ -141,7 +157,9 @@ def test_defect_01_a_new_recording_at_an_old_path_is_never_answered_from_a_cache
     assert len(second) == len(first) and not np.array_equal(second, first)
     assert np.array_equal(spectrogram_of("a"), linear_spectrogram(second, settings).astype(np.float16))
     finer = dataclasses.replace(settings, n_fft=512, win_samples=512)
-    assert np.array_equal(spectrogram_of("a", n_fft=512, win_samples=512), linear_spectrogram(second, finer).astype(np.float16))
+    assert np.array_equal(
+        spectrogram_of("a", n_fft=512, win_samples=512), linear_spectrogram(second, finer).astype(np.float16)
+    )
 
 
 def test_defect_01_a_new_text_or_layer_is_never_answered_from_a_cache() -> None:
@@ -192,11 +210,22 @@ def test_defect_03_reading_an_utterance_twice_gives_the_same_word_to_phone_align
 def joined_row(phones: Sequence[str], n_frames: int) -> dict[str, Any]:
     """A row as the split stage joins it from the other stages' manifests."""
     return {
-        "utterance_id": "a", "corpus.speaker": "anna", "corpus.synthetic": False, "clean_text.language": "EN", "clean_text.normalised": "text",
-        "clean_text.phones": list(phones), "clean_text.tones": [0] * len(phones), "resample.shard": 0, "resample.offset_bytes": 0,
-        "resample.n_samples": 2 * RATE_HZ, "spectrogram.shard": 0, "spectrogram.offset_bytes": 0, "spectrogram.n_frames": n_frames,
-        "bert.spans": [], "bert.phone_tokens": [],
-    }  # fmt: skip
+        "utterance_id": "a",
+        "corpus.speaker": "anna",
+        "corpus.synthetic": False,
+        "clean_text.language": "EN",
+        "clean_text.normalised": "text",
+        "clean_text.phones": list(phones),
+        "clean_text.tones": [0] * len(phones),
+        "resample.shard": 0,
+        "resample.offset_bytes": 0,
+        "resample.n_samples": 2 * RATE_HZ,
+        "spectrogram.shard": 0,
+        "spectrogram.offset_bytes": 0,
+        "spectrogram.n_frames": n_frames,
+        "bert.spans": [],
+        "bert.phone_tokens": [],
+    }
 
 
 def test_defect_04_length_is_counted_in_phones_not_in_characters_of_their_names() -> None:
@@ -206,7 +235,10 @@ def test_defect_04_length_is_counted_in_phones_not_in_characters_of_their_names(
         rows = [joined_row([name] * n_phones, n_frames=81) for n_phones in (40, 41)]
         kept, dropped = split.usable([split.Joined(row["utterance_id"], row) for row in rows], RATE_HZ, params)
         assert kept.rejected is None
-        assert dropped.rejected == ("too_fast", "41 phones in 81 frames; the transcript may not belong to the recording")
+        assert dropped.rejected == (
+            "too_fast",
+            "41 phones in 81 frames; the transcript may not belong to the recording",
+        )
 
 
 def test_defect_05_lengths_and_levels_hold_for_every_kind_of_wav() -> None:
@@ -228,15 +260,27 @@ def test_defect_05_lengths_and_levels_hold_for_every_kind_of_wav() -> None:
         assert np.array_equal(pcm, expected), name
 
 
-def test_defect_06_utterances_that_cannot_be_used_are_listed_and_too_few_left_is_an_error(small_corpus: SmallCorpus) -> None:
+def test_defect_06_utterances_that_cannot_be_used_are_listed_and_too_few_left_is_an_error(
+    small_corpus: SmallCorpus,
+) -> None:
     """The original dropped what was outside its length buckets without a word, and trained on nothing "successfully"."""
-    inputs = (small_corpus.corpus, small_corpus.resample, small_corpus.clean_text, small_corpus.spectrogram, small_corpus.bert)
-    split.main(*inputs, Path("split"), split.SplitParams(**{**SPLIT_VALUES, "max_seconds": 2.5, "max_reject_share": 0.9}))
+    inputs = (
+        small_corpus.corpus,
+        small_corpus.resample,
+        small_corpus.clean_text,
+        small_corpus.spectrogram,
+        small_corpus.bert,
+    )
+    split.main(
+        *inputs, Path("split"), split.SplitParams(**{**SPLIT_VALUES, "max_seconds": 2.5, "max_reject_share": 0.9})
+    )
     kept, dropped = utterance_ids(Path("split/split.parquet")), reasons(Path("split"))
     assert set(dropped.values()) == {"too_long"}
     assert sorted([*kept, *dropped]) == sorted(utterance_ids(small_corpus.corpus / "corpus.parquet"))
     with pytest.raises(PipelineError, match=r"12 of 12 utterances rejected \(too_long 12\)"):
-        split.main(*inputs, Path("none"), split.SplitParams(**{**SPLIT_VALUES, "max_seconds": 0.71, "max_reject_share": 0.9}))
+        split.main(
+            *inputs, Path("none"), split.SplitParams(**{**SPLIT_VALUES, "max_seconds": 0.71, "max_reject_share": 0.9})
+        )
     assert not Path("none").exists()
 
 
@@ -269,16 +313,28 @@ def test_defect_07_a_text_that_cannot_be_read_is_listed_with_its_reason() -> Non
 def test_defect_07_the_split_is_the_same_every_time_and_holds_out_from_every_speaker() -> None:
     """The original shuffled without a seed, and eight validation utterances were those of two speakers."""
     speakers = [f"speaker{index}" for index in range(7)]
-    rows = [{"utterance_id": f"{speaker}/{index}", "speaker": speaker, "normalised": f"{speaker} says {index}", "seconds": 3.0}
-            for speaker in speakers for index in range(10)]  # fmt: skip
+    rows = [
+        {
+            "utterance_id": f"{speaker}/{index}",
+            "speaker": speaker,
+            "normalised": f"{speaker} says {index}",
+            "seconds": 3.0,
+        }
+        for speaker in speakers
+        for index in range(10)
+    ]
     held_out = split.hold_out(rows, split.SplitParams(**SPLIT_VALUES))
     assert split.hold_out(rows[::-1], split.SplitParams(**SPLIT_VALUES)) == held_out
     subsets = {row["utterance_id"]: held_out.subset_of(row["normalised"]) for row in rows}
     for subset in ("train", "validation", "test"):
-        assert {utterance_id.partition("/")[0] for utterance_id, place in subsets.items() if place == subset} == set(speakers)
+        assert {utterance_id.partition("/")[0] for utterance_id, place in subsets.items() if place == subset} == set(
+            speakers
+        )
 
 
-def test_defect_08_the_encoder_is_loaded_once_runs_on_the_cpu_and_survives_a_bad_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defect_08_the_encoder_is_loaded_once_runs_on_the_cpu_and_survives_a_bad_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """The original loaded BERT anew for every utterance, had no device on a CPU, and stopped at the first bad line."""
     loaded: list[EncoderSource] = []
     encoder = bert.BertEncoder
@@ -309,26 +365,51 @@ def test_defect_09_latin_words_in_chinese_are_spoken() -> None:
 
 def test_defect_09_english_has_features_and_its_numbers_and_abbreviations_are_words(small_corpus: SmallCorpus) -> None:
     """The original gave English zeros for BERT features, and read neither digits nor abbreviations."""
-    assert read_text("Dr. Smith paid $3 on the 5th.", "EN").normalised == "Doctor Smith paid three dollars on the fifth."
+    assert (
+        read_text("Dr. Smith paid $3 on the 5th.", "EN").normalised == "Doctor Smith paid three dollars on the fifth."
+    )
     source = train_source(small_corpus, add_blank=False)
     features = BatchDataset(source, [[0]], source.facts.bert_channels, source.facts.spectrogram.hop_samples)[0].bert
     assert set(features) == {"EN"} and features["EN"].shape[2] == 384 and features["EN"].any(dim=2).all()
 
 
 TINY_MODEL = {
-    "inter_channels": 16, "hidden_channels": 16, "filter_channels": 32, "n_layers": 1, "n_flows": 2, "flow_layers": 1, "posterior_layers": 1,
-    "frame_prior_layers": 0, "duration_channels": 16, "istft_channels": 16, "istft_layers": 1, "istft_filter_channels": 32, "segment_frames": 16,
-}  # fmt: skip
+    "inter_channels": 16,
+    "hidden_channels": 16,
+    "filter_channels": 32,
+    "n_layers": 1,
+    "n_flows": 2,
+    "flow_layers": 1,
+    "posterior_layers": 1,
+    "frame_prior_layers": 0,
+    "duration_channels": 16,
+    "istft_channels": 16,
+    "istft_layers": 1,
+    "istft_filter_channels": 32,
+    "segment_frames": 16,
+}
 
 
 def tiny_params(**changes: Any) -> TrainParams:
-    """The smoke preset's train section, smaller, without aligner and adversarial from the start; `model__n_layers` for nested values."""
+    """The smoke preset's train section, smaller, without aligner and adversarial from the start; `model__n_layers` for
+    nested values.
+    """
     values: dict[str, Any] = yaml.safe_load((ROOT / "presets" / "smoke.yaml").read_text(encoding="utf-8"))["train"]
     values["model"].update(TINY_MODEL)
     values["aligner"].update(steps=0)
     values["discriminator"].update(channels=2, max_channels=4, use_duration_discriminator=True, duration_channels=8)
-    values["optimisation"].update(steps=8, batch_size=4, warmup_steps=0, adversarial_start_step=0, adversarial_every=1, learning_rate=2e-3,
-                                  schedule="epoch_decay", learning_rate_decay=0.5, weight_decay=0.0, alignment_noise=0.01)  # fmt: skip
+    values["optimisation"].update(
+        steps=8,
+        batch_size=4,
+        warmup_steps=0,
+        adversarial_start_step=0,
+        adversarial_every=1,
+        learning_rate=2e-3,
+        schedule="epoch_decay",
+        learning_rate_decay=0.5,
+        weight_decay=0.0,
+        alignment_noise=0.01,
+    )
     values.update(checkpoint_every=2, validate_every=2, log_every=1, ranks=1)
     for name, value in changes.items():
         section, _, inner = name.rpartition("__")
@@ -337,11 +418,21 @@ def tiny_params(**changes: Any) -> TrainParams:
 
 
 def run_training(folders: SmallCorpus, folder: Path, params: TrainParams) -> None:
-    """Train in this process; voice, report and work folder lie below `folder`. Drawing curves takes longer than all the rest."""
+    """Train in this process; voice, report and work folder lie below `folder`. Drawing curves takes longer than all the
+    rest.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("stages.train.outputs.write_curves", lambda *_: None)
         patch.setenv("VOICE_WORK_DIR", str(folder / "work"))
-        train.main(folders.split, folders.resample, folders.spectrogram, folders.bert, folder / "voice", folder / "report", params)
+        train.main(
+            folders.split,
+            folders.resample,
+            folders.spectrogram,
+            folders.bert,
+            folder / "voice",
+            folder / "report",
+            params,
+        )
 
 
 def results(folder: Path) -> dict[str, bytes]:
@@ -366,13 +457,19 @@ def trained(small_corpus: SmallCorpus, tmp_path_factory: pytest.TempPathFactory)
 def base_voice(small_corpus: SmallCorpus, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A voice from a run without the duration discriminator."""
     folder = tmp_path_factory.mktemp("base")
-    run_training(small_corpus, folder, tiny_params(discriminator__use_duration_discriminator=False, optimisation__steps=2))
+    run_training(
+        small_corpus, folder, tiny_params(discriminator__use_duration_discriminator=False, optimisation__steps=2)
+    )
     return folder / "voice"
 
 
 @pytest.fixture(scope="module")
-def continued(small_corpus: SmallCorpus, base_voice: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A run with the duration discriminator that started from the base voice, and the digest that the base's folder had before."""
+def continued(
+    small_corpus: SmallCorpus, base_voice: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """A run with the duration discriminator that started from the base voice, and the digest that the base's folder had
+    before.
+    """
     folder, before = tmp_path_factory.mktemp("continued"), tree_digest(base_voice)
     base = {"folder": str(base_voice), "sha256": checkpoint_sha256(base_voice)}
     run_training(small_corpus, folder, tiny_params(base_voice=base, optimisation__steps=2))
@@ -384,8 +481,17 @@ def make_trainer(folders: SmallCorpus, *, reference_quirks: bool = False, **chan
     params = tiny_params(**changes)
     source = train_source(folders, add_blank=False)
     model, judges = params.networks(source.facts, source.symbols)
-    trainer = Trainer(model, judges, params.optimisation, source.facts.spectrogram, torch.device("cpu"), reference_quirks=reference_quirks)
-    return trainer, BatchDataset(source, [[0, 1, 2, 3]], model.bert_channels, model.hop_samples)[0].to(torch.device("cpu"))
+    trainer = Trainer(
+        model,
+        judges,
+        params.optimisation,
+        source.facts.spectrogram,
+        torch.device("cpu"),
+        reference_quirks=reference_quirks,
+    )
+    return trainer, BatchDataset(source, [[0, 1, 2, 3]], model.bert_channels, model.hop_samples)[0].to(
+        torch.device("cpu")
+    )
 
 
 @torch.no_grad()
@@ -394,7 +500,13 @@ def mean_verdicts(trainer: Trainer, batch: Batch) -> tuple[float, float]:
     assert trainer.duration_discriminator is not None
     output = trainer.synthesizer(batch.inputs(trainer.posterior_input(batch), with_speakers=False))
     network = trainer.duration_discriminator.eval()
-    verdicts = network(output.text_hidden, output.phone_mask, output.log_durations_target, output.log_durations, output.speaker_embedding)
+    verdicts = network(
+        output.text_hidden,
+        output.phone_mask,
+        output.log_durations_target,
+        output.log_durations,
+        output.speaker_embedding,
+    )
     is_phone = output.phone_mask[:, 0] > 0
     true, predicted = (float(each[..., 0][is_phone].mean()) for each in verdicts)
     return true, predicted
@@ -404,16 +516,28 @@ def mean_verdicts(trainer: Trainer, batch: Batch) -> tuple[float, float]:
 def test_defect_10_the_duration_discriminator_tells_true_durations_and_teaches_the_generator(
     small_corpus: SmallCorpus, reference_quirks: bool
 ) -> None:
-    """The original swapped real and generated durations, and no gradient reached the generator; one switch brings that back."""
-    trainer, batch = make_trainer(small_corpus, reference_quirks=reference_quirks, optimisation__duration_weight=0.0,
-                                  optimisation__schedule="cosine", optimisation__steps=1000, optimisation__learning_rate=1e-4,
-                                  optimisation__discriminator_learning_rate=2e-2)  # fmt: skip
+    """The original swapped real and generated durations, and no gradient reached the generator; one switch brings that
+    back.
+    """
+    trainer, batch = make_trainer(
+        small_corpus,
+        reference_quirks=reference_quirks,
+        optimisation__duration_weight=0.0,
+        optimisation__schedule="cosine",
+        optimisation__steps=1000,
+        optimisation__learning_rate=1e-4,
+        optimisation__discriminator_learning_rate=2e-2,
+    )
     before = {name: value.clone() for name, value in trainer.synthesizer.duration_predictor.named_parameters()}
     for _ in range(12):
         trainer.step(batch, 0, None)
     true, predicted = mean_verdicts(trainer, batch)
     assert (predicted > true + 0.2) if reference_quirks else (true > predicted + 0.2)
-    moved = {name for name, value in trainer.synthesizer.duration_predictor.named_parameters() if not torch.equal(value, before[name])}
+    moved = {
+        name
+        for name, value in trainer.synthesizer.duration_predictor.named_parameters()
+        if not torch.equal(value, before[name])
+    }
     assert moved == (set() if reference_quirks else set(before))
 
 
@@ -421,7 +545,10 @@ def test_defect_11_training_starts_without_any_duration_discriminator(
     trained: Path, base_voice: Path, continued: tuple[Path, str]
 ) -> None:
     """The original crashed from scratch without a DUR_0.pth, and when the duration discriminator was switched off."""
-    kinds = {folder: set(load_checkpoint(folder).tensors) for folder in (trained / "voice", base_voice, continued[0] / "voice")}
+    kinds = {
+        folder: set(load_checkpoint(folder).tensors)
+        for folder in (trained / "voice", base_voice, continued[0] / "voice")
+    }
     assert kinds[trained / "voice"] == {"synthesizer", "discriminator", "duration_discriminator"}
     assert kinds[base_voice] == {"synthesizer", "discriminator"}
     assert kinds[continued[0] / "voice"] == {"synthesizer", "discriminator", "duration_discriminator"}
@@ -435,7 +562,9 @@ def test_defect_12_the_base_voice_is_only_read(base_voice: Path, continued: tupl
     folder, before = continued
     assert tree_digest(base_voice) == before
     assert not any(path.is_relative_to(base_voice) for path in folder.rglob("*"))
-    old, new = (load_checkpoint(each, ["synthesizer"]).tensors["synthesizer"] for each in (base_voice, folder / "voice"))
+    old, new = (
+        load_checkpoint(each, ["synthesizer"]).tensors["synthesizer"] for each in (base_voice, folder / "voice")
+    )
     assert old.keys() == new.keys() and not all(torch.equal(old[name], new[name]) for name in old)
 
 
@@ -459,8 +588,12 @@ def cut_short(folders: SmallCorpus, folder: Path, at_step: int) -> None:
     assert not (folder / "voice").exists() and not (folder / "report").exists()
 
 
-def test_defect_13_an_interrupted_run_ends_in_the_same_bits(small_corpus: SmallCorpus, trained: Path, tmp_path: Path) -> None:
-    """The original went on from the start of an epoch with restarted decay of the learning rate, other noise and another data order."""
+def test_defect_13_an_interrupted_run_ends_in_the_same_bits(
+    small_corpus: SmallCorpus, trained: Path, tmp_path: Path
+) -> None:
+    """The original went on from the start of an epoch with restarted decay of the learning rate, other noise and
+    another data order.
+    """
     cut_short(small_corpus, tmp_path, at_step=5)
     run_training(small_corpus, tmp_path, tiny_params())
     assert results(tmp_path) == results(trained)
@@ -483,17 +616,24 @@ def test_defect_13_a_damaged_state_is_named_and_the_one_before_it_taken(
 def test_defect_13_weights_that_are_missing_or_misshapen_are_an_error_that_names_them() -> None:
     """The original left such weights at their random values and went on."""
     network = DurationPredictor(channels=4, filter_channels=6, kernel_size=3, dropout=0.0)
-    published = {to_reference_key(f"duration_predictor.{name}").removeprefix("dp."): value + 1 for name, value in network.state_dict().items()}
+    published = {
+        to_reference_key(f"duration_predictor.{name}").removeprefix("dp."): value + 1
+        for name, value in network.state_dict().items()
+    }
     published["conv_1.weight"] = published["conv_1.weight"][:, :3]
     del published["proj.bias"]
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    with pytest.raises(CheckpointError, match=r"1 missing: dp\.proj\.bias; 1 misshapen: dp\.conv_1\.weight \(6, 3, 3\) for \(6, 4, 3\)"):
+    with pytest.raises(
+        CheckpointError, match=r"1 missing: dp\.proj\.bias; 1 misshapen: dp\.conv_1\.weight \(6, 3, 3\) for \(6, 4, 3\)"
+    ):
         load_published(network, published, prefix="dp")
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
 @pytest.mark.parametrize(("reference_quirks", "factors"), [(False, [0.25, 0.125]), (True, [0.25, 1.0])])
-def test_defect_13_the_decay_of_the_learning_rate_goes_on(small_corpus: SmallCorpus, reference_quirks: bool, factors: list[float]) -> None:
+def test_defect_13_the_decay_of_the_learning_rate_goes_on(
+    small_corpus: SmallCorpus, reference_quirks: bool, factors: list[float]
+) -> None:
     """The original's learning rate jumped back up at every resume; the same switch brings that back."""
     trainer, batch = make_trainer(small_corpus, reference_quirks=reference_quirks)
     rates = []
@@ -505,7 +645,9 @@ def test_defect_13_the_decay_of_the_learning_rate_goes_on(small_corpus: SmallCor
 
 
 @pytest.mark.parametrize("n_renamed", [0, 1])
-def test_defect_14_a_checkpoint_cut_short_leaves_the_one_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_renamed: int) -> None:
+def test_defect_14_a_checkpoint_cut_short_leaves_the_one_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n_renamed: int
+) -> None:
     """The original wrote over its files in place: a kill left half a checkpoint."""
     save_checkpoint(tmp_path, tensors={"network": {"weight": torch.ones(3)}}, metadata={"step": 1})
     replace, calls = os.replace, itertools.count()
@@ -529,7 +671,8 @@ def test_defect_15_every_mel_filterbank_is_its_settings_own() -> None:
         settings = dataclasses.replace(first, **changes)
         filters = mel_filterbank(settings)
         assert filters.shape == (settings.n_mels, settings.n_fft // 2 + 1)
-        # Each filter's centre of mass, on the mel scale, is where the settings put it (filters are wide enough above 1 kHz).
+        # Each filter's centre of mass, on the mel scale, is where the settings put it (filters are wide enough above 1
+        # kHz).
         bins_hz = np.arange(settings.n_frequencies) * settings.sample_rate_hz / settings.n_fft
         centres = hz_to_mel((filters * bins_hz).sum(1) / filters.sum(1))
         edges = np.linspace(hz_to_mel(settings.mel_fmin_hz), hz_to_mel(8000.0), settings.n_mels + 2)
@@ -539,22 +682,58 @@ def test_defect_15_every_mel_filterbank_is_its_settings_own() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"n_speakers": 1}, {"n_speakers": 3, "share_flow_parameters": True}, {"n_speakers": 0, "speaker_channels": 0},
-     {"n_speakers": 3, "speaker_layer_index": -1}],
+    [
+        {"n_speakers": 1},
+        {"n_speakers": 3, "share_flow_parameters": True},
+        {"n_speakers": 0, "speaker_channels": 0},
+        {"n_speakers": 3, "speaker_layer_index": -1},
+    ],
     ids=["one speaker", "shared flow", "no speakers", "unconditioned encoder"],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("flow", ["transformer", "residual"])
 def test_defect_16_networks_without_a_part_are_whole(changes: dict[str, Any], flow: str) -> None:
     """The original raised AttributeError for one speaker, for a shared flow and for a text encoder without speaker."""
-    values = {"n_symbols": 9, "n_tones": 3, "n_languages": 2, "speaker_channels": 8, "bert_channels": {}, "spectrogram_channels": 10,
-              "inter_channels": 8, "hidden_channels": 16, "filter_channels": 16, "n_layers": 3, "flow": flow, "n_flows": 2, "flow_layers": 2,
-              "posterior_layers": 2, "sdp_channels": 8, "duration_channels": 8, "decoder": "istft", "istft_channels": 16, "istft_layers": 1,
-              "istft_filter_channels": 16, "istft_n_fft": 32, "hop_samples": 8, "segment_frames": 4, **changes}  # fmt: skip
+    values = {
+        "n_symbols": 9,
+        "n_tones": 3,
+        "n_languages": 2,
+        "speaker_channels": 8,
+        "bert_channels": {},
+        "spectrogram_channels": 10,
+        "inter_channels": 8,
+        "hidden_channels": 16,
+        "filter_channels": 16,
+        "n_layers": 3,
+        "flow": flow,
+        "n_flows": 2,
+        "flow_layers": 2,
+        "posterior_layers": 2,
+        "sdp_channels": 8,
+        "duration_channels": 8,
+        "decoder": "istft",
+        "istft_channels": 16,
+        "istft_layers": 1,
+        "istft_filter_channels": 16,
+        "istft_n_fft": 32,
+        "hop_samples": 8,
+        "segment_frames": 4,
+        **changes,
+    }
     network = Synthesizer(ModelConfig.from_dict(values))
     ids, lengths = torch.zeros(2, 4, dtype=torch.long), torch.tensor([4, 2])
     speakers = ids[:, 0] if network.config.n_speakers else None
-    output = network(SynthesizerInputs(phone_ids=ids, phone_lengths=lengths, tone_ids=ids, language_ids=ids, bert={}, speaker_ids=speakers,
-                                       spectrogram=torch.randn(2, 10, 9), spectrogram_lengths=torch.tensor([9, 6])))  # fmt: skip
+    output = network(
+        SynthesizerInputs(
+            phone_ids=ids,
+            phone_lengths=lengths,
+            tone_ids=ids,
+            language_ids=ids,
+            bert={},
+            speaker_ids=speakers,
+            spectrogram=torch.randn(2, 10, 9),
+            spectrogram_lengths=torch.tensor([9, 6]),
+        )
+    )
     assert output.waveform_segment is not None and output.waveform_segment.isfinite().all()
     assert network.infer(ids, lengths, ids, ids, {}, speakers, max_frames=20).waveform.isfinite().all()
 
@@ -579,7 +758,9 @@ def test_defect_18_a_lonely_length_is_a_small_batch_not_a_repeated_one() -> None
 def test_defect_14_and_20_the_best_weights_are_kept_and_nothing_of_others_is_deleted(
     small_corpus: SmallCorpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The original kept the newest checkpoints only, deleted other people's files of such names, and knew of no best one."""
+    """The original kept the newest checkpoints only, deleted other people's files of such names, and knew of no best
+    one.
+    """
     values, mel = Validator.values, {1: 3.0, 2: 1.0, 3: 2.0, 4: 5.0, 5: 4.0}
     foreign = [Path("checkpoints/step-best/G_0.pth"), Path("state-mine.pt"), Path("notes.txt")]
 
@@ -592,19 +773,32 @@ def test_defect_14_and_20_the_best_weights_are_kept_and_nothing_of_others_is_del
 
     monkeypatch.setattr(Validator, "values", chosen)
     keep = {"last": 2, "best": 1, "by": "mel", "average": 3}
-    run_training(small_corpus, tmp_path, tiny_params(voice="best", keep=keep, validate_every=1, checkpoint_every=1, optimisation__steps=5))
+    run_training(
+        small_corpus,
+        tmp_path,
+        tiny_params(voice="best", keep=keep, validate_every=1, checkpoint_every=1, optimisation__steps=5),
+    )
     assert load_checkpoint(tmp_path / "voice").metadata["step"] == 2
     assert {row["step"]: row["folder"] for row in table_of(tmp_path)} == {
-        "1": "", "2": "voice", "3": "", "4": "voice/checkpoints/step-000004", "5": "voice/checkpoints/step-000005",
+        "1": "",
+        "2": "voice",
+        "3": "",
+        "4": "voice/checkpoints/step-000004",
+        "5": "voice/checkpoints/step-000005",
         "3+4+5": "voice/checkpoints/average",
-    }  # fmt: skip
+    }
     (work,) = tmp_path.glob("work/train/*")
-    assert {path.name for path in (work / "checkpoints").iterdir()} <= {*(f"step-{step:08d}" for step in (1, 2, 3, 4, 5)), "step-best"}
+    assert {path.name for path in (work / "checkpoints").iterdir()} <= {
+        *(f"step-{step:08d}" for step in (1, 2, 3, 4, 5)),
+        "step-best",
+    }
     assert (work / "checkpoints" / "step-00000002").is_dir(), "the best one is not among the last, and stays"
     assert all((work / name).read_text(encoding="utf-8") == "not the run's" for name in foreign)
 
 
-def test_defect_20_validation_is_numbers_that_fall_as_the_voice_gets_better(trained: Path, small_corpus: SmallCorpus) -> None:
+def test_defect_20_validation_is_numbers_that_fall_as_the_voice_gets_better(
+    trained: Path, small_corpus: SmallCorpus
+) -> None:
     """The original's validation was two pictures and two sounds, and its adversarial losses say nothing about quality."""
     table = table_of(trained)
     assert [row["step"] for row in table] == ["2", "4", "6", "8"]
@@ -619,7 +813,9 @@ def test_defect_20_validation_is_numbers_that_fall_as_the_voice_gets_better(trai
     assert trainer.evaluate(batch, None)["mel"] < worse["mel"]
 
 
-def test_defect_19_ranks_share_weights_but_not_noise(small_corpus: SmallCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defect_19_ranks_share_weights_but_not_noise(
+    small_corpus: SmallCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The original seeded every rank alike: all drew the same noise, dropout and segments."""
     trainers, dropout = [], []
     for rank in (0, 1):
@@ -633,7 +829,9 @@ def test_defect_19_ranks_share_weights_but_not_noise(small_corpus: SmallCorpus, 
     assert not torch.equal(noise[0], noise[1])
 
 
-def test_defect_19_a_rank_uses_the_gpu_of_its_place_on_its_own_machine(small_corpus: SmallCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_defect_19_a_rank_uses_the_gpu_of_its_place_on_its_own_machine(
+    small_corpus: SmallCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The original chose the GPU by the rank among all machines: the second machine of two had no GPU 5."""
     used: list[tuple[int, torch.device]] = []
 

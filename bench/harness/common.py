@@ -104,7 +104,9 @@ def interleave(sides: Mapping[str, Callable[[], object]], seconds: float, work: 
 
 
 class OwnProcess(Generic[BlockT]):
-    """A side that runs in a process of its own after `prepare`, so that its process-wide settings do not reach the other sides."""
+    """A side that runs in a process of its own after `prepare`, so that its process-wide settings do not reach the
+    other sides.
+    """
 
     def __init__(self, side: Callable[[BlockT], object], prepare: Callable[[], None] | None = None) -> None:
         self._side = side
@@ -132,11 +134,15 @@ class OnPrepared(Generic[BlockT]):
 
 
 def interleave_blocks(
-    sides: Mapping[str, Callable[[BlockT], object]], blocks: Iterable[BlockT], n_blocks: int, work: Callable[[BlockT], float]
+    sides: Mapping[str, Callable[[BlockT], object]],
+    blocks: Iterable[BlockT],
+    n_blocks: int,
+    work: Callable[[BlockT], float],
 ) -> Timings:
     """Time the sides in turn on one block of the data after another, so that all of it is covered in bounded memory.
 
-    Medians, over `MIN_ROUNDS` rounds or more, of the CPU seconds per piece of `work(block)`. On every block each side is called once
+    Medians, over `MIN_ROUNDS` rounds or more, of the CPU seconds per piece of `work(block)`. On every block each side
+    is called once
     unmeasured, as in `interleave`. Blocks may be made while the loop runs: that is not measured.
     """
     samples: dict[str, list[float]] = {name: [] for name in sides}
@@ -155,7 +161,9 @@ def interleave_blocks(
 def cut_in_blocks(items: Sequence[ItemT], size: int) -> list[Sequence[ItemT]]:
     """Return all items in blocks of about equal length, at most `size`."""
     n_blocks = math.ceil(len(items) / size)
-    return [items[len(items) * number // n_blocks : len(items) * (number + 1) // n_blocks] for number in range(n_blocks)]
+    return [
+        items[len(items) * number // n_blocks : len(items) * (number + 1) // n_blocks] for number in range(n_blocks)
+    ]
 
 
 def _cpu_seconds(side: Callable[[], object], repeats: int) -> float:
@@ -207,7 +215,12 @@ def table(results: Sequence[Result]) -> str:
     header = ("name", "measured", "unit", "target", "met", "reference", "ratio", "share of limit")
     rows = [header, *(_cells(result) for result in results)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    lines = ["  ".join(_align(cell, width, column) for column, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip() for row in rows]
+    lines = [
+        "  ".join(
+            _align(cell, width, column) for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
     lines.insert(1, "  ".join("-" * width for width in widths))
     notes = [f"{result.name}: {result.note}" for result in results if result.note]
     return "\n".join([*lines, "", *notes])
@@ -230,12 +243,23 @@ def _cells(result: Result) -> tuple[str, ...]:
     met = {None: "", True: "yes", False: "no"}[result.meets_target]
     reference = "" if result.reference is None else _number(result.reference)
     ratio = "" if result.ratio is None else f"{result.ratio:.2f} ×"
-    return (result.name, _number(result.ours), result.unit, _target(result), met, reference, ratio, _limit_share(result))
+    return (
+        result.name,
+        _number(result.ours),
+        result.unit,
+        _target(result),
+        met,
+        reference,
+        ratio,
+        _limit_share(result),
+    )
 
 
 def _describe(result: Result) -> str:
     share = "" if result.limit_share_target is None else f", {_limit_share(result)} of the limit"
-    measured = f"{result.ratio or 0.0:.2f} ×" if result.target_of == "ratio" else f"{_number(result.ours)} {result.unit}"
+    measured = (
+        f"{result.ratio or 0.0:.2f} ×" if result.target_of == "ratio" else f"{_number(result.ours)} {result.unit}"
+    )
     return f"{result.name}: {measured}{share} (target {_target(result)})"
 
 

@@ -58,7 +58,9 @@ class Utterance:
 
 @dataclass(frozen=True)
 class PerFileCorpus:
-    """A list of `wav|speaker|language|text|phones|tones|word2ph` lines; each wav has `.spec.pt` and `.bert.pt` beside it."""
+    """A list of `wav|speaker|language|text|phones|tones|word2ph` lines; each wav has `.spec.pt` and `.bert.pt` beside
+    it.
+    """
 
     lines: list[str]
 
@@ -86,34 +88,70 @@ def prepare(clips: Sequence[Clip], settings: SpectrogramSettings, encode: Encode
     for clip, text, features in zip(ordered, texts, encode(texts), strict=True):
         sequence = front_end.to_phones(text)
         pcm = clip.at_rate(settings.sample_rate_hz)
-        utterances.append(Utterance(
-            clip.name.replace("/", "-"), text, pcm, linear_spectrogram(pcm, settings), sequence.phones, sequence.tones, sequence.word2ph,
-            phones_to_tokens(sequence.word_spans, sequence.word2ph, features.offsets), features.values,
-        ))  # fmt: skip
+        utterances.append(
+            Utterance(
+                clip.name.replace("/", "-"),
+                text,
+                pcm,
+                linear_spectrogram(pcm, settings),
+                sequence.phones,
+                sequence.tones,
+                sequence.word2ph,
+                phones_to_tokens(sequence.word_spans, sequence.word2ph, features.offsets),
+                features.values,
+            )
+        )
     return utterances
 
 
-def write_sharded(utterances: Sequence[Utterance], folder: Path, settings: SpectrogramSettings, *, cached: bool) -> ManifestSource:
+def write_sharded(
+    utterances: Sequence[Utterance], folder: Path, settings: SpectrogramSettings, *, cached: bool
+) -> ManifestSource:
     """Write shards of PCM, spectrograms and features, and return training's source over them."""
     by_name = {utterance.name: utterance for utterance in utterances}
     folders = DataFolders(folder, folder / "resample", folder / "spectrogram", folder / "bert")
     pcm = write_named_shards(folders.resample, by_name, lambda name: by_name[name].pcm.tobytes())
-    spectrograms = write_named_shards(folders.spectrogram, by_name, lambda name: by_name[name].linear.astype(np.float16).tobytes())
+    spectrograms = write_named_shards(
+        folders.spectrogram, by_name, lambda name: by_name[name].linear.astype(np.float16).tobytes()
+    )
     bert = write_named_shards(folders.bert, by_name, lambda name: by_name[name].features.tobytes())
     rows = [_manifest_row(by_name[name], pcm[name], spectrograms[name], bert[name]) for name in sorted(by_name)]
     facts = CorpusFacts(settings, cached, {LANGUAGE: utterances[0].features.shape[1]}, {}, (SPEAKER,), "")
-    return ManifestSource(folders, manifests.table_from_rows(rows, manifests.SPLIT), facts, SUBSET, SymbolTable(), add_blank=True)
+    return ManifestSource(
+        folders, manifests.table_from_rows(rows, manifests.SPLIT), facts, SUBSET, SymbolTable(), add_blank=True
+    )
 
 
-def _manifest_row(utterance: Utterance, pcm: tuple[int, int], spectrogram: tuple[int, int], bert: tuple[int, int]) -> dict[str, Any]:
+def _manifest_row(
+    utterance: Utterance, pcm: tuple[int, int], spectrogram: tuple[int, int], bert: tuple[int, int]
+) -> dict[str, Any]:
     return {
-        "utterance_id": utterance.name, "subset": SUBSET, "speaker": SPEAKER, "language": LANGUAGE, "synthetic": False, "text": utterance.text,
-        "phones": utterance.phones, "tones": utterance.tones, "pcm_shard": pcm[0], "pcm_offset_bytes": pcm[1],
-        "n_samples": len(utterance.pcm), "spectrogram_shard": spectrogram[0], "spectrogram_offset_bytes": spectrogram[1],
-        "n_frames": len(utterance.linear), "phone_tokens": utterance.phone_tokens,
-        "bert_spans": [{"language": LANGUAGE, "n_phones": len(utterance.phone_tokens), "shard": bert[0], "offset_bytes": bert[1],
-                        "n_tokens": utterance.features.shape[0], "n_channels": utterance.features.shape[1]}],
-    }  # fmt: skip
+        "utterance_id": utterance.name,
+        "subset": SUBSET,
+        "speaker": SPEAKER,
+        "language": LANGUAGE,
+        "synthetic": False,
+        "text": utterance.text,
+        "phones": utterance.phones,
+        "tones": utterance.tones,
+        "pcm_shard": pcm[0],
+        "pcm_offset_bytes": pcm[1],
+        "n_samples": len(utterance.pcm),
+        "spectrogram_shard": spectrogram[0],
+        "spectrogram_offset_bytes": spectrogram[1],
+        "n_frames": len(utterance.linear),
+        "phone_tokens": utterance.phone_tokens,
+        "bert_spans": [
+            {
+                "language": LANGUAGE,
+                "n_phones": len(utterance.phone_tokens),
+                "shard": bert[0],
+                "offset_bytes": bert[1],
+                "n_tokens": utterance.features.shape[0],
+                "n_channels": utterance.features.shape[1],
+            }
+        ],
+    }
 
 
 def write_per_file(utterances: Sequence[Utterance], folder: Path, settings: SpectrogramSettings) -> PerFileCorpus:
@@ -134,5 +172,7 @@ def write_per_file(utterances: Sequence[Utterance], folder: Path, settings: Spec
 
 
 def with_blanks(indices: Sequence[int]) -> list[int]:
-    """Return token indices for P phones with blanks around each, 2P + 1: a blank belongs to the phone before it, the first to the first."""
+    """Return token indices for P phones with blanks around each, 2P + 1: a blank belongs to the phone before it, the
+    first to the first.
+    """
     return [indices[0], *(index for index in indices for _ in range(2))]

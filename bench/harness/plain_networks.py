@@ -70,7 +70,9 @@ def _by_distance(square: Tensor) -> Tensor:
 
 
 def search_full_table(scores: Tensor, mask: Tensor) -> Tensor:
-    """Return paths (B, T, P) of zeros and ones, found the usual way: a value for every cell, then back through the values."""
+    """Return paths (B, T, P) of zeros and ones, found the usual way: a value for every cell, then back through the
+    values.
+    """
     values = scores.numpy().astype(np.float32)
     paths = np.zeros(values.shape, dtype=np.int32)
     n_frames = mask.sum(1)[:, 0].numpy().astype(np.int32)
@@ -113,7 +115,9 @@ class PlainSynthesizer(Synthesizer):
                 module.__class__ = nn.Dropout
 
     @torch.no_grad()
-    def _align(self, latent_prior: Tensor, text: TextEncoding, batch: SynthesizerInputs, noise: float, draws: RandomDraws) -> Tensor:
+    def _align(
+        self, latent_prior: Tensor, text: TextEncoding, batch: SynthesizerInputs, noise: float, draws: RandomDraws
+    ) -> Tensor:
         frame_lengths, phone_lengths = batch.spectrogram_lengths, batch.phone_lengths
         precision = torch.exp(-2 * text.prior_log_std)
         scores = torch.sum(-0.5 * math.log(2 * math.pi) - text.prior_log_std, [1], keepdim=True)
@@ -134,7 +138,9 @@ class PlainPeriodDiscriminator(nn.Module):
         self.period = period
         widths = [min(config.channels * multiple, config.max_channels) for multiple in PERIOD_WIDTHS]
         sizes = zip([1, *widths[:-1]], widths, (3, 3, 3, 3, 1), strict=True)
-        self.convs = nn.ModuleList(weight_norm(nn.Conv2d(n_in, n_out, (5, 1), (stride, 1), (2, 0))) for n_in, n_out, stride in sizes)
+        self.convs = nn.ModuleList(
+            weight_norm(nn.Conv2d(n_in, n_out, (5, 1), (stride, 1), (2, 0))) for n_in, n_out, stride in sizes
+        )
         self.conv_post = weight_norm(nn.Conv2d(widths[-1], 1, (3, 1), 1, (1, 0)))
 
     def forward(self, waveform: Tensor) -> Verdict:
@@ -154,7 +160,9 @@ class PlainDiscriminator(nn.Module):
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
         scale: list[nn.Module] = [ScaleDiscriminator(config)] if config.use_scale else []
-        self.discriminators = nn.ModuleList([*scale, *(PlainPeriodDiscriminator(config, period) for period in config.periods)])
+        self.discriminators = nn.ModuleList(
+            [*scale, *(PlainPeriodDiscriminator(config, period) for period in config.periods)]
+        )
 
     def forward(self, real: Tensor, generated: Tensor) -> tuple[list[Verdict], list[Verdict]]:
         verdicts = [(self._judge(network, real), self._judge(network, generated)) for network in self.discriminators]
@@ -173,15 +181,21 @@ class PlainDurationDiscriminator(DurationDiscriminator):
     """The text encoded once, true and predicted durations judged in passes of their own."""
 
     def forward(
-        self, encoded_phones: Tensor, phone_mask: Tensor, real_log_durations: Tensor, generated_log_durations: Tensor,
+        self,
+        encoded_phones: Tensor,
+        phone_mask: Tensor,
+        real_log_durations: Tensor,
+        generated_log_durations: Tensor,
         speaker_embedding: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+    ) -> tuple[Tensor, Tensor]:
         hidden = encoded_phones.detach()
         if self.cond is not None and speaker_embedding is not None:
             hidden = hidden + self.cond(speaker_embedding.detach())
         hidden = self._layer(hidden * phone_mask, self.conv_1, self.norm_1)
         hidden = self._layer(hidden * phone_mask, self.conv_2, self.norm_2)
-        return self._judge(hidden, phone_mask, real_log_durations), self._judge(hidden, phone_mask, generated_log_durations)
+        return self._judge(hidden, phone_mask, real_log_durations), self._judge(
+            hidden, phone_mask, generated_log_durations
+        )
 
     def _judge(self, hidden: Tensor, mask: Tensor, log_durations: Tensor) -> Tensor:
         joint = torch.cat((hidden, self.dur_proj(log_durations)), dim=1)

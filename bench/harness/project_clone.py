@@ -47,13 +47,18 @@ class ProjectClone:
         inherited = {name: value for name, value in os.environ.items() if name not in of_benchmarks}
         path = os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", "")])
         before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        done = subprocess.run([sys.executable, "-m", *command], cwd=self.root, env={**inherited, "PATH": path},
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", *command],
+            cwd=self.root,
+            env={**inherited, "PATH": path},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         wall, after = time.monotonic() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
         if done.returncode:
             raise ProgramFailed(f"`{' '.join(command)}` ended with {done.returncode}: {done.stdout[-2000:]}")
         return Cost(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout)
-
 
     def change_params(self, changes: Mapping[str, Any]) -> None:
         """Write values over those of the clone's params.yaml."""

@@ -1,6 +1,7 @@
 """3,300 real clips for benchmarks: Asterisk prompts in five languages and Mandarin syllables in pairs.
 
-No voice may be trained on them: every text is transliterated to Latin letters and labelled English, so that one front end
+No voice may be trained on them: every text is transliterated to Latin letters and labelled English, so that one front
+end
 and one text encoder take all of them. Texts are as long as what is said, and no two are equal. They are fetched once,
 into a folder outside of git and DVC.
 """
@@ -24,15 +25,46 @@ from stages.common.files import output_folder, work_root
 logger = logging.getLogger(__name__)
 
 PROMPTS = (
-    asterisk.ENGLISH, PromptSet("es", "allison-es", "es_MX_f_Allison"), PromptSet("fr", "june", "fr_CA_f_June"),
-    PromptSet("it", "carlo", "it_IT_m_Carlo"), PromptSet("ru", "ivrvoice", "ru_RU_f_IvrvoiceRU"),
-)  # fmt: skip
+    asterisk.ENGLISH,
+    PromptSet("es", "allison-es", "es_MX_f_Allison"),
+    PromptSet("fr", "june", "fr_CA_f_June"),
+    PromptSet("it", "carlo", "it_IT_m_Carlo"),
+    PromptSet("ru", "ivrvoice", "ru_RU_f_IvrvoiceRU"),
+)
 SYLLABLES_PER_LIST = 2
 CYRILLIC = {
-    "а": "a", "б": "b", "в": "v", "г": "g", "д": "d", "е": "e", "ё": "yo", "ж": "zh", "з": "z", "и": "i", "й": "y", "к": "k", "л": "l", "м": "m",
-    "н": "n", "о": "o", "п": "p", "р": "r", "с": "s", "т": "t", "у": "u", "ф": "f", "х": "kh", "ц": "ts", "ч": "ch", "ш": "sh", "щ": "shch",
-    "ы": "y", "э": "e", "ю": "yu", "я": "ya",
-}  # fmt: skip
+    "а": "a",
+    "б": "b",
+    "в": "v",
+    "г": "g",
+    "д": "d",
+    "е": "e",
+    "ё": "yo",
+    "ж": "zh",
+    "з": "z",
+    "и": "i",
+    "й": "y",
+    "к": "k",
+    "л": "l",
+    "м": "m",
+    "н": "n",
+    "о": "o",
+    "п": "p",
+    "р": "r",
+    "с": "s",
+    "т": "t",
+    "у": "u",
+    "ф": "f",
+    "х": "kh",
+    "ц": "ts",
+    "ч": "ch",
+    "ш": "sh",
+    "щ": "shch",
+    "ы": "y",
+    "э": "e",
+    "ю": "yu",
+    "я": "ya",
+}
 
 
 def folder() -> Path:
@@ -43,7 +75,7 @@ def folder() -> Path:
 def latin(text: str) -> str:
     """Return a text of a European language in plain Latin letters, without characters that have none (the soft sign)."""
     spelt = "".join(CYRILLIC.get(letter.lower(), letter) for letter in text)
-    plain = spelt.translate(str.maketrans("’‘“”«»–—…", "''\"\"\"\"--."))
+    plain = spelt.translate(str.maketrans("’‘“”«»–—…", '\'\'""""--.'))
     return unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode("ascii")
 
 
@@ -83,7 +115,9 @@ def fetch(out: Path) -> int:
             texts = asterisk.copy_prompts(prompts, root, temporary)
             shutil.copyfile(root / prompts.copyright, temporary / f"COPYRIGHT-{prompts.packages[0]}")
             spoken = {f"{prompts.speaker}/{name}.g722": text for name, text in texts.items() if is_spoken(text)}
-            rows += [(audio, prompts.speaker, latin(text)) for audio, text in spoken.items() if (temporary / audio).is_file()]
+            rows += [
+                (audio, prompts.speaker, latin(text)) for audio, text in spoken.items() if (temporary / audio).is_file()
+            ]
         with (temporary / "transcripts.csv").open("w", encoding="utf-8", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(["audio", "speaker", "language", "text"])

@@ -70,13 +70,17 @@ def read_prompts(recordings: Path) -> list[Prompt]:
     """Return the spoken prompts of a folder with transcripts.csv; raises SpeechMissingError when there are none."""
     transcripts = recordings / "transcripts.csv"
     if not transcripts.is_file():
-        raise SpeechMissingError(f"{transcripts}: not there; without --recordings, benchmarks fetch recordings of their own")
+        raise SpeechMissingError(
+            f"{transcripts}: not there; without --recordings, benchmarks fetch recordings of their own"
+        )
     with transcripts.open(encoding="utf-8", newline="") as stream:
         listed = sorted((row["audio"], row["text"]) for row in csv.DictReader(stream))
     prompts = [Prompt(audio.rsplit(".", 1)[0], text, recordings / audio) for audio, text in listed if is_spoken(text)]
     found = [prompt for prompt in prompts if prompt.path.is_file() and prompt.path.stat().st_size]
     if not found:
-        raise SpeechMissingError(f"{recordings}: no spoken prompt there; delete the folder, and benchmarks fetch recordings of their own")
+        raise SpeechMissingError(
+            f"{recordings}: no spoken prompt there; delete the folder, and benchmarks fetch recordings of their own"
+        )
     return found
 
 

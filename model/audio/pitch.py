@@ -18,8 +18,11 @@ WORLD_FLOOR_HZ, WORLD_CEILING_HZ = 71.0, 800.0  # where WORLD looks unless told 
 MIN_SECONDS = 0.1  # WORLD's analysis windows span several periods of the lowest voice
 
 
-def pitch_features(pcm: npt.NDArray[np.int16], sample_rate_hz: int, hop_samples: int, n_frames: int) -> npt.NDArray[np.float32]:
-    """Return (2, T) for a recording (S,): log-pitch above 150 Hz in units of 0.15, straight through unvoiced frames, and voicing, 1 or -1.
+def pitch_features(
+    pcm: npt.NDArray[np.int16], sample_rate_hz: int, hop_samples: int, n_frames: int
+) -> npt.NDArray[np.float32]:
+    """Return (2, T) for a recording (S,): log-pitch above 150 Hz in units of 0.15, straight through unvoiced frames,
+    and voicing, 1 or -1.
 
     Frame t is centred on sample (t + 1/2) · hop. Source: see `pitch_track`.
     """
@@ -37,9 +40,14 @@ def pitch_features(pcm: npt.NDArray[np.int16], sample_rate_hz: int, hop_samples:
 
 
 def pitch_track(
-    samples: npt.NDArray[np.floating], sample_rate_hz: int, frame_ms: float, floor_hz: float = WORLD_FLOOR_HZ, ceiling_hz: float = WORLD_CEILING_HZ
+    samples: npt.NDArray[np.floating],
+    sample_rate_hz: int,
+    frame_ms: float,
+    floor_hz: float = WORLD_FLOOR_HZ,
+    ceiling_hz: float = WORLD_CEILING_HZ,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return the pitch in Hz (T,), 0 where unvoiced, and the times in seconds (T,) of a waveform (S,), one every `frame_ms`.
+    """Return the pitch in Hz (T,), 0 where unvoiced, and the times in seconds (T,) of a waveform (S,), one every
+    `frame_ms`.
 
     Source: DIO and StoneMask (Morise et al. 2009 and 2016), the package pyworld.
     """

@@ -9,7 +9,6 @@ POWER_FLOOR = 1e-6  # added to the power: keeps the square root's gradient finit
 MEL_FLOOR = 1e-5  # smallest mel magnitude before the logarithm
 
 
-
 @dataclass(frozen=True)
 class SpectrogramSettings:
     """Short-time transform and mel filter bank; `mel_fmax_hz` None means the Nyquist frequency."""
@@ -75,4 +74,3 @@ class SpectrogramSettings:
                 f"clip of {n_samples} samples is too short: n_fft {self.n_fft} with hop "
                 f"{self.hop_samples} needs at least {self.min_samples}"
             )
-

@@ -60,9 +60,7 @@ def to_float(samples: npt.NDArray[np.int16] | FloatArray) -> FloatArray:
     raise TypeError(f"expected int16 or float32 samples, found {samples.dtype}")
 
 
-def linear_spectrogram(
-    samples: npt.NDArray[np.int16] | FloatArray, settings: SpectrogramSettings
-) -> FloatArray:
+def linear_spectrogram(samples: npt.NDArray[np.int16] | FloatArray, settings: SpectrogramSettings) -> FloatArray:
     """Magnitudes sqrt(re² + im² + 1e-6) of one clip, samples (S,) → (T, F) with F = n_fft // 2 + 1.
 
     Raises ValueError for a clip shorter than `settings.min_samples`.
@@ -73,9 +71,13 @@ def linear_spectrogram(
 
 
 def half_spectrogram(
-    samples: npt.NDArray[np.int16] | FloatArray, settings: SpectrogramSettings, out: npt.NDArray[np.float16] | None = None
+    samples: npt.NDArray[np.int16] | FloatArray,
+    settings: SpectrogramSettings,
+    out: npt.NDArray[np.float16] | None = None,
 ) -> npt.NDArray[np.float16]:
-    """`linear_spectrogram` rounded to fp16, as caches hold it and as training reads it, cached or not; into `out` if given."""
+    """`linear_spectrogram` rounded to fp16, as caches hold it and as training reads it, cached or not; into `out` if
+    given.
+    """
     rounded = np.empty(_shape(samples, settings), dtype=np.float16) if out is None else out
     _transform(samples, settings, rounded)
     return rounded
@@ -86,8 +88,12 @@ def _shape(samples: npt.NDArray[np.int16] | FloatArray, settings: SpectrogramSet
     return settings.frame_count(len(samples)), settings.n_frequencies
 
 
-def _transform(samples: npt.NDArray[np.int16] | FloatArray, settings: SpectrogramSettings, out: npt.NDArray[Any]) -> None:
-    from model.audio.spectrogram_torch import write_magnitudes  # only now: torch takes as long to import as half an hour of speech to transform
+def _transform(
+    samples: npt.NDArray[np.int16] | FloatArray, settings: SpectrogramSettings, out: npt.NDArray[Any]
+) -> None:
+    from model.audio.spectrogram_torch import (
+        write_magnitudes,
+    )  # only now: torch takes as long to import as half an hour of speech to transform
 
     write_magnitudes(to_float(samples), settings, out)
 
@@ -127,6 +133,8 @@ def mel_filterbank(settings: SpectrogramSettings) -> FloatArray:
     if n_empty:
         logger.warning(
             "%d of %d mel filters cover no frequency bin: lower n_mels or raise n_fft %d",
-            n_empty, settings.n_mels, settings.n_fft,
+            n_empty,
+            settings.n_mels,
+            settings.n_fft,
         )
     return triangles.astype(np.float32)

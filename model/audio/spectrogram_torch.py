@@ -1,4 +1,6 @@
-"""Magnitude and mel spectrograms in torch: of batches, differentiable, on whichever device the waveform is; and of one clip, fast."""
+"""Magnitude and mel spectrograms in torch: of batches, differentiable, on whichever device the waveform is; and of one
+clip, fast.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ _FRAMES_PER_BLOCK = 128  # of a clip, transformed at once: frames and spectra st
 
 
 def write_magnitudes(waveform: npt.NDArray[np.float32], settings: SpectrogramSettings, out: npt.NDArray[Any]) -> None:
-    """Write sqrt(re² + im² + 1e-6) of one clip, waveform (S,), into `out` (T, F), rounded to its type: before that the bits
+    """Write sqrt(re² + im² + 1e-6) of one clip, waveform (S,), into `out` (T, F), rounded to its type: before that the
+    bits
     of `torch_linear_spectrogram`."""
     padding = settings.padding_samples
     samples, magnitudes = torch.from_numpy(waveform), torch.from_numpy(out)

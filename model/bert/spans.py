@@ -1,4 +1,6 @@
-"""Spans of one language inside a text, and which word piece of a span's language model each phone takes its feature from."""
+"""Spans of one language inside a text, and which word piece of a span's language model each phone takes its feature
+from.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +11,7 @@ from model.text.errors import ReasonCode, TextError
 Span = tuple[int, int]
 
 
-def phones_to_tokens(
-    word_spans: Sequence[Span], word2ph: Sequence[int], token_offsets: Sequence[Span]
-) -> list[int]:
+def phones_to_tokens(word_spans: Sequence[Span], word2ph: Sequence[int], token_offsets: Sequence[Span]) -> list[int]:
     """The token index of each of the P = sum(word2ph) + 2 phones, the two pads included.
 
     Spans and offsets are character ranges [start, end) in the same normalised text, in order; token_offsets
@@ -21,13 +21,9 @@ def phones_to_tokens(
     when lengths do not fit.
     """
     if len(word_spans) != len(word2ph):
-        raise TextError(
-            ReasonCode.MISALIGNED, f"{len(word_spans)} word spans but {len(word2ph)} phone counts"
-        )
+        raise TextError(ReasonCode.MISALIGNED, f"{len(word_spans)} word spans but {len(word2ph)} phone counts")
     if len(token_offsets) < 2:
-        raise TextError(
-            ReasonCode.MISALIGNED, f"{len(token_offsets)} tokens; expected at least the two special ones"
-        )
+        raise TextError(ReasonCode.MISALIGNED, f"{len(token_offsets)} tokens; expected at least the two special ones")
     last_token = len(token_offsets) - 1
     indices = [0]
     next_token = 1
@@ -50,7 +46,8 @@ def phones_to_tokens(
 class LanguageSpan:
     """Consecutive words of one language: what that language's encoder reads, and the phones that take its features.
 
-    text: the characters from the first word's start to the last word's end. word_spans: [start, end) in `text`. first_phone:
+    text: the characters from the first word's start to the last word's end. word_spans: [start, end) in `text`.
+    first_phone:
     where the span's phones begin among all of the utterance's with pads; the opening pad belongs to the first span
     (`opens`), the closing pad to the last (`closes`).
     """
@@ -86,18 +83,32 @@ def language_spans(
     """
     if not len(word_spans) == len(word2ph) == len(word_languages) > 0:
         raise TextError(
-            ReasonCode.MISALIGNED, f"{len(word_spans)} word spans, {len(word2ph)} phone counts and {len(word_languages)} languages of words"
+            ReasonCode.MISALIGNED,
+            f"{len(word_spans)} word spans, {len(word2ph)} phone counts and {len(word_languages)} languages of words",
         )
-    borders = [0, *(word for word in range(1, len(word_languages)) if word_languages[word] != word_languages[word - 1]), len(word_languages)]
+    borders = [
+        0,
+        *(word for word in range(1, len(word_languages)) if word_languages[word] != word_languages[word - 1]),
+        len(word_languages),
+    ]
     spans: list[LanguageSpan] = []
     first_phone = 0
     for first, end in pairwise(borders):
         start, stop = word_spans[first][0], word_spans[end - 1][1]
         if not 0 <= start <= stop <= len(normalised):
-            raise TextError(ReasonCode.MISALIGNED, f"words at characters {start} to {stop} of a text of {len(normalised)}")
-        spans.append(LanguageSpan(
-            word_languages[first], normalised[start:stop], tuple((a - start, b - start) for a, b in word_spans[first:end]),
-            tuple(word2ph[first:end]), first_phone, opens=first == 0, closes=end == len(word_languages),
-        ))  # fmt: skip
+            raise TextError(
+                ReasonCode.MISALIGNED, f"words at characters {start} to {stop} of a text of {len(normalised)}"
+            )
+        spans.append(
+            LanguageSpan(
+                word_languages[first],
+                normalised[start:stop],
+                tuple((a - start, b - start) for a, b in word_spans[first:end]),
+                tuple(word2ph[first:end]),
+                first_phone,
+                opens=first == 0,
+                closes=end == len(word_languages),
+            )
+        )
         first_phone += spans[-1].n_phones
     return spans

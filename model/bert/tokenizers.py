@@ -36,10 +36,14 @@ class TokenizerWithOffsets:
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, local_files_only=True)
         except ImportError as error:
-            raise EncoderError(f"{folder}: its tokenizer needs a package that is not installed ({' '.join(str(error).split())})") from None
+            raise EncoderError(
+                f"{folder}: its tokenizer needs a package that is not installed ({' '.join(str(error).split())})"
+            ) from None
         except (OSError, ValueError) as error:
             raise EncoderError(f"{folder}: no usable tokenizer there ({str(error).splitlines()[0]})") from None
-        if len(self._tokenizer) <= len(set(self._tokenizer.all_special_tokens)):  # what the library makes of a folder without one
+        if len(self._tokenizer) <= len(
+            set(self._tokenizer.all_special_tokens)
+        ):  # what the library makes of a folder without one
             raise EncoderError(f"{folder}: no usable tokenizer there (it has no vocabulary)")
 
     def __call__(self, texts: Sequence[str]) -> list[Tokens]:
@@ -47,22 +51,28 @@ class TokenizerWithOffsets:
         if not self._tokenizer.is_fast:
             return [self._one_by_pieces(text) for text in texts]
         encoded = self._tokenizer(list(texts), return_offsets_mapping=True, verbose=False)
-        return [Tokens(tuple(ids), tuple((start, end) for start, end in offsets))
-                for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)]  # fmt: skip
+        return [
+            Tokens(tuple(ids), tuple((start, end) for start, end in offsets))
+            for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        ]
 
     def _one_by_pieces(self, text: str) -> Tokens:
         pieces: list[str] = self._tokenizer.tokenize(text)
         piece_ids = [int(self._tokenizer.convert_tokens_to_ids(piece)) for piece in pieces]  # type: ignore[arg-type]  # one piece, one id
         ids = self._tokenizer.build_inputs_with_special_tokens(piece_ids)
         if len(ids) != len(pieces) + 2:
-            raise EncoderError(f"a tokenizer with {len(ids) - len(pieces)} special tokens around a text; expected one before and one after")
+            raise EncoderError(
+                f"a tokenizer with {len(ids) - len(pieces)} special tokens around a text; expected one before and one after"
+            )
         return Tokens(tuple(ids), ((0, 0), *find_pieces(text, pieces, self._tokenizer.unk_token), (0, 0)))
 
 
 def find_pieces(text: str, pieces: Sequence[str], unknown: str) -> list[tuple[int, int]]:
-    """Return the character span [start, end) of each of a text's word pieces, in order ("##" marks a piece inside a word).
+    """Return the character span [start, end) of each of a text's word pieces, in order ("##" marks a piece inside a
+    word).
 
-    Pieces are looked for as they are spelled, in the text after compatibility normalisation and in lower case as well. One that
+    Pieces are looked for as they are spelled, in the text after compatibility normalisation and in lower case as well.
+    One that
     is `unknown`, or is not found, covers the characters up to the next one that is.
     """
     folded, sources = _fold(text)
@@ -80,7 +90,9 @@ def find_pieces(text: str, pieces: Sequence[str], unknown: str) -> list[tuple[in
 
 
 def _fold(text: str) -> tuple[str, list[int]]:
-    """Return the text normalised (NFKC per character, lower case) without white space, and each character's source index."""
+    """Return the text normalised (NFKC per character, lower case) without white space, and each character's source
+    index.
+    """
     folded: list[str] = []
     sources: list[int] = []
     for index, character in enumerate(text):

@@ -76,13 +76,9 @@ def load_checkpoint(folder: Path, names: Collection[str] | None = None) -> Check
     for name in sorted(files if names is None else names):
         path = folder / files[name]["file"]
         if not path.is_file():
-            raise CheckpointError(
-                f"{path}: missing though {METADATA_NAME} lists it; restore the whole folder"
-            )
+            raise CheckpointError(f"{path}: missing though {METADATA_NAME} lists it; restore the whole folder")
         if file_sha256(path) != files[name]["sha256"]:
-            raise CheckpointError(
-                f"{path}: truncated or altered (checksum differs); restore it or train again"
-            )
+            raise CheckpointError(f"{path}: truncated or altered (checksum differs); restore it or train again")
         tensors[name] = load_file(path)
     return Checkpoint(tensors, content["metadata"])
 
@@ -101,7 +97,9 @@ def new_folder(final: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, final)
     except OSError as error:
-        raise CheckpointError(f"{final}: cannot be written ({first_line(error)}); nothing was, free some space or choose another folder") from error
+        raise CheckpointError(
+            f"{final}: cannot be written ({first_line(error)}); nothing was, free some space or choose another folder"
+        ) from error
     finally:
         if temporary.exists():
             shutil.rmtree(temporary)
@@ -123,29 +121,28 @@ def first_line(error: Exception) -> str:
 
 
 def checkpoint_sha256(folder: Path) -> str:
-    """Return the hash (hex) of a checkpoint's whole content: of its metadata file, which holds the hashes of the tensor files."""
+    """Return the hash (hex) of a checkpoint's whole content: of its metadata file, which holds the hashes of the tensor
+    files.
+    """
     read_listing(folder)
     return file_sha256(folder / METADATA_NAME)
 
 
 def read_listing(folder: Path) -> dict[str, Any]:
-    """Return what a checkpoint's JSON file says: `files` with their hashes by network, and the `metadata`. Raises CheckpointError."""
+    """Return what a checkpoint's JSON file says: `files` with their hashes by network, and the `metadata`. Raises
+    CheckpointError.
+    """
     path = folder / METADATA_NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(
-            f"{path}: missing; no checkpoint was ever finished here, check the folder"
-        ) from error
+        raise CheckpointError(f"{path}: missing; no checkpoint was ever finished here, check the folder") from error
     except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: unreadable ({first_line(error)}); restore it or train again"
-        ) from error
+        raise CheckpointError(f"{path}: unreadable ({first_line(error)}); restore it or train again") from error
     if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
         found = content.get("format_version") if isinstance(content, dict) else None
         raise CheckpointError(
-            f"{path}: format version {found}, expected {FORMAT_VERSION}; use the program version "
-            "that wrote it"
+            f"{path}: format version {found}, expected {FORMAT_VERSION}; use the program version that wrote it"
         )
     if not isinstance(content.get("files"), dict) or not isinstance(content.get("metadata"), dict):
         raise CheckpointError(f"{path}: lists no files or no metadata; restore it or train again")

@@ -1,6 +1,7 @@
 """Warm start: carry the weights of a finished voice over into new networks, and say what was and what was not.
 
-Tensors of the same name and shape are copied. Tables of embeddings are carried over by name, row by row: symbols, tones,
+Tensors of the same name and shape are copied. Tables of embeddings are carried over by name, row by row: symbols,
+tones,
 languages and speakers keep their vectors wherever they stand in the new tables. What does not fit stays as it was.
 """
 
@@ -54,7 +55,9 @@ class PartReport:
 
 @dataclass(frozen=True)
 class TransferReport:
-    """What a transfer did, per part of the networks ("text_encoder", "discriminator", …), and notes on what no tensor shows."""
+    """What a transfer did, per part of the networks ("text_encoder", "discriminator", …), and notes on what no tensor
+    shows.
+    """
 
     base: str
     parts: Mapping[str, PartReport]
@@ -63,30 +66,46 @@ class TransferReport:
     def __str__(self) -> str:
         lines = [f"base voice {self.base}"]
         for name, part in self.parts.items():
-            counts = (("transferred", part.transferred), ("partly", part.partly), ("fresh", part.fresh), ("unused in the base", part.unused))
+            counts = (
+                ("transferred", part.transferred),
+                ("partly", part.partly),
+                ("fresh", part.fresh),
+                ("unused in the base", part.unused),
+            )
             lines.append(f"  {name}: " + ", ".join(f"{len(listed)} {label}" for label, listed in counts if listed))
             lines += [f"    fresh: {_shortened(part.fresh)}"] if part.fresh else []
             lines += [f"    unused in the base: {_shortened(part.unused)}"] if part.unused else []
             for table, rows in part.partly.items():
-                lines += [f"    {table}: {len(names)} {kind}: {_shortened(names)}" for kind, names in rows.items() if names]
+                lines += [
+                    f"    {table}: {len(names)} {kind}: {_shortened(names)}" for kind, names in rows.items() if names
+                ]
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-ready values: counts and names per part."""
         return {
-            "base": self.base, "notes": list(self.notes),
+            "base": self.base,
+            "notes": list(self.notes),
             "parts": {
                 name: {
-                    "transferred": len(part.transferred), "partly": part.partly, "fresh": part.fresh, "unused": part.unused,
-                } for name, part in self.parts.items()
+                    "transferred": len(part.transferred),
+                    "partly": part.partly,
+                    "fresh": part.fresh,
+                    "unused": part.unused,
+                }
+                for name, part in self.parts.items()
             },
-        }  # fmt: skip
+        }
 
 
 def transfer(
-    base: Path, synthesizer: Synthesizer, vocabulary: Vocabulary, *,
-    discriminator: nn.Module | None = None, duration_discriminator: nn.Module | None = None,
-) -> TransferReport:  # fmt: skip
+    base: Path,
+    synthesizer: Synthesizer,
+    vocabulary: Vocabulary,
+    *,
+    discriminator: nn.Module | None = None,
+    duration_discriminator: nn.Module | None = None,
+) -> TransferReport:
     """Carry over what fits from a voice folder into the networks given, in place; the folder is only read.
 
     A table's row without a namesake keeps its own initialisation, a new speaker's starts from the mean of the base's
@@ -129,7 +148,9 @@ def table_rows(base: Vocabulary, new: Vocabulary) -> dict[str, TableRows]:
     }
     speakers = _rows_by_name(base.speakers, new.speakers)
     everybody = tuple(range(len(base.speakers)))
-    tables[SPEAKER_TABLE] = TableRows(speakers.names, tuple(source or everybody for source in speakers.sources), speakers.known)
+    tables[SPEAKER_TABLE] = TableRows(
+        speakers.names, tuple(source or everybody for source in speakers.sources), speakers.known
+    )
     return tables
 
 
@@ -148,23 +169,39 @@ def _tone_rows(base: SymbolTable, new: SymbolTable) -> TableRows:
         for tone, tone_id in enumerate(ids):
             names[tone_id].append(f"{language} {tone}")
             sources[tone_id] |= set(base_ids[tone : tone + 1])
-    return TableRows(tuple("/".join(each) for each in names), tuple(tuple(sorted(each)) for each in sources), tuple(bool(each) for each in sources))
+    return TableRows(
+        tuple("/".join(each) for each in names),
+        tuple(tuple(sorted(each)) for each in sources),
+        tuple(bool(each) for each in sources),
+    )
 
 
 @torch.no_grad()
 def _carry_over(
-    network: nn.Module, weights: Mapping[str, Tensor], rows: Mapping[str, TableRows], other_kind: tuple[str, ...],
+    network: nn.Module,
+    weights: Mapping[str, Tensor],
+    rows: Mapping[str, TableRows],
+    other_kind: tuple[str, ...],
     part_of: Callable[[str], PartReport],
-) -> None:  # fmt: skip
-    """Copy what fits into one network, but for keys that begin with `other_kind`; enter all tensors of both sides into the report."""
+) -> None:
+    """Copy what fits into one network, but for keys that begin with `other_kind`; enter all tensors of both sides into
+    the report.
+    """
     own = network.state_dict()
     for key, tensor in own.items():
         part = part_of(key)
         if other_kind and key.startswith(other_kind):
             part.fresh.append(key)
-        elif key in rows and key in weights and weights[key].shape[1:] == tensor.shape[1:] and len(rows[key].names) <= len(tensor):
+        elif (
+            key in rows
+            and key in weights
+            and weights[key].shape[1:] == tensor.shape[1:]
+            and len(rows[key].names) <= len(tensor)
+        ):
             _fill_table(tensor, weights[key], rows[key], key, part)
-        elif key not in rows and all(weights[each].shape == own[each].shape if each in weights else False for each in _companions(key)):
+        elif key not in rows and all(
+            weights[each].shape == own[each].shape if each in weights else False for each in _companions(key)
+        ):
             tensor.copy_(weights[key])
             part.transferred.append(key)
         else:
@@ -193,7 +230,10 @@ def _fill_table(table: Tensor, base: Tensor, rows: TableRows, key: str, part: Pa
     new = [name for name, known in zip(rows.names, rows.known, strict=True) if not known]
     if new or len(rows.names) < len(table):
         label = "new, from the mean of the base's speakers" if key == SPEAKER_TABLE else "new"
-        part.partly[key] = {"carried over": [name for name, known in zip(rows.names, rows.known, strict=True) if known], label: new}
+        part.partly[key] = {
+            "carried over": [name for name, known in zip(rows.names, rows.known, strict=True) if known],
+            label: new,
+        }
     else:
         part.transferred.append(key)
 
@@ -201,18 +241,32 @@ def _fill_table(table: Tensor, base: Tensor, rows: TableRows, key: str, part: Pa
 def _notes(base_model: Mapping[str, Any], metadata: Mapping[str, Any], synthesizer: Synthesizer) -> list[str]:
     """What the tensors' shapes do not tell."""
     config = synthesizer.config
-    notes = [f"{part} is {getattr(config, part)} instead of {base_model[part]}: it starts anew" for part in KINDS
-             if base_model[part] != getattr(config, part)]  # fmt: skip
+    notes = [
+        f"{part} is {getattr(config, part)} instead of {base_model[part]}: it starts anew"
+        for part in KINDS
+        if base_model[part] != getattr(config, part)
+    ]
     if base_model["segment_frames"] != config.segment_frames:
-        notes.append(f"segments of {config.segment_frames} frames instead of {base_model['segment_frames']}: no weight depends on it")
+        notes.append(
+            f"segments of {config.segment_frames} frames instead of {base_model['segment_frames']}: no weight depends on it"
+        )
     if base_model["hop_samples"] != config.hop_samples:
-        notes.append(f"hop of {config.hop_samples} samples instead of {base_model['hop_samples']}: durations count other frames")
+        notes.append(
+            f"hop of {config.hop_samples} samples instead of {base_model['hop_samples']}: durations count other frames"
+        )
     if base_model["spectrogram_channels"] != config.spectrogram_channels:
-        notes.append(f"the posterior encoder reads {config.spectrogram_channels} channels instead of {base_model['spectrogram_channels']}")
+        notes.append(
+            f"the posterior encoder reads {config.spectrogram_channels} channels instead of {base_model['spectrogram_channels']}"
+        )
     encoders = metadata.get("encoders", {})
-    kept = [language for language, size in config.bert_channels.items() if base_model["bert_channels"].get(language) == size]
-    notes += [f"the projection of {language} was trained on features of {encoders[language]['name']}; another encoder of that width needs it anew"
-              for language in kept if encoders.get(language, {}).get("name")]  # fmt: skip
+    kept = [
+        language for language, size in config.bert_channels.items() if base_model["bert_channels"].get(language) == size
+    ]
+    notes += [
+        f"the projection of {language} was trained on features of {encoders[language]['name']}; another encoder of that width needs it anew"
+        for language in kept
+        if encoders.get(language, {}).get("name")
+    ]
     return notes
 
 

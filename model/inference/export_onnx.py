@@ -1,7 +1,9 @@
-"""Write a voice as two ONNX graphs, from text to durations and from durations to a waveform, which need neither torch nor this project.
+"""Write a voice as two ONNX graphs, from text to durations and from durations to a waveform, which need neither torch
+nor this project.
 
 Between them lies what a caller may want to know or change: how long every phone lasts. It also tells how much noise the
-second graph takes: all noise is an input, so that the same inputs give the same speech in every runtime. Text features are
+second graph takes: all noise is an input, so that the same inputs give the same speech in every runtime. Text features
+are
 not part of the graphs: they come from the text encoders, which are packages of their own.
 Legend: P phones, T frames, S samples, C hidden channels, Z latent channels. The batch is one utterance.
 """
@@ -42,9 +44,15 @@ class TextGraph(nn.Module):
         self.network = network
 
     def forward(
-        self, phone_ids: Tensor, tone_ids: Tensor, language_ids: Tensor, bert: Mapping[str, Tensor], length_scale: Tensor,
-        speaker_ids: Tensor | None = None, sdp: Mapping[str, Tensor] | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+        self,
+        phone_ids: Tensor,
+        tone_ids: Tensor,
+        language_ids: Tensor,
+        bert: Mapping[str, Tensor],
+        length_scale: Tensor,
+        speaker_ids: Tensor | None = None,
+        sdp: Mapping[str, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return durations (1, P), hidden states (1, C, P), prior means and log standard deviations (1, Z, P)."""
         network = self.network
         speaker = network.speaker_vector(speaker_ids)
@@ -53,9 +61,20 @@ class TextGraph(nn.Module):
         log_durations = network.duration_predictor(text.hidden, text.phone_mask, speaker)
         if sdp is not None:
             predictor = network.stochastic_duration_predictor
-            sampled = predictor.sample(text.hidden, text.phone_mask, speaker, noise_scale=sdp["duration_noise_scale"], noise=sdp["duration_noise"])
+            sampled = predictor.sample(
+                text.hidden,
+                text.phone_mask,
+                speaker,
+                noise_scale=sdp["duration_noise_scale"],
+                noise=sdp["duration_noise"],
+            )
             log_durations = sampled * sdp["sdp_ratio"] + log_durations * (1 - sdp["sdp_ratio"])
-        return frames_of_phones(log_durations, text.phone_mask, length_scale), text.hidden, text.prior_mean, text.prior_log_std
+        return (
+            frames_of_phones(log_durations, text.phone_mask, length_scale),
+            text.hidden,
+            text.prior_mean,
+            text.prior_log_std,
+        )
 
 
 class SpeechGraph(nn.Module):
@@ -66,34 +85,59 @@ class SpeechGraph(nn.Module):
         self.network = network
 
     def forward(
-        self, durations: Tensor, hidden: Tensor, prior_mean: Tensor, prior_log_std: Tensor, latent_noise: Tensor,
-        speaker_ids: Tensor | None = None, source_noise: Tensor | None = None,
-    ) -> Tensor:  # fmt: skip
-        """Speak durations (1, P) whose sum is the number of frames of latent_noise (1, Z, T); source_noise is (1, T, hop)."""
+        self,
+        durations: Tensor,
+        hidden: Tensor,
+        prior_mean: Tensor,
+        prior_log_std: Tensor,
+        latent_noise: Tensor,
+        speaker_ids: Tensor | None = None,
+        source_noise: Tensor | None = None,
+    ) -> Tensor:
+        """Speak durations (1, P) whose sum is the number of frames of latent_noise (1, Z, T); source_noise is (1, T,
+        hop).
+        """
         text = TextEncoding(hidden, prior_mean, prior_log_std, torch.ones_like(hidden[:, :1]))
         noise = None if source_noise is None else source_noise.flatten(1).unsqueeze(1)
         speaker = self.network.speaker_vector(speaker_ids)
-        return self.network.speak(text, durations, torch.ones_like(latent_noise[:, :1]), speaker, latent_noise, noise).waveform.squeeze(1)
+        return self.network.speak(
+            text, durations, torch.ones_like(latent_noise[:, :1]), speaker, latent_noise, noise
+        ).waveform.squeeze(1)
 
 
 def export_onnx(voice: Path, out: Path) -> list[Path]:
-    """Write a voice folder's graphs and voice.json (what speaking with them needs besides) to `out` and return the files.
+    """Write a voice folder's graphs and voice.json (what speaking with them needs besides) to `out` and return the
+    files.
 
     Raises CheckpointError, before anything is written, for a voice that has no ONNX form.
     """
     speaker = Voice(voice)
     network, config = speaker.network, speaker.config
     if config.use_reference_encoder:
-        raise CheckpointError(f"{voice}: takes its speaker from a recording (use_reference_encoder), which the ONNX graphs do not; "
-                              "export a voice with named speakers")  # fmt: skip
+        raise CheckpointError(
+            f"{voice}: takes its speaker from a recording (use_reference_encoder), which the ONNX graphs do not; "
+            "export a voice with named speakers"
+        )
     remove_weight_norms(network)
-    facts = {"voice_sha256": checkpoint_sha256(voice), "sample_rate_hz": str(speaker.spectrogram.sample_rate_hz),
-             "hop_samples": str(config.hop_samples), "speakers": json.dumps(speaker.speakers, ensure_ascii=False)}  # fmt: skip
+    facts = {
+        "voice_sha256": checkpoint_sha256(voice),
+        "sample_rate_hz": str(speaker.spectrogram.sample_rate_hz),
+        "hop_samples": str(config.hop_samples),
+        "speakers": json.dumps(speaker.speakers, ensure_ascii=False),
+    }
     with new_folder(out) as folder:
-        _write(folder / TEXT_FILE, TextGraph(network), _text_inputs(network), ["durations", "hidden", "prior_mean", "prior_log_std"], facts)
+        _write(
+            folder / TEXT_FILE,
+            TextGraph(network),
+            _text_inputs(network),
+            ["durations", "hidden", "prior_mean", "prior_log_std"],
+            facts,
+        )
         _write(folder / SPEECH_FILE, SpeechGraph(network), _speech_inputs(network), ["waveform"], facts)
         described = {"voice_sha256": facts["voice_sha256"], "metadata": speaker.metadata}
-        (folder / VOICE_FILE).write_text(json.dumps(described, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / VOICE_FILE).write_text(
+            json.dumps(described, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
     return [out / name for name in (TEXT_FILE, SPEECH_FILE, VOICE_FILE)]
 
 
@@ -101,22 +145,34 @@ def _text_inputs(network: Synthesizer) -> dict[str, Any]:
     """Return example inputs of the first graph."""
     config, n_phones = network.config, EXAMPLE_PHONES
     ids = torch.zeros(1, n_phones, dtype=torch.long)
-    inputs: dict[str, Any] = {"phone_ids": ids, "tone_ids": ids.clone(), "language_ids": ids.clone(),
-                              "bert": {language: torch.zeros(1, size, n_phones) for language, size in config.bert_channels.items()},
-                              "length_scale": torch.tensor(1.0)}  # fmt: skip
+    inputs: dict[str, Any] = {
+        "phone_ids": ids,
+        "tone_ids": ids.clone(),
+        "language_ids": ids.clone(),
+        "bert": {language: torch.zeros(1, size, n_phones) for language, size in config.bert_channels.items()},
+        "length_scale": torch.tensor(1.0),
+    }
     if config.n_speakers:
         inputs["speaker_ids"] = torch.zeros(1, dtype=torch.long)
     if config.use_sdp:
-        inputs["sdp"] = {"duration_noise": torch.zeros(1, 2, n_phones), "duration_noise_scale": torch.tensor(0.8), "sdp_ratio": torch.tensor(0.2)}
+        inputs["sdp"] = {
+            "duration_noise": torch.zeros(1, 2, n_phones),
+            "duration_noise_scale": torch.tensor(0.8),
+            "sdp_ratio": torch.tensor(0.2),
+        }
     return inputs
 
 
 def _speech_inputs(network: Synthesizer) -> dict[str, Any]:
     """Return example inputs of the second graph."""
     config, n_phones, n_frames = network.config, EXAMPLE_PHONES, EXAMPLE_FRAMES
-    inputs = {"durations": torch.full((1, n_phones), 3), "hidden": torch.zeros(1, config.hidden_channels, n_phones),
-              "prior_mean": torch.zeros(1, config.inter_channels, n_phones), "prior_log_std": torch.zeros(1, config.inter_channels, n_phones),
-              "latent_noise": torch.zeros(1, config.inter_channels, n_frames)}  # fmt: skip
+    inputs = {
+        "durations": torch.full((1, n_phones), 3),
+        "hidden": torch.zeros(1, config.hidden_channels, n_phones),
+        "prior_mean": torch.zeros(1, config.inter_channels, n_phones),
+        "prior_log_std": torch.zeros(1, config.inter_channels, n_phones),
+        "latent_noise": torch.zeros(1, config.inter_channels, n_frames),
+    }
     if config.n_speakers:
         inputs["speaker_ids"] = torch.zeros(1, dtype=torch.long)
     if isinstance(network.decoder, SourceFilterDecoder):
@@ -137,24 +193,51 @@ def _flat_names(inputs: Mapping[str, Any]) -> list[str]:
     """Return the names that inputs have in the graph: features are bert_EN, bert_ZH, …"""
     names: list[str] = []
     for name, value in inputs.items():
-        names += [f"{BERT_PREFIX}{language}" for language in value] if name == "bert" else list(value) if name == "sdp" else [name]
+        names += (
+            [f"{BERT_PREFIX}{language}" for language in value]
+            if name == "bert"
+            else list(value)
+            if name == "sdp"
+            else [name]
+        )
     return names
 
 
 def _write(path: Path, graph: nn.Module, inputs: dict[str, Any], outputs: list[str], facts: dict[str, str]) -> None:
     """Export one graph; the same voice gives the same bytes."""
     axes = iter([_free_axes(name) for name in _flat_names(inputs)])
-    shapes = {name: {key: next(axes) for key in value} if isinstance(value, dict) else next(axes) for name, value in inputs.items()}
-    for chatty in ("torch.onnx", "onnxscript", "onnx_ir"):  # they tell every step, and warn of packages that no voice needs
+    shapes = {
+        name: {key: next(axes) for key in value} if isinstance(value, dict) else next(axes)
+        for name, value in inputs.items()
+    }
+    for chatty in (
+        "torch.onnx",
+        "onnxscript",
+        "onnx_ir",
+    ):  # they tell every step, and warn of packages that no voice needs
         logging.getLogger(chatty).setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(graph.eval(), kwargs=inputs, dynamo=True, dynamic_shapes=shapes, input_names=_flat_names(inputs),
-                                    output_names=outputs, opset_version=OPSET, verbose=False)  # fmt: skip
+        program = torch.onnx.export(
+            graph.eval(),
+            kwargs=inputs,
+            dynamo=True,
+            dynamic_shapes=shapes,
+            input_names=_flat_names(inputs),
+            output_names=outputs,
+            opset_version=OPSET,
+            verbose=False,
+        )
     if program is None:
         raise RuntimeError(f"{path}: torch.onnx.export gave nothing")
     content = program.model_proto
-    for part in (content.graph, *content.graph.node, *content.graph.value_info, *content.graph.input, *content.graph.output):
+    for part in (
+        content.graph,
+        *content.graph.node,
+        *content.graph.value_info,
+        *content.graph.input,
+        *content.graph.output,
+    ):
         part.ClearField("metadata_props")  # where in which file an operation comes from
         part.ClearField("doc_string")
     onnx.helper.set_model_props(content, facts)
@@ -165,7 +248,9 @@ def _write(path: Path, graph: nn.Module, inputs: dict[str, Any], outputs: list[s
 def main() -> None:
     """Export what the command line names; errors are one line and exit status 1."""
     parser = argparse.ArgumentParser(prog="python -m model.inference.export_onnx", description=__doc__)
-    parser.add_argument("--voice", type=Path, default=Path("voice"), help="folder of the trained voice (default: voice)")
+    parser.add_argument(
+        "--voice", type=Path, default=Path("voice"), help="folder of the trained voice (default: voice)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="new folder for text.onnx, speech.onnx and voice.json")
     arguments = parser.parse_args()
     try:

@@ -1,6 +1,7 @@
 """A voice that speaks through its ONNX graphs: what `model.inference.export_onnx` wrote, in onnxruntime.
 
-Our own text front ends and text encoders give what the graphs take. The draws are those of `model.inference.voice.Voice`, so that
+Our own text front ends and text encoders give what the graphs take. The draws are those of
+`model.inference.voice.Voice`, so that
 both speak alike, up to rounding.
 """
 
@@ -28,11 +29,15 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
     """Open a graph on the CPU; raises CheckpointError for a file that is none."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads would eat up a busy machine's cores
+    options.add_session_config_entry(
+        "session.intra_op.allow_spinning", "0"
+    )  # waiting threads would eat up a busy machine's cores
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has a dozen types of its own, with no common one
-        raise CheckpointError(f"{path}: no graph that onnxruntime can read ({first_line(error)}); export it again") from None
+        raise CheckpointError(
+            f"{path}: no graph that onnxruntime can read ({first_line(error)}); export it again"
+        ) from None
 
 
 class OnnxVoice(AbstractVoice):
@@ -42,19 +47,30 @@ class OnnxVoice(AbstractVoice):
         try:
             described = json.loads((folder / VOICE_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"{folder / VOICE_FILE}: unreadable ({first_line(error)}); export the voice again") from None
+            raise CheckpointError(
+                f"{folder / VOICE_FILE}: unreadable ({first_line(error)}); export the voice again"
+            ) from None
         super().__init__(described["metadata"])
         self.text, self.speech = (open_session(folder / name) for name in (TEXT_FILE, SPEECH_FILE))
         for name, session in ((TEXT_FILE, self.text), (SPEECH_FILE, self.speech)):
             if session.get_modelmeta().custom_metadata_map.get("voice_sha256") != described["voice_sha256"]:
-                raise CheckpointError(f"{folder / name}: belongs to another voice than {VOICE_FILE}; export the voice again")
+                raise CheckpointError(
+                    f"{folder / name}: belongs to another voice than {VOICE_FILE}; export the voice again"
+                )
 
-    def _speak(self, ids: Sequence[Sequence[int]], bert: dict[str, Tensor], speaker_ids: Tensor | None, style: SpeakingStyle) -> Spoken:
+    def _speak(
+        self, ids: Sequence[Sequence[int]], bert: dict[str, Tensor], speaker_ids: Tensor | None, style: SpeakingStyle
+    ) -> Spoken:
         n_phones = len(ids[0])
-        given: dict[str, Any] = {name: np.array([list(values)]) for name, values in zip(("phone_ids", "tone_ids", "language_ids"), ids, strict=True)}
+        given: dict[str, Any] = {
+            name: np.array([list(values)])
+            for name, values in zip(("phone_ids", "tone_ids", "language_ids"), ids, strict=True)
+        }
         for language, channels in self.config.bert_channels.items():
             features = bert.get(language)
-            given[BERT_PREFIX + language] = np.zeros((1, channels, n_phones), np.float32) if features is None else features.numpy()
+            given[BERT_PREFIX + language] = (
+                np.zeros((1, channels, n_phones), np.float32) if features is None else features.numpy()
+            )
         given["length_scale"] = np.array(style.length_scale, np.float32)
         speaker = {} if speaker_ids is None else {"speaker_ids": speaker_ids.numpy()}
         with random_state_undisturbed(self.device, style.seed):
@@ -68,6 +84,15 @@ class OnnxVoice(AbstractVoice):
             latent_noise = torch.randn(1, self.config.inter_channels, n_frames).numpy() * np.float32(style.noise_scale)
             if self.config.decoder == "source_filter":
                 speaker["source_noise"] = torch.randn(1, n_frames, self.config.hop_samples).numpy()
-        waveform, = self.speech.run(None, {"durations": durations, "hidden": hidden, "prior_mean": prior_mean, "prior_log_std": prior_log_std,
-                                           "latent_noise": latent_noise, **speaker})  # fmt: skip
+        (waveform,) = self.speech.run(
+            None,
+            {
+                "durations": durations,
+                "hidden": hidden,
+                "prior_mean": prior_mean,
+                "prior_log_std": prior_log_std,
+                "latent_noise": latent_noise,
+                **speaker,
+            },
+        )
         return Spoken(waveform[0], durations[0])

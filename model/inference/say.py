@@ -15,16 +15,26 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     from model.inference.voice import SpeakingStyle
 
-    parser = argparse.ArgumentParser(prog="python -m model.inference.say", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m model.inference.say",
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument("--text", required=True, help="what to say")
     parser.add_argument("--out", type=Path, default=Path("say.wav"), help="WAV file to write")
-    parser.add_argument("--voice", type=Path, default=Path("voice"), help="folder of a trained voice, or of its ONNX graphs")
+    parser.add_argument(
+        "--voice", type=Path, default=Path("voice"), help="folder of a trained voice, or of its ONNX graphs"
+    )
     parser.add_argument("--language", default="EN", help="language code of the text")
     parser.add_argument("--speaker", help="speaker name (the voice's first one if left out)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, …")
     for field in dataclasses.fields(SpeakingStyle):
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default), default=argparse.SUPPRESS,
-                            help="see model.inference.voice.SpeakingStyle (the voice's own if left out)")  # fmt: skip
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=type(field.default),
+            default=argparse.SUPPRESS,
+            help="see model.inference.voice.SpeakingStyle (the voice's own if left out)",
+        )
     return parser
 
 
@@ -40,17 +50,30 @@ def main() -> None:
     from model.inference.voice import SpeakingStyle, Voice
 
     arguments = build_parser().parse_args()
-    wanted = {field.name: getattr(arguments, field.name) for field in dataclasses.fields(SpeakingStyle) if field.name in arguments}
+    wanted = {
+        field.name: getattr(arguments, field.name)
+        for field in dataclasses.fields(SpeakingStyle)
+        if field.name in arguments
+    }
     if not arguments.voice.is_dir():
         sys.exit(f"error: {arguments.voice}: no voice there; train one with `make run`, or pass --voice FOLDER")
     try:
-        voice = OnnxVoice(arguments.voice) if (arguments.voice / TEXT_FILE).is_file() else Voice(arguments.voice, arguments.device)
+        voice = (
+            OnnxVoice(arguments.voice)
+            if (arguments.voice / TEXT_FILE).is_file()
+            else Voice(arguments.voice, arguments.device)
+        )
         style = dataclasses.replace(voice.style, **wanted)
         pieces = split_text(arguments.text, arguments.language)
-        spoken = [voice.say(piece.text, language=arguments.language, speaker=arguments.speaker, style=style) for piece in pieces]
+        spoken = [
+            voice.say(piece.text, language=arguments.language, speaker=arguments.speaker, style=style)
+            for piece in pieces
+        ]
         rate_hz = spoken[0].sample_rate_hz
         pauses = [np.zeros(round(piece.pause_seconds * style.length_scale * rate_hz), np.float32) for piece in pieces]
-        samples = np.concatenate([part for speech, pause in zip(spoken, pauses, strict=True) for part in (speech.samples, pause)])
+        samples = np.concatenate(
+            [part for speech, pause in zip(spoken, pauses, strict=True) for part in (speech.samples, pause)]
+        )
         soundfile.write(arguments.out, samples, rate_hz, subtype="PCM_16")
     except (CheckpointError, EncoderError, TextError, ValueError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -14,7 +14,9 @@ LIMITS: Final = {"EN": 240, "ZH": 80, "JP": 100}
 
 _PARAGRAPH: Final = re.compile(r"\n[^\S\n]*\n\s*")
 _CLOSERS: Final = r"[\"'”’»)\]」』）】〉》]*"
-_END: Final = re.compile(rf"(?P<marks>[.!?…]+)(?P<closers>{_CLOSERS})(?=\s)|(?P<wide_marks>[。．！？｡!?…]+)(?P<wide_closers>{_CLOSERS})")
+_END: Final = re.compile(
+    rf"(?P<marks>[.!?…]+)(?P<closers>{_CLOSERS})(?=\s)|(?P<wide_marks>[。．！？｡!?…]+)(?P<wide_closers>{_CLOSERS})"
+)
 # A quotation that ends in a full stop goes on as part of the sentence around it: "「はい。」と言った。"
 _GOES_ON: Final = re.compile(r"\s*[^\s\"'“‘«(\[「『（【〈《A-Z0-9]")
 _STARTS_SMALL: Final = re.compile(r"\s*[a-z]")
@@ -85,7 +87,9 @@ def _is_spoken(text: str) -> bool:
 
 
 def _cut(sentence: str, limit: int) -> Iterator[str]:
-    """Yield a sentence in parts of at most `limit` characters, cut where a pause hurts least but never close to the start."""
+    """Yield a sentence in parts of at most `limit` characters, cut where a pause hurts least but never close to the
+    start.
+    """
     while len(sentence) > limit:
         places = (max((match.end() for match in cut.finditer(sentence, limit // 3, limit)), default=0) for cut in _CUTS)
         place = next(filter(None, places), limit)

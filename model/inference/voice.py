@@ -64,7 +64,8 @@ class Spoken(NamedTuple):
 
 
 class AbstractVoice(ABC):
-    """What a trained voice is besides its networks: symbols, speakers, languages, spectrogram settings, lexicon and text encoders.
+    """What a trained voice is besides its networks: symbols, speakers, languages, spectrogram settings, lexicon and
+    text encoders.
 
     `style` is how it speaks best: what its metadata says, or the reference's defaults.
     """
@@ -82,10 +83,14 @@ class AbstractVoice(ABC):
         self._encoders: dict[EncoderSource, tuple[Tokenizer, BertEncoder]] = {}
 
     @abstractmethod
-    def _speak(self, ids: Sequence[Sequence[int]], bert: dict[str, Tensor], speaker_ids: Tensor | None, style: SpeakingStyle) -> Spoken:
+    def _speak(
+        self, ids: Sequence[Sequence[int]], bert: dict[str, Tensor], speaker_ids: Tensor | None, style: SpeakingStyle
+    ) -> Spoken:
         """Speak ids of phones, tones and languages with their text features."""
 
-    def say(self, text: str, *, language: str, speaker: str | None = None, style: SpeakingStyle | None = None) -> Speech:
+    def say(
+        self, text: str, *, language: str, speaker: str | None = None, style: SpeakingStyle | None = None
+    ) -> Speech:
         """Speak a text. Raises TextError for unreadable text, ValueError for an unknown speaker (listing the known)."""
         style = style or self.style
         speaker_ids = self._speaker_ids(speaker)
@@ -95,34 +100,53 @@ class AbstractVoice(ABC):
             for each in set(reading.sequence.languages):
                 self._encoder(each)
         encoded = encode(reading.sequence, language, self.symbols, self.add_blank)
-        spoken = self._speak([encoded.phone_ids, encoded.tone_ids, encoded.language_ids], self.bert_features(reading), speaker_ids, style)
+        spoken = self._speak(
+            [encoded.phone_ids, encoded.tone_ids, encoded.language_ids], self.bert_features(reading), speaker_ids, style
+        )
         return Speech(
-            samples=spoken.samples, sample_rate_hz=self.spectrogram.sample_rate_hz, normalised=reading.normalised,
-            phones=self._phones_with_pads(reading.sequence.phones), durations_frames=spoken.durations_frames,
-            cpu_seconds=clock.cpu_seconds(), wall_seconds=clock.wall_seconds(),
-        )  # fmt: skip
+            samples=spoken.samples,
+            sample_rate_hz=self.spectrogram.sample_rate_hz,
+            normalised=reading.normalised,
+            phones=self._phones_with_pads(reading.sequence.phones),
+            durations_frames=spoken.durations_frames,
+            cpu_seconds=clock.cpu_seconds(),
+            wall_seconds=clock.wall_seconds(),
+        )
 
     def read(self, text: str, language: str) -> Reading:
-        """Return how the voice reads a text, with the lexicon it was trained with. Raises TextError for unreadable text."""
+        """Return how the voice reads a text, with the lexicon it was trained with. Raises TextError for unreadable
+        text.
+        """
         return read_with_lexicon(text, language, self.metadata.get("lexicon", {}))
 
     def bert_features(self, reading: Reading) -> dict[str, Tensor]:
         """Return language → features (1, C, P) per phone as training saw them: zero on the phones of other languages."""
-        spans = language_spans(reading.normalised, reading.sequence.word_spans, reading.sequence.word2ph, reading.sequence.languages)
+        spans = language_spans(
+            reading.normalised, reading.sequence.word_spans, reading.sequence.word2ph, reading.sequence.languages
+        )
         found = [self._span_features(span) for span in spans]
         phone_tokens = np.concatenate([tokens for tokens, _ in found])
         n_phones = np.array([span.n_phones for span in spans])
         planes = {}
         for language, size in self.config.bert_channels.items():
-            own = [features if span.language == language else features[:0] for span, (_, features) in zip(spans, found, strict=True)]
+            own = [
+                features if span.language == language else features[:0]
+                for span, (_, features) in zip(spans, found, strict=True)
+            ]
             rows = token_rows(phone_tokens, n_phones, np.array([len(features) for features in own]))
             if rows.any():
-                tokens = np.concatenate([np.zeros((1, size), np.float16), *(features for features in own if len(features))])
-                planes[language] = torch.from_numpy(spread(tokens, rows[None], self.add_blank)).float().transpose(1, 2).to(self.device)
+                tokens = np.concatenate(
+                    [np.zeros((1, size), np.float16), *(features for features in own if len(features))]
+                )
+                planes[language] = (
+                    torch.from_numpy(spread(tokens, rows[None], self.add_blank)).float().transpose(1, 2).to(self.device)
+                )
         return planes
 
     def _span_features(self, span: LanguageSpan) -> tuple[list[int], npt.NDArray[np.float16]]:
-        """Return the token of each of a span's phones and the features of the tokens (tokens, C): none where its language has no encoder."""
+        """Return the token of each of a span's phones and the features of the tokens (tokens, C): none where its
+        language has no encoder.
+        """
         encoder = self._encoder(span.language)
         if encoder is None:
             return [0] * span.n_phones, np.empty((0, 0), dtype=np.float16)
@@ -161,19 +185,26 @@ class Voice(AbstractVoice):
         try:
             self.network.load_state_dict(checkpoint.tensors["synthesizer"])
         except RuntimeError as error:
-            raise CheckpointError(f"{folder}: the weights do not fit the configuration saved beside them ({str(error).splitlines()[0]})") from None
+            raise CheckpointError(
+                f"{folder}: the weights do not fit the configuration saved beside them ({str(error).splitlines()[0]})"
+            ) from None
         self.network.decoder.remove_weight_norm()
         self.network.eval().to(self.device)
 
     def resynthesise(self, pcm: npt.NDArray[np.int16], speaker: str | None = None) -> npt.NDArray[np.float32]:
-        """Return a recording (S,) int16 at the voice's rate after its own posterior encoder and decoder, always the same."""
+        """Return a recording (S,) int16 at the voice's rate after its own posterior encoder and decoder, always the
+        same.
+        """
         frames, lengths = self._posterior_input(pcm)
         with random_state_undisturbed(self.device):  # of decoders that draw noise
             waveform = self.network.reconstruct(frames, lengths, self._speaker_ids(speaker))
         return waveform[0, 0].cpu().numpy()
 
-    def align(self, pcm: npt.NDArray[np.int16], text: str, *, language: str, speaker: str | None = None) -> npt.NDArray[np.int64]:
-        """Return how many frames of a recording (S,) int16 each phone of its text takes (P,), pads and blanks included, as the voice hears it.
+    def align(
+        self, pcm: npt.NDArray[np.int16], text: str, *, language: str, speaker: str | None = None
+    ) -> npt.NDArray[np.int64]:
+        """Return how many frames of a recording (S,) int16 each phone of its text takes (P,), pads and blanks included,
+        as the voice hears it.
 
         Raises TextError for unreadable text, ValueError for an unknown speaker or for more phones than frames.
         """
@@ -182,11 +213,19 @@ class Voice(AbstractVoice):
         encoded = encode(reading.sequence, language, self.symbols, self.add_blank)
         if len(encoded.phone_ids) > frames.shape[2]:
             raise ValueError(f"{len(encoded.phone_ids)} phones cannot lie in {frames.shape[2]} frames")
-        phone_ids, tone_ids, language_ids = self._id_tensors([encoded.phone_ids, encoded.tone_ids, encoded.language_ids])
+        phone_ids, tone_ids, language_ids = self._id_tensors(
+            [encoded.phone_ids, encoded.tone_ids, encoded.language_ids]
+        )
         inputs = SynthesizerInputs(
-            phone_ids=phone_ids, phone_lengths=torch.tensor([phone_ids.shape[1]], device=self.device), tone_ids=tone_ids, language_ids=language_ids,
-            bert=self.bert_features(reading), spectrogram=frames, spectrogram_lengths=lengths, speaker_ids=self._speaker_ids(speaker),
-        )  # fmt: skip
+            phone_ids=phone_ids,
+            phone_lengths=torch.tensor([phone_ids.shape[1]], device=self.device),
+            tone_ids=tone_ids,
+            language_ids=language_ids,
+            bert=self.bert_features(reading),
+            spectrogram=frames,
+            spectrogram_lengths=lengths,
+            speaker_ids=self._speaker_ids(speaker),
+        )
         with torch.no_grad(), random_state_undisturbed(self.device):
             durations = self.network(inputs, decode=False).durations[0]
         return durations.round().long().cpu().numpy()
@@ -207,14 +246,23 @@ class Voice(AbstractVoice):
         frames = torch.from_numpy(np.ascontiguousarray(linear.T)).unsqueeze(0).to(self.device)  # (T, C) → (1, C, T)
         return frames, torch.tensor([frames.shape[2]], device=self.device)
 
-    def _speak(self, ids: Sequence[Sequence[int]], bert: dict[str, Tensor], speaker_ids: Tensor | None, style: SpeakingStyle) -> Spoken:
+    def _speak(
+        self, ids: Sequence[Sequence[int]], bert: dict[str, Tensor], speaker_ids: Tensor | None, style: SpeakingStyle
+    ) -> Spoken:
         phone_ids, tone_ids, language_ids = self._id_tensors(ids)
         with random_state_undisturbed(self.device, style.seed):
             output = self.network.infer(
-                phone_ids, torch.tensor([phone_ids.shape[1]], device=self.device), tone_ids, language_ids, bert, speaker_ids,
-                noise_scale=style.noise_scale, duration_noise_scale=style.duration_noise_scale,
-                sdp_ratio=style.sdp_ratio, length_scale=style.length_scale,
-            )  # fmt: skip
+                phone_ids,
+                torch.tensor([phone_ids.shape[1]], device=self.device),
+                tone_ids,
+                language_ids,
+                bert,
+                speaker_ids,
+                noise_scale=style.noise_scale,
+                duration_noise_scale=style.duration_noise_scale,
+                sdp_ratio=style.sdp_ratio,
+                length_scale=style.length_scale,
+            )
         return Spoken(output.waveform[0, 0].cpu().numpy(), output.durations[0].cpu().numpy())
 
 

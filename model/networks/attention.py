@@ -35,7 +35,9 @@ class MultiHeadAttention(nn.Module):
     heads share (Shaw et al. 2018, section 3.2); None for none.
     """
 
-    def __init__(self, channels: int, out_channels: int, n_heads: int, *, window: int | None, dropout: float = 0.0) -> None:
+    def __init__(
+        self, channels: int, out_channels: int, n_heads: int, *, window: int | None, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         if channels % n_heads:
             raise ValueError(f"{n_heads} heads do not divide {channels} channels")
@@ -118,7 +120,9 @@ class FeedForward(nn.Module):
 
 
 def _project(projection: nn.Conv1d, inputs: Tensor) -> Tensor:
-    """Apply a convolution of one tap to (B, L, C) → (B, L, C_out): channels lie innermost, as `ChannelNorm` leaves them."""
+    """Apply a convolution of one tap to (B, L, C) → (B, L, C_out): channels lie innermost, as `ChannelNorm` leaves
+    them.
+    """
     return F.linear(inputs, projection.weight.squeeze(2), projection.bias)
 
 

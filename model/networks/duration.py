@@ -135,8 +135,7 @@ class DurationFlow(nn.Module):
         super().__init__()
         self.affine = ElementwiseAffine(2)
         self.couplings = nn.ModuleList(
-            SplineCoupling(hidden_channels=hidden_channels, kernel_size=kernel_size)
-            for _ in range(n_couplings)
+            SplineCoupling(hidden_channels=hidden_channels, kernel_size=kernel_size) for _ in range(n_couplings)
         )
 
     def forward(self, inputs: Tensor, mask: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
@@ -175,23 +174,23 @@ class StochasticDurationPredictor(nn.Module):
         self.pre = nn.Conv1d(channels, hidden_channels, 1)
         self.convs = SeparableConvs(channels=hidden_channels, kernel_size=kernel_size, dropout=dropout)
         self.projection = nn.Conv1d(hidden_channels, hidden_channels, 1)
-        self.flow = DurationFlow(
-            n_couplings=n_couplings, hidden_channels=hidden_channels, kernel_size=kernel_size
-        )
+        self.flow = DurationFlow(n_couplings=n_couplings, hidden_channels=hidden_channels, kernel_size=kernel_size)
         self.posterior_pre = nn.Conv1d(1, hidden_channels, 1)
-        self.posterior_convs = SeparableConvs(
-            channels=hidden_channels, kernel_size=kernel_size, dropout=dropout
-        )
+        self.posterior_convs = SeparableConvs(channels=hidden_channels, kernel_size=kernel_size, dropout=dropout)
         self.posterior_projection = nn.Conv1d(hidden_channels, hidden_channels, 1)
         # The posterior has four couplings whatever the prior has, as published checkpoints do.
-        self.posterior_flow = DurationFlow(
-            n_couplings=4, hidden_channels=hidden_channels, kernel_size=kernel_size
-        )
+        self.posterior_flow = DurationFlow(n_couplings=4, hidden_channels=hidden_channels, kernel_size=kernel_size)
         if speaker_channels:
             self.speaker_conv = nn.Conv1d(speaker_channels, hidden_channels, 1)
 
     def forward(
-        self, hidden: Tensor, mask: Tensor, durations: Tensor, speaker_embedding: Tensor | None = None, *, noise: Tensor | None = None
+        self,
+        hidden: Tensor,
+        mask: Tensor,
+        durations: Tensor,
+        speaker_embedding: Tensor | None = None,
+        *,
+        noise: Tensor | None = None,
     ) -> Tensor:
         """Negative log-likelihood bound (B,) in nats of durations (B, 1, P), summed over phones.
 
@@ -205,9 +204,9 @@ class StochasticDurationPredictor(nn.Module):
         noise = noise * mask
         posterior, log_determinant = self.posterior_flow(noise, mask, condition + observed)
         offset_logit, auxiliary = posterior.chunk(2, dim=1)
-        log_determinant = log_determinant + (
-            (F.logsigmoid(offset_logit) + F.logsigmoid(-offset_logit)) * mask
-        ).sum((1, 2))
+        log_determinant = log_determinant + ((F.logsigmoid(offset_logit) + F.logsigmoid(-offset_logit)) * mask).sum(
+            (1, 2)
+        )
         log_posterior = -_standard_normal_nll(noise, mask) - log_determinant
 
         continuous = (durations - offset_logit.sigmoid() * mask) * mask
@@ -218,7 +217,13 @@ class StochasticDurationPredictor(nn.Module):
         return _standard_normal_nll(outputs, mask) - log_determinant + log_posterior
 
     def sample(
-        self, hidden: Tensor, mask: Tensor, speaker_embedding: Tensor | None = None, *, noise_scale: float | Tensor, noise: Tensor | None = None
+        self,
+        hidden: Tensor,
+        mask: Tensor,
+        speaker_embedding: Tensor | None = None,
+        *,
+        noise_scale: float | Tensor,
+        noise: Tensor | None = None,
     ) -> Tensor:
         """Draw log durations (B, 1, P) in frames; noise_scale 0 gives the centre of the distribution.
 

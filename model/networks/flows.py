@@ -33,9 +33,7 @@ class Coupling(nn.Module):
         for parameter in self.post.parameters():
             nn.init.zeros_(parameter)
 
-    def forward(
-        self, kept: Tensor, mask: Tensor, network: nn.Module, speaker_embedding: Tensor | None
-    ) -> Tensor:
+    def forward(self, kept: Tensor, mask: Tensor, network: nn.Module, speaker_embedding: Tensor | None) -> Tensor:
         """Shift (B, C/2, T) that the kept half (B, C/2, T) gives the other one."""
         return self.post(network(self.pre(kept) * mask, mask, speaker_embedding)) * mask
 

@@ -23,7 +23,9 @@ class FramePrior(nn.Module):
         super().__init__()
         channels, n_layers = config.frame_prior_channels, config.frame_prior_layers
         self.embed = nn.Linear(config.hidden_channels + POSITION_FEATURES, channels)
-        self.blocks = nn.ModuleList(ConvNeXtBlock(channels, 3 * channels, initial_scale=1 / n_layers) for _ in range(n_layers))
+        self.blocks = nn.ModuleList(
+            ConvNeXtBlock(channels, 3 * channels, initial_scale=1 / n_layers) for _ in range(n_layers)
+        )
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         self.projection = nn.Linear(channels, 2 * config.inter_channels)
         self.dropout = nn.Dropout(config.dropout)

@@ -12,9 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def sequence_mask(
-    lengths: Tensor, max_length: int | None = None, dtype: torch.dtype = torch.float32
-) -> Tensor:
+def sequence_mask(lengths: Tensor, max_length: int | None = None, dtype: torch.dtype = torch.float32) -> Tensor:
     """Mask (B, L) of the first `lengths` (B,) positions; L is `max_length` or the longest length."""
     size = int(lengths.max()) if max_length is None else max_length
     return (torch.arange(size, device=lengths.device) < lengths.unsqueeze(1)).to(dtype)
@@ -40,7 +38,9 @@ def slice_segments(sequence: Tensor, starts: Tensor, size: int) -> Tensor:
 
 
 def random_segment_starts(lengths: Tensor, size: int, uniform: Tensor) -> Tensor:
-    """Return a start (B,) per item such that `size` positions fit into `lengths` (B,), or 0 if none do; `uniform` (B,) in [0, 1) decides."""
+    """Return a start (B,) per item such that `size` positions fit into `lengths` (B,), or 0 if none do; `uniform` (B,)
+    in [0, 1) decides.
+    """
     choices = (lengths - size + 1).clamp_min(1)
     return (uniform * choices).long()
 
@@ -59,9 +59,7 @@ def clip_gradients_by_value(parameters: Iterable[Tensor], limit: float | None) -
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients:
         return 0.0
-    norm = torch.linalg.vector_norm(
-        torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
-    )
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
     if limit is not None:
         for gradient in gradients:
             gradient.clamp_(-limit, limit)

@@ -64,9 +64,7 @@ class WaveNet(nn.Module):
         if speaker_embedding is not None:
             conditions = self.speaker_gates(speaker_embedding).chunk(n_layers, dim=1)
         hidden, skipped = inputs, torch.zeros_like(inputs)
-        for gate_conv, residual_conv, condition in zip(
-            self.gate_convs, self.residual_convs, conditions, strict=True
-        ):
+        for gate_conv, residual_conv, condition in zip(self.gate_convs, self.residual_convs, conditions, strict=True):
             outputs = residual_conv(fused_gate(gate_conv(hidden), condition))
             if outputs.shape[1] > self.hidden_channels:
                 residual, outputs = outputs.chunk(2, dim=1)

@@ -25,7 +25,9 @@ class RandomDraws:
     """Draws for a whole batch, padding included, from torch's own generator."""
 
     def normal(self, like: Tensor, lengths: Tensor) -> Tensor:
-        """Return standard normal noise (B, C, L) of the shape, type and device of `like`; `lengths` (B,) are not padding."""
+        """Return standard normal noise (B, C, L) of the shape, type and device of `like`; `lengths` (B,) are not
+        padding.
+        """
         return torch.randn_like(like)
 
     def uniform(self, like: Tensor) -> Tensor:
@@ -64,7 +66,9 @@ class UtteranceDraws(RandomDraws):
         sizes = zip(frame_lengths.tolist(), phone_lengths.tolist(), strict=True)
         for row, ((n_frames, n_phones), generator) in enumerate(zip(sizes, self.generators, strict=True)):
             own = scores[row, :n_frames, :n_phones]
-            noise[row, :n_frames, :n_phones] = self._randn(generator, (n_frames, n_phones), scores) * (own.std(correction=0) * scale)
+            noise[row, :n_frames, :n_phones] = self._randn(generator, (n_frames, n_phones), scores) * (
+                own.std(correction=0) * scale
+            )
         return noise
 
     @staticmethod

@@ -1,6 +1,7 @@
 """Modules of the reference (Bert-VITS2 1.1) that no voice of this project uses.
 
-They exist for parity: checkpoints of the reference load into them, and the tests compare their outputs with the reference's.
+They exist for parity: checkpoints of the reference load into them, and the tests compare their outputs with the
+reference's.
 Legend: B batch, C channels, H heads, L queries, M keys, D = C / H.
 """
 
@@ -89,9 +90,7 @@ class ReferenceFeedForward(FeedForward):
 class TransformerDecoder(nn.Module):
     """Causal self-attention, attention over encoded inputs and causal feed-forward layers."""
 
-    def __init__(
-        self, shape: TransformerShape, *, proximal_bias: bool = False, proximal_init: bool = False
-    ) -> None:
+    def __init__(self, shape: TransformerShape, *, proximal_bias: bool = False, proximal_init: bool = False) -> None:
         super().__init__()
         channels, n_heads, layers = shape.hidden_channels, shape.n_heads, range(shape.n_layers)
         self.dropout = nn.Dropout(shape.dropout)

@@ -32,16 +32,15 @@ class TransformerShape:
 class TransformerEncoder(nn.Module):
     """Self-attention layers with post-normalisation; a speaker vector may join before one of them."""
 
-    def __init__(
-        self, shape: TransformerShape, *, speaker_channels: int = 0, speaker_layer_index: int = -1
-    ) -> None:
+    def __init__(self, shape: TransformerShape, *, speaker_channels: int = 0, speaker_layer_index: int = -1) -> None:
         super().__init__()
         channels = shape.hidden_channels
         self.speaker_layer_index = speaker_layer_index if speaker_channels else -1
         self.dropout = nn.Dropout(shape.dropout)
         layers = range(shape.n_layers)
         self.attentions = nn.ModuleList(
-            MultiHeadAttention(channels, channels, shape.n_heads, window=shape.window, dropout=shape.dropout) for _ in layers
+            MultiHeadAttention(channels, channels, shape.n_heads, window=shape.window, dropout=shape.dropout)
+            for _ in layers
         )
         self.attention_norms = nn.ModuleList(ChannelNorm(channels) for _ in layers)
         self.feed_forwards = nn.ModuleList(
@@ -62,9 +61,7 @@ class TransformerEncoder(nn.Module):
         """Encode (B, C, L) given mask (B, 1, L) and speaker embedding (B, G, 1) or None → (B, C, L)."""
         blocked = (mask.unsqueeze(2) * mask.unsqueeze(3)) == 0  # (B, 1, L, L)
         hidden = inputs * mask
-        layers = zip(
-            self.attentions, self.attention_norms, self.feed_forwards, self.feed_forward_norms, strict=True
-        )
+        layers = zip(self.attentions, self.attention_norms, self.feed_forwards, self.feed_forward_norms, strict=True)
         for index, (attention, attention_norm, feed_forward, feed_forward_norm) in enumerate(layers):
             if index == self.speaker_layer_index and speaker_embedding is not None:
                 hidden = (hidden + self.speaker_projection(speaker_embedding.squeeze(2)).unsqueeze(2)) * mask

@@ -23,7 +23,8 @@ class ReasonCode(StrEnum):
 class TextError(ValueError):
     """A text that can't become phones.
 
-    `reason_code` is for tables, `detail` for people; `characters` are all those that an unreadable text holds, each once.
+    `reason_code` is for tables, `detail` for people; `characters` are all those that an unreadable text holds, each
+    once.
     """
 
     def __init__(self, reason_code: str, detail: str, characters: str = "") -> None:

@@ -22,5 +22,3 @@ class FrontEnd(Protocol):
 
     def to_phones(self, normalised: str) -> PhoneSequence:
         """Phones of a normalised text. Raises TextError."""
-
-

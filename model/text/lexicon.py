@@ -1,6 +1,7 @@
 """The user's lexicon: readings that override every front end, kept in one tab-separated file.
 
-Columns: language, word, reading, in the spelling that the language's front end takes (`get_front_end`). Lines that begin with
+Columns: language, word, reading, in the spelling that the language's front end takes (`get_front_end`). Lines that
+begin with
 # are remarks. A reading is taken as written.
 """
 
@@ -37,7 +38,9 @@ def read_lexicon(path: Path) -> dict[str, dict[str, str]]:
     for entry in entries:
         earlier = first_lines.setdefault((entry.language, folded(entry.word)), entry.line)
         if earlier != entry.line:
-            raise _problem(path, entry.line, f"{entry.word!r} has a reading in line {earlier} already; keep one of them")
+            raise _problem(
+                path, entry.line, f"{entry.word!r} has a reading in line {earlier} already; keep one of them"
+            )
     lexicon: dict[str, dict[str, str]] = {}
     for entry in entries:
         lexicon.setdefault(entry.language, {})[entry.word] = entry.reading
@@ -50,12 +53,16 @@ def read_lexicon(path: Path) -> dict[str, dict[str, str]]:
 
 
 def entries_in(lexicon: Lexicon, *texts: str) -> dict[str, dict[str, str]]:
-    """Return the readings whose word occurs in any of the texts, without regard to case; languages without any are left out.
+    """Return the readings whose word occurs in any of the texts, without regard to case; languages without any are left
+    out.
 
     A word occurs inside a longer one too: "tomatoes" and "多重庆幸" may depend on the readings of "tomato" and "重庆".
     """
     haystack = "\n".join(map(folded, texts))
-    found = {language: {word: reading for word, reading in words.items() if folded(word) in haystack} for language, words in lexicon.items()}
+    found = {
+        language: {word: reading for word, reading in words.items() if folded(word) in haystack}
+        for language, words in lexicon.items()
+    }
     return {language: words for language, words in found.items() if words}
 
 
@@ -74,16 +81,26 @@ def _entries(path: Path) -> Iterator[_Entry]:
         fields = tuple(unicodedata.normalize("NFC", part.strip()) for part in line.split("\t"))
         if not header_seen:
             if fields != HEADER:
-                raise _problem(path, number, f"expected the header {'<tab>'.join(HEADER)}, found {line[:80]!r}; put it before the readings")
+                raise _problem(
+                    path,
+                    number,
+                    f"expected the header {'<tab>'.join(HEADER)}, found {line[:80]!r}; put it before the readings",
+                )
             header_seen = True
             continue
         if len(fields) != len(HEADER) or not all(fields):
-            raise _problem(path, number, f"expected {'<tab>'.join(HEADER)}, found {line[:80]!r}; separate three fields with tabs")
+            raise _problem(
+                path, number, f"expected {'<tab>'.join(HEADER)}, found {line[:80]!r}; separate three fields with tabs"
+            )
         if fields[0] not in available_languages():
-            raise _problem(path, number, f"unknown language {fields[0]!r}; use one of {', '.join(available_languages())}")
+            raise _problem(
+                path, number, f"unknown language {fields[0]!r}; use one of {', '.join(available_languages())}"
+            )
         yield _Entry(number, *fields)
     if not header_seen:
-        raise TextError(ReasonCode.INVALID_LEXICON, f"{path}: no header; begin the file with the line {'<tab>'.join(HEADER)}")
+        raise TextError(
+            ReasonCode.INVALID_LEXICON, f"{path}: no header; begin the file with the line {'<tab>'.join(HEADER)}"
+        )
 
 
 def _text_of(path: Path) -> str:

@@ -27,11 +27,11 @@ class PhoneSequence:
         if self.languages and len(self.languages) != len(self.words):
             raise ValueError(f"words {len(self.words)}, languages {len(self.languages)} differ")
         if not len(self.phones) == len(self.tones) == sum(self.word2ph):
-            raise ValueError(
-                f"phones {len(self.phones)}, tones {len(self.tones)}, by words {sum(self.word2ph)} differ"
-            )
+            raise ValueError(f"phones {len(self.phones)}, tones {len(self.tones)}, by words {sum(self.word2ph)} differ")
 
     @property
     def phone_languages(self) -> tuple[str, ...]:
         """One code per phone, or empty like `languages`."""
-        return tuple(language for language, count in zip(self.languages, self.word2ph, strict=False) for _ in range(count))
+        return tuple(
+            language for language, count in zip(self.languages, self.word2ph, strict=False) for _ in range(count)
+        )

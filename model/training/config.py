@@ -21,7 +21,8 @@ class TrainingConfig:
     alone, at half the cost, which makes sense for a latent that follows the mels from the start.
     From `decoder_alone_start_step` (null: never) the decoder and its judges learn alone: all else stays at its averaged
     weights, and warm-up and cosine start again. The decoder then learns from the latents that it will meet: for a share
-    `decode_prior_share` of the utterances that of their text, drawn at `decode_prior_noise` (0 … 1) of the prior's spread,
+    `decode_prior_share` of the utterances that of their text, drawn at `decode_prior_noise` (0 … 1) of the prior's
+    spread,
     as speaking does.
     `gradient_clip` (by norm), `gradient_clip_value` (by value, after the norm) and `ema_decay` are off at 0.
     An update takes the mean of the gradients of `accumulation_steps` batches; `steps` counts updates. `precision` is
@@ -69,27 +70,54 @@ class TrainingConfig:
             problems.append(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
         if len(self.betas) != 2:
             problems.append(f"betas needs two values, found {self.betas}")
-        problems += [f"{name} is {getattr(self, name)}; it must be positive"
-                     for name in ("steps", "batch_size", "max_batch_frames", "learning_rate", "discriminator_learning_rate",
-                                  "adversarial_every", "accumulation_steps")
-                     if getattr(self, name) <= 0]  # fmt: skip
-        problems += [f"{name} is {getattr(self, name)}; it must not be negative"
-                     for name in ("seed", "warmup_steps", "gradient_clip", "gradient_clip_value", "weight_decay", "decode_start_step",
-                                  "adversarial_start_step", "alignment_noise", "alignment_noise_decay", "decode_prior_noise")
-                     if getattr(self, name) < 0]  # fmt: skip
+        problems += [
+            f"{name} is {getattr(self, name)}; it must be positive"
+            for name in (
+                "steps",
+                "batch_size",
+                "max_batch_frames",
+                "learning_rate",
+                "discriminator_learning_rate",
+                "adversarial_every",
+                "accumulation_steps",
+            )
+            if getattr(self, name) <= 0
+        ]
+        problems += [
+            f"{name} is {getattr(self, name)}; it must not be negative"
+            for name in (
+                "seed",
+                "warmup_steps",
+                "gradient_clip",
+                "gradient_clip_value",
+                "weight_decay",
+                "decode_start_step",
+                "adversarial_start_step",
+                "alignment_noise",
+                "alignment_noise_decay",
+                "decode_prior_noise",
+            )
+            if getattr(self, name) < 0
+        ]
         if self.adversarial_start_step < self.decode_start_step:
-            problems.append(f"adversarial_start_step {self.adversarial_start_step} is before decode_start_step {self.decode_start_step}: "
-                            "there is no waveform to judge; raise it")  # fmt: skip
+            problems.append(
+                f"adversarial_start_step {self.adversarial_start_step} is before decode_start_step {self.decode_start_step}: "
+                "there is no waveform to judge; raise it"
+            )
         if not 0 < self.adversarial_share <= 1:
             problems.append(f"adversarial_share {self.adversarial_share} is outside (0, 1]")
         if not 0 <= self.decode_prior_share <= 1:
             problems.append(f"decode_prior_share {self.decode_prior_share} is outside [0, 1]")
         if self.decoder_alone_start_step is None:
             if self.decode_prior_share:
-                problems.append(f"decode_prior_share {self.decode_prior_share} has no effect without decoder_alone_start_step; set that as well")
+                problems.append(
+                    f"decode_prior_share {self.decode_prior_share} has no effect without decoder_alone_start_step; set that as well"
+                )
         elif self.decoder_alone_start_step < self.decode_start_step:
-            problems.append(f"decoder_alone_start_step {self.decoder_alone_start_step} is before decode_start_step {self.decode_start_step}; "
-                            "raise it")  # fmt: skip
+            problems.append(
+                f"decoder_alone_start_step {self.decoder_alone_start_step} is before decode_start_step {self.decode_start_step}; "
+                "raise it"
+            )
         if not 0 <= self.ema_decay < 1:
             problems.append(f"ema_decay {self.ema_decay} is outside [0, 1)")
         if problems:
@@ -97,9 +125,15 @@ class TrainingConfig:
 
     def loss_weights(self) -> dict[str, float]:
         """Return the weight of each of the generator's losses in their sum."""
-        return {"mel": self.mel_weight, "kl": self.kl_weight, "duration": self.duration_weight,
-                "adversarial": self.adversarial_weight, "feature": self.feature_weight, "duration_adversarial": 1.0,
-                "pitch": 1.0}  # fmt: skip
+        return {
+            "mel": self.mel_weight,
+            "kl": self.kl_weight,
+            "duration": self.duration_weight,
+            "adversarial": self.adversarial_weight,
+            "feature": self.feature_weight,
+            "duration_adversarial": 1.0,
+            "pitch": 1.0,
+        }
 
     def decodes_at(self, step: int) -> bool:
         """Return whether the decoder learns at a step, counted from zero."""
@@ -113,7 +147,11 @@ class TrainingConfig:
         """Return the factor on both learning rates at a step and epoch, counted from zero."""
         start, end = 0, self.steps
         if self.decoder_alone_start_step is not None:
-            start, end = (self.decoder_alone_start_step, end) if self.decoder_learns_alone_at(step) else (0, self.decoder_alone_start_step)
+            start, end = (
+                (self.decoder_alone_start_step, end)
+                if self.decoder_learns_alone_at(step)
+                else (0, self.decoder_alone_start_step)
+            )
         warmup = min(1.0, (step - start + 1) / self.warmup_steps) if self.warmup_steps else 1.0
         if self.schedule == "epoch_decay":
             return warmup * self.learning_rate_decay**epoch

@@ -28,7 +28,8 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class Room:
-    """Arrays of a batch for a source to fill: phone, tone and language ids (3, B, P) and speaker_ids (B,), zeros at first; by language
+    """Arrays of a batch for a source to fill: phone, tone and language ids (3, B, P) and speaker_ids (B,), zeros at
+    first; by language
     bert (B, P, C) fp16, linear (B, T, F) fp16 magnitudes and pcm (B, S) int16, full of anything at first."""
 
     ids: IntArray
@@ -56,7 +57,9 @@ class UtteranceSource(Protocol):
         ...
 
     def load(self, indices: IntArray, room: Room) -> None:
-        """Read utterances into the rows of `room`: samples that are too many are cut, what an utterance does not fill is zero."""
+        """Read utterances into the rows of `room`: samples that are too many are cut, what an utterance does not fill
+        is zero.
+        """
         ...
 
 
@@ -85,28 +88,40 @@ class Batch(_Padded):
     def inputs(self, spectrogram: Tensor, *, with_speakers: bool, durations: Tensor | None = None) -> SynthesizerInputs:
         """Return the synthesizer's view of the batch, with the posterior's input (B, C, T) and known durations (B, P)."""
         return SynthesizerInputs(
-            phone_ids=self.phone_ids, phone_lengths=self.phone_lengths, tone_ids=self.tone_ids,
-            language_ids=self.language_ids, bert=self.bert, spectrogram=spectrogram,
-            spectrogram_lengths=self.frame_lengths, speaker_ids=self.speaker_ids if with_speakers else None,
+            phone_ids=self.phone_ids,
+            phone_lengths=self.phone_lengths,
+            tone_ids=self.tone_ids,
+            language_ids=self.language_ids,
+            bert=self.bert,
+            spectrogram=spectrogram,
+            spectrogram_lengths=self.frame_lengths,
+            speaker_ids=self.speaker_ids if with_speakers else None,
             durations=durations,
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredBatch(_Padded):
-    """A batch of B utterances as the shards hold them, padded with zeros: `linear` (B, T, F) fp16, `waveform` (B, S) int16,
+    """A batch of B utterances as the shards hold them, padded with zeros: `linear` (B, T, F) fp16, `waveform` (B, S)
+    int16,
     `bert` (B, P, C) fp16 by language, the rest as in `Batch`."""
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`, as the networks take it."""
         narrow = {"bert", "linear", "waveform"}
-        moved = {field.name: value.to(device, non_blocking=True) for field in fields(self)
-                 if field.name not in narrow and isinstance(value := getattr(self, field.name), Tensor)}  # fmt: skip
+        moved = {
+            field.name: value.to(device, non_blocking=True)
+            for field in fields(self)
+            if field.name not in narrow and isinstance(value := getattr(self, field.name), Tensor)
+        }
         return Batch(
-            **moved, linear=_widened(self.linear, device).transpose(1, 2),  # (B, T, F) → (B, F, T)
+            **moved,
+            linear=_widened(self.linear, device).transpose(1, 2),  # (B, T, F) → (B, F, T)
             waveform=_widened(self.waveform, device).div_(INT16_SCALE),
-            bert={name: _widened(value, device).transpose(1, 2) for name, value in self.bert.items()},  # (B, P, C) → (B, C, P)
-        )  # fmt: skip
+            bert={
+                name: _widened(value, device).transpose(1, 2) for name, value in self.bert.items()
+            },  # (B, P, C) → (B, C, P)
+        )
 
 
 def _widened(values: Tensor, device: torch.device) -> Tensor:
@@ -127,7 +142,8 @@ class _Block:
 
 
 class _Memory:
-    """Arrays of any content for one batch after another. What no batch holds any more is given out again: page faults of new
+    """Arrays of any content for one batch after another. What no batch holds any more is given out again: page faults
+    of new
     memory take longer than reading into it."""
 
     def __init__(self) -> None:
@@ -144,7 +160,8 @@ class _Memory:
         if block is None:  # a larger one takes the place of all that are free
             block = _Block(np.empty(count * dtype.itemsize, dtype=np.uint8))
             self._blocks = [other for other in self._blocks if other not in free] + [block]
-        # Views of it, whether NumPy's or torch's, keep this very array alive, since it has its memory from no other array.
+        # Views of it, whether NumPy's or torch's, keep this very array alive, since it has its memory from no other
+        # array.
         held = np.frombuffer(block.memory.data, dtype, count)
         block.holder = weakref.ref(held)
         return held.reshape(shape)
@@ -163,7 +180,11 @@ class BatchDataset(Dataset[StoredBatch]):
     """
 
     def __init__(
-        self, source: UtteranceSource, batches: Sequence[Sequence[int]], bert_channels: Mapping[str, int], hop_samples: int
+        self,
+        source: UtteranceSource,
+        batches: Sequence[Sequence[int]],
+        bert_channels: Mapping[str, int],
+        hop_samples: int,
     ) -> None:
         self.source = source
         self.batches = batches
@@ -181,20 +202,28 @@ class BatchDataset(Dataset[StoredBatch]):
         source.load(indices, room)
         phone_ids, tone_ids, language_ids = torch.from_numpy(room.ids)
         return StoredBatch(
-            indices=torch.from_numpy(indices), phone_ids=phone_ids, phone_lengths=torch.from_numpy(n_phones), tone_ids=tone_ids,
-            language_ids=language_ids, bert={name: torch.from_numpy(plane) for name, plane in room.bert.items()},
-            linear=torch.from_numpy(room.linear), frame_lengths=torch.from_numpy(n_frames), waveform=torch.from_numpy(room.pcm),
-            speaker_ids=torch.from_numpy(room.speaker_ids), pitch=self._pitch(indices, int(n_frames.max())),
-        )  # fmt: skip
+            indices=torch.from_numpy(indices),
+            phone_ids=phone_ids,
+            phone_lengths=torch.from_numpy(n_phones),
+            tone_ids=tone_ids,
+            language_ids=language_ids,
+            bert={name: torch.from_numpy(plane) for name, plane in room.bert.items()},
+            linear=torch.from_numpy(room.linear),
+            frame_lengths=torch.from_numpy(n_frames),
+            waveform=torch.from_numpy(room.pcm),
+            speaker_ids=torch.from_numpy(room.speaker_ids),
+            pitch=self._pitch(indices, int(n_frames.max())),
+        )
 
     def _room(self, n_batch: int, n_phones: int, n_frames: int) -> Room:
         half, array = np.dtype(np.float16), self._memory.array
         return Room(
-            ids=np.zeros((3, n_batch, n_phones), dtype=np.int64), speaker_ids=np.zeros(n_batch, dtype=np.int64),
+            ids=np.zeros((3, n_batch, n_phones), dtype=np.int64),
+            speaker_ids=np.zeros(n_batch, dtype=np.int64),
             linear=array((n_batch, n_frames, self.source.n_frequencies), half),
             pcm=array((n_batch, n_frames * self.hop_samples), np.dtype(np.int16)),
             bert={name: array((n_batch, n_phones, size), half) for name, size in self.bert_channels.items()},
-        )  # fmt: skip
+        )
 
     def _pitch(self, indices: IntArray, n_frames: int) -> Tensor | None:
         if self.source.pitch is None:

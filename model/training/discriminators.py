@@ -127,9 +127,7 @@ class ScaleDiscriminator(nn.Module):
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
-        widths = [
-            min(max(1, int(config.channels * multiple)), config.max_channels) for multiple in SCALE_WIDTHS
-        ]
+        widths = [min(max(1, int(config.channels * multiple)), config.max_channels) for multiple in SCALE_WIDTHS]
         self.convs = nn.ModuleList()
         last = len(widths) - 1
         for index, (n_in, n_out) in enumerate(zip([1, *widths[:-1]], widths, strict=True)):
@@ -204,9 +202,7 @@ class DurationDiscriminator(nn.Module):
         return self.dropout(norm(torch.relu(conv(hidden))))
 
 
-def _activations(
-    hidden: Tensor, convs: nn.ModuleList, conv_post: nn.Module
-) -> tuple[Tensor, list[Tensor]]:
+def _activations(hidden: Tensor, convs: nn.ModuleList, conv_post: nn.Module) -> tuple[Tensor, list[Tensor]]:
     feature_maps = []
     for conv in convs:
         hidden = functional.leaky_relu(conv(hidden), LEAKY_SLOPE)

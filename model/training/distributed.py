@@ -1,4 +1,5 @@
-"""What ranks tell each other in a training step: counts, losses and gradients, over torch.distributed's collectives alone.
+"""What ranks tell each other in a training step: counts, losses and gradients, over torch.distributed's collectives
+alone.
 
 Without an initialised process group, or in a group of one, every function is the identity.
 """
@@ -65,7 +66,9 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
         return
     every = list(parameters)
     used = torch.tensor([float(each.grad is not None) for each in every], device=every[0].device)
-    flat = torch.cat([*((torch.zeros_like(each) if each.grad is None else each.grad).reshape(-1) for each in every), used])
+    flat = torch.cat(
+        [*((torch.zeros_like(each) if each.grad is None else each.grad).reshape(-1) for each in every), used]
+    )
     dist.all_reduce(flat)
     *parts, used = flat.split([*(each.numel() for each in every), len(every)])
     for each, part, n_users in zip(every, parts, used.tolist(), strict=True):

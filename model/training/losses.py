@@ -23,9 +23,7 @@ class DiscriminatorLoss:
     generated_parts: list[Tensor]
 
 
-def discriminator_loss(
-    real_logits: Sequence[Tensor], generated_logits: Sequence[Tensor]
-) -> DiscriminatorLoss:
+def discriminator_loss(real_logits: Sequence[Tensor], generated_logits: Sequence[Tensor]) -> DiscriminatorLoss:
     """Least-squares loss that draws real logits to 1 and generated ones to 0; one tensor per network.
 
     Source: LSGAN (Mao et al. 2017, section 3.2).
@@ -42,9 +40,7 @@ def generator_loss(generated_logits: Sequence[Tensor]) -> tuple[Tensor, list[Ten
     return torch.stack(parts).sum(), parts
 
 
-def feature_matching_loss(
-    real_maps: Sequence[Sequence[Tensor]], generated_maps: Sequence[Sequence[Tensor]]
-) -> Tensor:
+def feature_matching_loss(real_maps: Sequence[Sequence[Tensor]], generated_maps: Sequence[Sequence[Tensor]]) -> Tensor:
     """Twice the summed mean absolute difference of activations, maps[network][layer]; real ones are targets.
 
     Source: HiFi-GAN (Kong et al. 2020, section 2.4).
@@ -83,7 +79,8 @@ def mel_loss(real_log_mel: Tensor, generated_log_mel: Tensor) -> Tensor:
 def mel_cepstral_distortion(reference: Tensor, other: Tensor) -> Tensor:
     """Return the mean distance in dB of two log-mel spectrograms (B, C, T) that are aligned frame by frame.
 
-    (10 / ln 10) · sqrt(2 Σ_{m=1..24} (c_m − c'_m)²), the level c_0 left out (Kubichek 1993, Mel-cepstral distance measure
+    (10 / ln 10) · sqrt(2 Σ_{m=1..24} (c_m − c'_m)²), the level c_0 left out (Kubichek 1993, Mel-cepstral distance
+    measure
     for objective speech quality assessment); c_m are the cosine series of the natural log amplitude over the bands.
     """
     n_bands = reference.shape[1]

@@ -16,13 +16,21 @@ from model.training.distributed import sum_gradients
 class Updater:
     """AdamW over `parameters`: any number of `backward` calls, then one `update`."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], learning_rate: float, config: TrainingConfig, device: torch.device) -> None:
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], learning_rate: float, config: TrainingConfig, device: torch.device
+    ) -> None:
         self.config = config
         self.learning_rate = learning_rate
         self.parameters = list(parameters)
         first, second = config.betas
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=learning_rate, betas=(first, second), eps=config.eps,
-                                           weight_decay=config.weight_decay, fused=True)  # fmt: skip
+        self.optimizer = torch.optim.AdamW(
+            self.parameters,
+            lr=learning_rate,
+            betas=(first, second),
+            eps=config.eps,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
 
     def set_factor(self, factor: float) -> None:

@@ -23,7 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 # Up to so many utterances only jittered lengths keep the same ones from always meeting in a batch. In larger corpora
-# neighbours lie closer, so that less jitter mixes them as well; from the second pool on the shuffle before pooling does.
+# neighbours lie closer, so that less jitter mixes them as well; from the second pool on the shuffle before pooling
+# does.
 SMALL_CORPUS = 1000
 LENGTH_JITTER = 0.05  # relative, of a small corpus
 POOL_BATCHES_OF_SMALL, POOL_BATCHES = 100, 400
@@ -55,7 +56,9 @@ class MadeOnDemand(Sequence[ItemT]):
 
 @dataclass(frozen=True, eq=False)
 class EpochPlan:
-    """The batches of one epoch: global batch k is `order[starts[k] : ends[k]]`, utterance indices in order of falling jittered length."""
+    """The batches of one epoch: global batch k is `order[starts[k] : ends[k]]`, utterance indices in order of falling
+    jittered length.
+    """
 
     n_frames: npt.NDArray[np.int64]
     order: npt.NDArray[np.int64]
@@ -92,7 +95,9 @@ class EpochPlan:
         by_length = sorted(dealt, key=lambda index: (-int(self.n_frames[index]), index))
         for start in range(0, len(by_length), self.n_ranks):
             cards = by_length[start : start + self.n_ranks]
-            forth = (start // self.n_ranks) % 2 == 0 and len(cards) == self.n_ranks  # a short last round starts where the batches are shortest
+            forth = (start // self.n_ranks) % 2 == 0 and len(
+                cards
+            ) == self.n_ranks  # a short last round starts where the batches are shortest
             for position, index in enumerate(cards):
                 hands[position if forth else self.n_ranks - 1 - position].append(index)
         return tuple(tuple(hand) for hand in hands)
@@ -129,7 +134,9 @@ class BatchSampler:
             longest_first = pool[np.argsort(-jittered[pool], kind="stable")]
             pools.append(longest_first)
             borders.append(borders[-1][-1] + self._fill_up(self._cut(self.n_frames[longest_first])))
-        starts, ends = (np.concatenate([part[which] for part in borders[1:]]) for which in (slice(None, -1), slice(1, None)))
+        starts, ends = (
+            np.concatenate([part[which] for part in borders[1:]]) for which in (slice(None, -1), slice(1, None))
+        )
         shuffled = rng.permutation(len(starts))
         return EpochPlan(self.n_frames, np.concatenate(pools), starts[shuffled], ends[shuffled], self.n_ranks)
 

@@ -29,7 +29,14 @@ from model.training.dataset import Batch
 from model.training.discriminators import DurationDiscriminator, MultiPeriodDiscriminator
 from model.training.distributed import rank, total
 from model.training.freeze import freeze_parts
-from model.training.losses import discriminator_loss, feature_matching_loss, generator_loss, kl_loss, mel_cepstral_distortion, mel_loss
+from model.training.losses import (
+    discriminator_loss,
+    feature_matching_loss,
+    generator_loss,
+    kl_loss,
+    mel_cepstral_distortion,
+    mel_loss,
+)
 from model.training.optimizer import Updater
 
 
@@ -48,14 +55,22 @@ class Trainer:
     """Generator, discriminators, their optimisers and the averaged generator weights.
 
     With torch.distributed initialised, ranks with batches of their own train as one process would with all of them
-    together: every random draw but dropout's belongs to an utterance of an epoch, losses are normalised by the counts of
+    together: every random draw but dropout's belongs to an utterance of an epoch, losses are normalised by the counts
+    of
     all ranks, and gradients are summed. Dropout draws from each process's own generator.
     """
 
     def __init__(
-        self, model: ModelConfig, discriminator: DiscriminatorConfig, training: TrainingConfig,
-        spectrogram: SpectrogramSettings, device: torch.device, *, reference_quirks: bool = False, freeze: Sequence[str] = (),
-    ) -> None:  # fmt: skip
+        self,
+        model: ModelConfig,
+        discriminator: DiscriminatorConfig,
+        training: TrainingConfig,
+        spectrogram: SpectrogramSettings,
+        device: torch.device,
+        *,
+        reference_quirks: bool = False,
+        freeze: Sequence[str] = (),
+    ) -> None:
         """Build and initialise all networks.
 
         `freeze` names parts of the synthesizer (dotted) whose weights stay as they are. `reference_quirks` brings back
@@ -76,14 +91,22 @@ class Trainer:
         self.duration_discriminator: DurationDiscriminator | None = None
         if discriminator.use_duration_discriminator:
             self.duration_discriminator = DurationDiscriminator(
-                in_channels=model.hidden_channels, filter_channels=discriminator.duration_channels,
+                in_channels=model.hidden_channels,
+                filter_channels=discriminator.duration_channels,
                 speaker_channels=model.effective_speaker_channels,
-            ).to(device)  # fmt: skip
+            ).to(device)
         freeze_parts(self.synthesizer, freeze)
-        if training.decoder_alone_start_step is not None and not any(each.requires_grad for each in self.synthesizer.decoder.parameters()):
-            raise ConfigError("freeze: the decoder is frozen, but from decoder_alone_start_step on it learns alone; take one of the two back")
+        if training.decoder_alone_start_step is not None and not any(
+            each.requires_grad for each in self.synthesizer.decoder.parameters()
+        ):
+            raise ConfigError(
+                "freeze: the decoder is frozen, but from decoder_alone_start_step on it learns alone; take one of the two back"
+            )
         trained = [each for each in self.synthesizer.parameters() if each.requires_grad]
-        judges = [*self.discriminator.parameters(), *(self.duration_discriminator.parameters() if self.duration_discriminator else [])]
+        judges = [
+            *self.discriminator.parameters(),
+            *(self.duration_discriminator.parameters() if self.duration_discriminator else []),
+        ]
         self.generator_updater = Updater(trained, training.learning_rate, training, device)
         self.discriminator_updater = Updater(judges, training.discriminator_learning_rate, training, device)
         self.average: dict[str, Tensor] = {}
@@ -104,32 +127,47 @@ class Trainer:
     def reset_average(self) -> None:
         """Start the average anew from the current weights; for weights that came from elsewhere."""
         # Every floating-point tensor of the networks is a parameter: the average needs no buffers.
-        self.average = {name: value.detach().clone() for name, value in self.synthesizer.named_parameters()
-                        if value.requires_grad} if self.config.ema_decay else {}  # fmt: skip
+        self.average = (
+            {name: value.detach().clone() for name, value in self.synthesizer.named_parameters() if value.requires_grad}
+            if self.config.ema_decay
+            else {}
+        )
         self._evaluated_step = -1
 
     def posterior_input(self, batch: Batch) -> Tensor:
-        """Return what the posterior encoder reads (B, C, T): log-mels, with pitch for a latent that follows them, or linear magnitudes."""
+        """Return what the posterior encoder reads (B, C, T): log-mels, with pitch for a latent that follows them, or
+        linear magnitudes.
+        """
         config = self.synthesizer.config
         if config.latent_follows_mels:
             if batch.pitch is None:
                 raise ValueError("the batch has no pitch; a source-filter decoder needs it")
             return posterior_frames(log_mel(batch.linear, self.filterbank), batch.pitch)
-        return log_mel(batch.linear, self.filterbank) if config.spectrogram_channels == self.spectrogram.n_mels else batch.linear
+        return (
+            log_mel(batch.linear, self.filterbank)
+            if config.spectrogram_channels == self.spectrogram.n_mels
+            else batch.linear
+        )
 
     def step(self, batch: Batch, epoch: int, durations: Tensor | None) -> dict[str, float]:
         """Learn from one batch and return its losses before weighting, means over all ranks' batches.
 
-        `durations` (B, P) replace the alignment search. Networks are updated by every `accumulation_steps`-th call; until
-        then `between_updates` holds, `step_count` stays, there is no gradient_norm, and judges are those before the update.
+        `durations` (B, P) replace the alignment search. Networks are updated by every `accumulation_steps`-th call;
+        until
+        then `between_updates` holds, `step_count` stays, there is no gradient_norm, and judges are those before the
+        update.
         """
         draws = UtteranceDraws(self.config.seed, epoch, batch.indices.tolist(), self.device)
         if not self.between_updates:
             self._begin_update(epoch)
         noise = max(0.0, self.config.alignment_noise - self.config.alignment_noise_decay * self.step_count)
-        inputs = batch.inputs(self.posterior_input(batch), with_speakers=self.synthesizer.config.n_speakers > 0, durations=durations)
+        inputs = batch.inputs(
+            self.posterior_input(batch), with_speakers=self.synthesizer.config.n_speakers > 0, durations=durations
+        )
         output, clips = self._generate(batch, inputs, noise, draws)
-        judged = choose_judged(draws.order, self.config.adversarial_share, self.device) if self._is_adversarial() else None
+        judged = (
+            choose_judged(draws.order, self.config.adversarial_share, self.device) if self._is_adversarial() else None
+        )
         shares = GlobalShares.of(batch, judged.count if judged else 0, self.device)
         self._n_pending = (self._n_pending + 1) % self.config.accumulation_steps
         losses: dict[str, Tensor] = {}
@@ -160,7 +198,11 @@ class Trainer:
 
     def _autocast(self) -> torch.autocast:
         precision = self.config.precision
-        return torch.autocast(self.device.type, dtype=torch.float16 if precision == "fp16" else torch.bfloat16, enabled=precision != "fp32")
+        return torch.autocast(
+            self.device.type,
+            dtype=torch.float16 if precision == "fp16" else torch.bfloat16,
+            enabled=precision != "fp32",
+        )
 
     def _is_adversarial(self) -> bool:
         since_start = self.step_count - self.config.adversarial_start_step
@@ -169,14 +211,17 @@ class Trainer:
     def _generate(
         self, batch: Batch, inputs: SynthesizerInputs, alignment_noise: float, draws: UtteranceDraws
     ) -> tuple[SynthesizerOutput | None, Clips | None]:
-        """Return what the networks make of a batch, as far as they learn now: nothing but clips once the decoder learns alone."""
+        """Return what the networks make of a batch, as far as they learn now: nothing but clips once the decoder learns
+        alone.
+        """
         config, synthesizer = self.config, self.synthesizer
         decodes = config.decodes_at(self.step_count)
         output = None
         with self._autocast(), nullcontext() if decodes else frozen(synthesizer.posterior_encoder):
             if config.decoder_learns_alone_at(self.step_count):
-                segments = synthesizer.decode_segments(inputs, prior_share=config.decode_prior_share, prior_noise=config.decode_prior_noise,
-                                                       draws=draws)  # fmt: skip
+                segments = synthesizer.decode_segments(
+                    inputs, prior_share=config.decode_prior_share, prior_noise=config.decode_prior_noise, draws=draws
+                )
                 generated, starts = segments.waveform, segments.starts
             else:
                 output = synthesizer(inputs, alignment_noise=alignment_noise, decode=decodes, draws=draws)
@@ -184,14 +229,23 @@ class Trainer:
         if generated is None:
             return output, None
         hop = self.spectrogram.hop_samples
-        return output, Clips(slice_segments(batch.waveform.unsqueeze(1), starts * hop, synthesizer.config.segment_frames * hop), generated)
+        return output, Clips(
+            slice_segments(batch.waveform.unsqueeze(1), starts * hop, synthesizer.config.segment_frames * hop),
+            generated,
+        )
 
-    def _discriminator_losses(self, clips: Clips, output: SynthesizerOutput | None, shares: GlobalShares) -> dict[str, Tensor]:
+    def _discriminator_losses(
+        self, clips: Clips, output: SynthesizerOutput | None, shares: GlobalShares
+    ) -> dict[str, Tensor]:
         """Send gradients into the discriminators."""
         with self._autocast():
             pair = self.discriminator(clips.real, clips.generated.detach())
             verdicts = judge_durations(self.duration_discriminator, output, self.reference_quirks, learn=True)
-        losses = {"discriminator": discriminator_loss([each.logits for each in pair.real], [each.logits for each in pair.generated]).total}
+        losses = {
+            "discriminator": discriminator_loss(
+                [each.logits for each in pair.real], [each.logits for each in pair.generated]
+            ).total
+        }
         if verdicts:
             losses["duration_discriminator"] = discriminator_loss([verdicts[0]], [verdicts[1]]).total
         self.discriminator_updater.backward(self._sum(losses, shares, {}) / self.config.accumulation_steps)
@@ -203,7 +257,9 @@ class Trainer:
         """Send gradients into the generator."""
         losses = _latent_losses(output) if output else {}
         if clips:
-            losses["mel"] = mel_loss(*(log_mel_spectrogram(each.squeeze(1), self.spectrogram, self.filterbank) for each in clips))
+            losses["mel"] = mel_loss(
+                *(log_mel_spectrogram(each.squeeze(1), self.spectrogram, self.filterbank) for each in clips)
+            )
             if judged:
                 losses.update(self._adversarial_losses(clips.pick(judged.rows), output))
         objective = self._sum(losses, shares, self.config.loss_weights())
@@ -218,7 +274,9 @@ class Trainer:
             outputs = self.discriminator.judge(clips.generated)
         losses = {
             "adversarial": generator_loss([each.logits for each in outputs])[0],
-            "feature": feature_matching_loss([each.feature_maps for each in real_outputs], [each.feature_maps for each in outputs]),
+            "feature": feature_matching_loss(
+                [each.feature_maps for each in real_outputs], [each.feature_maps for each in outputs]
+            ),
         }
         with self._autocast():
             verdicts = judge_durations(self.duration_discriminator, output, self.reference_quirks, learn=False)
@@ -229,7 +287,9 @@ class Trainer:
     @staticmethod
     def _sum(losses: Mapping[str, Tensor], shares: GlobalShares, weights: Mapping[str, float]) -> Tensor:
         """Return this rank's part of the weighted sum of all ranks' losses."""
-        return torch.stack([loss * (weights.get(name, 1.0) * shares.of_loss(name)) for name, loss in losses.items()]).sum()
+        return torch.stack(
+            [loss * (weights.get(name, 1.0) * shares.of_loss(name)) for name, loss in losses.items()]
+        ).sum()
 
     @staticmethod
     def _report(losses: Mapping[str, Tensor], shares: GlobalShares, norm: Tensor | None) -> dict[str, float]:
@@ -250,15 +310,21 @@ class Trainer:
     def evaluate(self, batch: Batch, durations: Tensor | None) -> dict[str, float]:
         """Return losses of the weights to keep, with noise that is the same at every call and disturbs no other.
 
-        `mel` is the L1 of log-mels of whole utterances resynthesised from their posterior means and `mcd` their mel-cepstral
+        `mel` is the L1 of log-mels of whole utterances resynthesised from their posterior means and `mcd` their
+        mel-cepstral
         distortion in dB; `kl` and `duration` follow `durations` (B, P), or the model's own alignment. Always in fp32.
         """
         network = self.voice_network()
-        inputs = batch.inputs(self.posterior_input(batch), with_speakers=network.config.n_speakers > 0, durations=durations)
+        inputs = batch.inputs(
+            self.posterior_input(batch), with_speakers=network.config.n_speakers > 0, durations=durations
+        )
         with random_state_undisturbed(self.device):
             output = network(inputs, decode=False)
             resynthesis = network.reconstruct(inputs.spectrogram, inputs.spectrogram_lengths, inputs.speaker_ids)
-        mels = [log_mel_spectrogram(each, self.spectrogram, self.filterbank) for each in (batch.waveform, resynthesis.squeeze(1))]
+        mels = [
+            log_mel_spectrogram(each, self.spectrogram, self.filterbank)
+            for each in (batch.waveform, resynthesis.squeeze(1))
+        ]
         losses = {"mel": mel_loss(*mels), "mcd": mel_cepstral_distortion(*mels), **_latent_losses(output)}
         return {name: float(value) for name, value in losses.items()}
 
@@ -291,13 +357,18 @@ class Trainer:
         Raises RuntimeError between updates: gradients are no part of it.
         """
         if self.between_updates:
-            raise RuntimeError(f"{self._n_pending} of {self.config.accumulation_steps} batches wait for an update; save the state after it")
+            raise RuntimeError(
+                f"{self._n_pending} of {self.config.accumulation_steps} batches wait for an update; save the state after it"
+            )
         return {
-            "step_count": self.step_count, "synthesizer": self.synthesizer.state_dict(), "average": self.average,
+            "step_count": self.step_count,
+            "synthesizer": self.synthesizer.state_dict(),
+            "average": self.average,
             "discriminator": self.discriminator.state_dict(),
             "duration_discriminator": self.duration_discriminator.state_dict() if self.duration_discriminator else {},
-            "generator_updater": self.generator_updater.state_dict(), "discriminator_updater": self.discriminator_updater.state_dict(),
-        }  # fmt: skip
+            "generator_updater": self.generator_updater.state_dict(),
+            "discriminator_updater": self.discriminator_updater.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
@@ -318,7 +389,9 @@ class Trainer:
 def _latent_losses(output: SynthesizerOutput) -> dict[str, Tensor]:
     """Return the losses of the path from text to latent, and of what a source-filter decoder reads off the latent."""
     losses = {
-        "kl": kl_loss(output.latent_prior, output.posterior_log_std, output.prior_mean, output.prior_log_std, output.frame_mask),
+        "kl": kl_loss(
+            output.latent_prior, output.posterior_log_std, output.prior_mean, output.prior_log_std, output.frame_mask
+        ),
         "duration": output.duration_loss.sum(),
     }
     return losses if output.pitch_loss is None else {**losses, "pitch": output.pitch_loss}

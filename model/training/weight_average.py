@@ -9,10 +9,13 @@ from torch import Tensor
 
 
 def average_weights(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the mean of every floating-point tensor over states of one network, summed in float64 and rounded once to its own type.
+    """Return the mean of every floating-point tensor over states of one network, summed in float64 and rounded once to
+    its own type.
 
-    Other tensors are the last state's. One state is held at a time beside the sums; all of it happens on the CPU. Source:
-    Izmailov et al. 2018, Averaging weights leads to wider optima and better generalization. Raises ValueError for no state,
+    Other tensors are the last state's. One state is held at a time beside the sums; all of it happens on the CPU.
+    Source:
+    Izmailov et al. 2018, Averaging weights leads to wider optima and better generalization. Raises ValueError for no
+    state,
     and, naming the tensors, for states of other names or shapes than the first.
     """
     sums: dict[str, Tensor] = {}
@@ -28,15 +31,23 @@ def average_weights(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]
         count += 1
     if not count:
         raise ValueError("there are no weights to average")
-    return {name: (sums[name] / count).to(tensor.dtype) if tensor.is_floating_point() else tensor.detach().cpu().clone()
-            for name, tensor in state.items()}  # fmt: skip
+    return {
+        name: (sums[name] / count).to(tensor.dtype) if tensor.is_floating_point() else tensor.detach().cpu().clone()
+        for name, tensor in state.items()
+    }
 
 
 def _check_like(first: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
-    differing = sorted(name for name in {*first, *other} if name not in first or name not in other or first[name].shape != other[name].shape)
+    differing = sorted(
+        name
+        for name in {*first, *other}
+        if name not in first or name not in other or first[name].shape != other[name].shape
+    )
     if differing:
         shown = "; ".join(f"{name} ({_shape(first, name)}, then {_shape(other, name)})" for name in differing[:3])
-        raise ValueError(f"weights of different networks cannot be averaged: {len(differing)} tensors differ, such as {shown}")
+        raise ValueError(
+            f"weights of different networks cannot be averaged: {len(differing)} tensors differ, such as {shown}"
+        )
 
 
 def _shape(state: Mapping[str, Tensor], name: str) -> str:

@@ -37,7 +37,9 @@ def compare(root: Path, names: Sequence[str], out: Path, ratings: Sequence[Path]
     `out` is replaced as a whole if it is an earlier comparison. Raises PipelineError with a remedy.
     """
     if len(names) < 2 or len(set(names)) < len(names):
-        raise PipelineError("compare: name at least two different experiments: git revisions, DVC experiments or `workspace`")
+        raise PipelineError(
+            "compare: name at least two different experiments: git revisions, DVC experiments or `workspace`"
+        )
     if out.exists() and not (out / NUMBERS).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise PipelineError(f"compare: {out} exists and is no earlier comparison; choose another folder with --out")
     work_root().mkdir(parents=True, exist_ok=True)
@@ -66,27 +68,53 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
     """Return the comparison's numbers for machines; what is not known is null."""
     content = {
         "experiments": [
-            {"name": experiment.name, "runs": [{"revision": run.revision, "commit": run.commit, "step": run.step, "n_utterances": len(run.rows)}
-                                               for run in experiment.runs]}
+            {
+                "name": experiment.name,
+                "runs": [
+                    {"revision": run.revision, "commit": run.commit, "step": run.step, "n_utterances": len(run.rows)}
+                    for run in experiment.runs
+                ],
+            }
             for experiment in comparison.experiments
         ],
         "metrics": {result.metric.key: _result(result, comparison.names) for result in comparison.results},
-        "groups": [{"kind": group.kind, "name": group.name, "n_utterances": group.n_utterances,
-                    "metrics": {result.metric.key: _result(result, comparison.names) for result in group.results}} for group in comparison.groups],
+        "groups": [
+            {
+                "kind": group.kind,
+                "name": group.name,
+                "n_utterances": group.n_utterances,
+                "metrics": {result.metric.key: _result(result, comparison.names) for result in group.results},
+            }
+            for group in comparison.groups
+        ],
         "ratings": [dataclasses.asdict(result) for result in comparison.ratings],
-        "params": comparison.params, "evaluators": comparison.evaluators, "warnings": comparison.warnings, "verdicts": comparison.verdicts,
-    }  # fmt: skip
+        "params": comparison.params,
+        "evaluators": comparison.evaluators,
+        "warnings": comparison.warnings,
+        "verdicts": comparison.verdicts,
+    }
     return dict(_plain(content))
 
 
 def _result(result: MetricResult, names: Sequence[str]) -> dict[str, Any]:
     first, *others = names
-    experiments = {name: {**dataclasses.asdict(interval), "seeds": seeds} if interval else None
-                   for name, interval, seeds in zip(names, result.intervals, result.seeds, strict=True)}  # fmt: skip
-    contrasts = {name: {**dataclasses.asdict(contrast.difference), "outcome": contrast.outcome, "verdict": contrast.sentence} if contrast else None
-                 for name, contrast in zip(others, result.contrasts, strict=True)}  # fmt: skip
-    return {"unit": result.metric.unit, "higher_is_better": result.metric.higher_is_better, "recording": result.recording,
-            "experiments": experiments, f"minus {first}": contrasts}  # fmt: skip
+    experiments = {
+        name: {**dataclasses.asdict(interval), "seeds": seeds} if interval else None
+        for name, interval, seeds in zip(names, result.intervals, result.seeds, strict=True)
+    }
+    contrasts = {
+        name: {**dataclasses.asdict(contrast.difference), "outcome": contrast.outcome, "verdict": contrast.sentence}
+        if contrast
+        else None
+        for name, contrast in zip(others, result.contrasts, strict=True)
+    }
+    return {
+        "unit": result.metric.unit,
+        "higher_is_better": result.metric.higher_is_better,
+        "recording": result.recording,
+        "experiments": experiments,
+        f"minus {first}": contrasts,
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -100,23 +128,45 @@ def _plain(value: Any) -> Any:
 
 
 def differences_table(comparison: Comparison) -> pa.Table:
-    """Return a row per utterance, metric and experiment: its value, and its difference from the first experiment's (NaN where not known)."""
+    """Return a row per utterance, metric and experiment: its value, and its difference from the first experiment's (NaN
+    where not known).
+    """
     rows = [
-        {"utterance_id": pair.row["utterance_id"], "speaker": pair.row["speaker"], "language": pair.row["language"], "metric": pair.metric.key,
-         "experiment": name, "value": value, "difference": value - pair.values[0]}
-        for pair in comparison.utterances for name, value in zip(comparison.names, pair.values, strict=True)
-    ]  # fmt: skip
+        {
+            "utterance_id": pair.row["utterance_id"],
+            "speaker": pair.row["speaker"],
+            "language": pair.row["language"],
+            "metric": pair.metric.key,
+            "experiment": name,
+            "value": value,
+            "difference": value - pair.values[0],
+        }
+        for pair in comparison.utterances
+        for name, value in zip(comparison.names, pair.values, strict=True)
+    ]
     return pa.Table.from_pylist(rows)
 
 
 def argument_parser(program: str) -> argparse.ArgumentParser:
     """Return the command line's parser, that of the flow too."""
-    parser = argparse.ArgumentParser(prog=program, description="Compare evaluated voices: every metric with its difference from the first "
-                                     "experiment, its 95 % interval and a verdict, in a page that opens from disk.")  # fmt: skip
-    parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT", help="git revision, tag, branch, DVC experiment or `workspace`; "
-                        "several seeds of one experiment as REV,REV,REV; the others are compared with the first")  # fmt: skip
-    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="folder of the page and the numbers (default: comparison)")
-    parser.add_argument("--ratings", type=Path, nargs="+", default=[], metavar="FILE", help="listeners' ratings (JSON; see the README)")
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="Compare evaluated voices: every metric with its difference from the first "
+        "experiment, its 95 % interval and a verdict, in a page that opens from disk.",
+    )
+    parser.add_argument(
+        "experiments",
+        nargs="+",
+        metavar="EXPERIMENT",
+        help="git revision, tag, branch, DVC experiment or `workspace`; "
+        "several seeds of one experiment as REV,REV,REV; the others are compared with the first",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=DEFAULT_OUT, help="folder of the page and the numbers (default: comparison)"
+    )
+    parser.add_argument(
+        "--ratings", type=Path, nargs="+", default=[], metavar="FILE", help="listeners' ratings (JSON; see the README)"
+    )
     parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder (default: here)")
     return parser
 
@@ -130,9 +180,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PipelineError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    pages = {what: path.resolve() for what, name in (("listen", LISTENING), ("page", PAGE)) if (path := options.out / name).is_file()}
-    lines = [*(f"warning: {warning}" for warning in comparison.warnings), *sentences(comparison), *rating_lines(comparison),
-             *(f"{what}: {path}" for what, path in pages.items()), *(f"verdict: {line}" for line in comparison.verdicts)]  # fmt: skip
+    pages = {
+        what: path.resolve()
+        for what, name in (("listen", LISTENING), ("page", PAGE))
+        if (path := options.out / name).is_file()
+    }
+    lines = [
+        *(f"warning: {warning}" for warning in comparison.warnings),
+        *sentences(comparison),
+        *rating_lines(comparison),
+        *(f"{what}: {path}" for what, path in pages.items()),
+        *(f"verdict: {line}" for line in comparison.verdicts),
+    ]
     sys.stdout.write("\n".join(lines) + "\n")
     return 0
 

@@ -1,4 +1,6 @@
-"""Experiments against each other, computed: every metric with its interval, differences from the first experiment, and what they show."""
+"""Experiments against each other, computed: every metric with its interval, differences from the first experiment, and
+what they show.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,15 @@ from pipeline.compare.experiments import Experiment, Row, changed
 from pipeline.compare.ratings import Rating, RatingResult, rating_results
 from stages.common.errors import PipelineError
 from stages.common.progress import progress_bar
-from stages.metrics.bootstrap import Difference, Interval, Outcome, confidence_interval_of_seeds, outcome_of, paired_difference_of_seeds, verdict
+from stages.metrics.bootstrap import (
+    Difference,
+    Interval,
+    Outcome,
+    confidence_interval_of_seeds,
+    outcome_of,
+    paired_difference_of_seeds,
+    verdict,
+)
 from stages.metrics.catalogue import METRICS, Metric
 
 BREAKDOWN_KEYS = ("cer", "mos", "mcd_db")  # of speakers and languages: what is heard, how natural it is, how near it is
@@ -34,7 +44,8 @@ class Contrast:
 
 @dataclass(frozen=True)
 class MetricResult:
-    """One metric: each experiment's figure, each seed's, the recording's own (NaN without), and contrasts with the first experiment.
+    """One metric: each experiment's figure, each seed's, the recording's own (NaN without), and contrasts with the
+    first experiment.
 
     An experiment that was not measured by it has None, and so has its contrast.
     """
@@ -94,8 +105,13 @@ class Comparison:
         for result in self.results:
             if (contrast := result.contrasts[number]) is not None and result.metric.key not in OF_THE_MACHINE:
                 of[contrast.outcome].append(result.metric.name)
-        words = {Outcome.BETTER: "better in", Outcome.WORSE: "worse in", Outcome.UNCLEAR: "no difference could be shown in",
-                 Outcome.SAME: "the same in", Outcome.TOO_FEW: "too few utterances for"}  # fmt: skip
+        words = {
+            Outcome.BETTER: "better in",
+            Outcome.WORSE: "worse in",
+            Outcome.UNCLEAR: "no difference could be shown in",
+            Outcome.SAME: "the same in",
+            Outcome.TOO_FEW: "too few utterances for",
+        }
         parts = [f"{words[outcome]} {len(names)} ({', '.join(names)})" for outcome, names in of.items() if names]
         return f"{other} against {first}, by {sum(map(len, of.values()))} metrics: {'; '.join(parts) or 'none was measured in both'}."
 
@@ -103,7 +119,8 @@ class Comparison:
 def compare_experiments(experiments: Sequence[Experiment], ratings: Sequence[Rating] = ()) -> Comparison:
     """Compare two or more experiments; the first is what the others are measured against.
 
-    Only utterances that every run has, with the same text, are compared, with a warning if that leaves any out. Raises PipelineError
+    Only utterances that every run has, with the same text, are compared, with a warning if that leaves any out. Raises
+    PipelineError
     where nothing is common.
     """
     experiments, warnings = _common(experiments)
@@ -115,16 +132,24 @@ def compare_experiments(experiments: Sequence[Experiment], ratings: Sequence[Rat
             bar.update(1)
     results = [result for result in results if any(interval is not None for interval in result.intervals)]
     for result in results:
-        missing = [experiment.name for experiment, interval in zip(experiments, result.intervals, strict=True) if interval is None]
+        missing = [
+            experiment.name
+            for experiment, interval in zip(experiments, result.intervals, strict=True)
+            if interval is None
+        ]
         if missing:
             warnings.append(f"{result.metric.name} was not measured of {', '.join(missing)}.")
     measured = [result.metric for result in results]
     return Comparison(
-        experiments=tuple(experiments), results=tuple(results), groups=tuple(_groups(experiments, measured)),
-        utterances=tuple(_utterances(experiments, measured)), ratings=tuple(rating_results(ratings, [experiment.name for experiment in experiments])),
-        params=changed([run.params for run in runs]), evaluators=changed([run.evaluators for run in runs]),
+        experiments=tuple(experiments),
+        results=tuple(results),
+        groups=tuple(_groups(experiments, measured)),
+        utterances=tuple(_utterances(experiments, measured)),
+        ratings=tuple(rating_results(ratings, [experiment.name for experiment in experiments])),
+        params=changed([run.params for run in runs]),
+        evaluators=changed([run.evaluators for run in runs]),
         warnings=tuple(warnings + _evaluator_warning(experiments)),
-    )  # fmt: skip
+    )
 
 
 def _common(experiments: Sequence[Experiment]) -> tuple[list[Experiment], list[str]]:
@@ -134,11 +159,15 @@ def _common(experiments: Sequence[Experiment]) -> tuple[list[Experiment], list[s
     common = sorted(name for name, text in texts[0].items() if all(other.get(name) == text for other in texts[1:]))
     sizes = ", ".join(f"{run.revision} has {len(own)}" for run, own in zip(runs, texts, strict=True))
     if not common:
-        raise PipelineError(f"compare: no utterance of the test sets is common to all ({sizes}); evaluate them on one corpus and split")
+        raise PipelineError(
+            f"compare: no utterance of the test sets is common to all ({sizes}); evaluate them on one corpus and split"
+        )
     warnings = []
     if any(len(own) != len(common) for own in texts):
-        warnings.append(f"The test sets differ ({sizes}): the {len(common)} utterances that all have are compared, and figures are not "
-                        "those of metrics.json.")  # fmt: skip
+        warnings.append(
+            f"The test sets differ ({sizes}): the {len(common)} utterances that all have are compared, and figures are not "
+            "those of metrics.json."
+        )
     restricted = []
     for experiment in experiments:
         own = []
@@ -152,10 +181,14 @@ def _common(experiments: Sequence[Experiment]) -> tuple[list[Experiment], list[s
 def _evaluator_warning(experiments: Sequence[Experiment]) -> list[str]:
     runs = [run for experiment in experiments for run in experiment.runs]
     if changed([run.evaluators for run in runs]):
-        return ["The experiments were measured by different evaluators (below): a difference may be theirs. `dvc repro evaluate` measures again."]
+        return [
+            "The experiments were measured by different evaluators (below): a difference may be theirs. `dvc repro evaluate` measures again."
+        ]
     first, *others = ([row.get("recording_transcript") for row in run.rows] for run in runs)
     if any(other != first for other in others):
-        return ["The recogniser heard other words in the very same recordings: the recordings or the evaluator have changed."]
+        return [
+            "The recogniser heard other words in the very same recordings: the recordings or the evaluator have changed."
+        ]
     return []
 
 
@@ -178,7 +211,10 @@ def _result(experiments: Sequence[Experiment], metric: Metric) -> MetricResult:
         intervals=tuple(None if runs is None else confidence_interval_of_seeds(runs, metric) for runs in rows),
         seeds=tuple(() if runs is None else tuple(map(metric.figure, runs)) for runs in rows),
         recording=own.figure(first.runs[0].rows) if own and _has(first, own) else math.nan,
-        contrasts=tuple(_contrast(first, other, metric) if has[0] and known else None for other, known in zip(experiments[1:], has[1:], strict=True)),
+        contrasts=tuple(
+            _contrast(first, other, metric) if has[0] and known else None
+            for other, known in zip(experiments[1:], has[1:], strict=True)
+        ),
     )
 
 
@@ -193,8 +229,13 @@ def _groups(experiments: Sequence[Experiment], measured: Sequence[Metric]) -> li
     for kind in ("speaker", "language"):
         names = [row[kind] for row in experiments[0].runs[0].rows]
         for name in sorted(set(names)):
-            part = [_part(experiment, [index for index, other in enumerate(names) if other == name]) for experiment in experiments]
-            groups.append(GroupResult(kind, name, names.count(name), tuple(_result(part, metric) for metric in metrics)))
+            part = [
+                _part(experiment, [index for index, other in enumerate(names) if other == name])
+                for experiment in experiments
+            ]
+            groups.append(
+                GroupResult(kind, name, names.count(name), tuple(_result(part, metric) for metric in metrics))
+            )
     return groups
 
 
@@ -207,7 +248,10 @@ def _utterances(experiments: Sequence[Experiment], measured: Sequence[Metric]) -
     pairs = []
     for metric in measured:
         values = np.array([_values(experiment, metric) for experiment in experiments])
-        pairs += [UtterancePair(metric, row, tuple(column.tolist())) for row, column in zip(experiments[0].runs[0].rows, values.T, strict=True)]
+        pairs += [
+            UtterancePair(metric, row, tuple(column.tolist()))
+            for row, column in zip(experiments[0].runs[0].rows, values.T, strict=True)
+        ]
     return pairs
 
 
@@ -225,13 +269,19 @@ def _values(experiment: Experiment, metric: Metric) -> npt.NDArray[np.float64]:
 
 def worst(comparison: Comparison, key: str, experiment: int) -> list[UtterancePair]:
     """Return the utterances in which an experiment is worst by a metric, the worst first."""
-    pairs = [pair for pair in comparison.utterances if pair.metric.key == key and math.isfinite(pair.values[experiment])]
+    pairs = [
+        pair for pair in comparison.utterances if pair.metric.key == key and math.isfinite(pair.values[experiment])
+    ]
     return sorted(pairs, key=lambda pair: _loss(pair, experiment), reverse=True)[:N_WORST]
 
 
 def furthest_apart(comparison: Comparison, key: str, experiment: int) -> list[UtterancePair]:
-    """Return the utterances in which an experiment differs most from the first by a metric, the biggest difference first."""
-    pairs = [pair for pair in comparison.utterances if pair.metric.key == key and pair.values[experiment] != pair.values[0]]
+    """Return the utterances in which an experiment differs most from the first by a metric, the biggest difference
+    first.
+    """
+    pairs = [
+        pair for pair in comparison.utterances if pair.metric.key == key and pair.values[experiment] != pair.values[0]
+    ]
     pairs = [pair for pair in pairs if math.isfinite(pair.values[experiment] - pair.values[0])]
     return sorted(pairs, key=lambda pair: abs(pair.values[experiment] - pair.values[0]), reverse=True)[: 2 * N_WORST]
 

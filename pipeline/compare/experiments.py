@@ -1,4 +1,6 @@
-"""What a comparison reads of an experiment: its evaluation, curves and parameters, from the workspace or from git and DVC's cache."""
+"""What a comparison reads of an experiment: its evaluation, curves and parameters, from the workspace or from git and
+DVC's cache.
+"""
 
 from __future__ import annotations
 
@@ -66,12 +68,18 @@ def fetch_experiment(root: Path, name: str, folder: Path) -> Experiment:
     """
     revisions = [part.strip() for part in name.split(",")]
     if not all(revisions) or len(set(revisions)) < len(revisions):
-        raise PipelineError(f"compare: {name!r} names a revision twice or not at all; write REV or REV,REV,REV for several seeds")
-    return Experiment(name, tuple(fetch_run(root, revision, folder / str(number)) for number, revision in enumerate(revisions)))
+        raise PipelineError(
+            f"compare: {name!r} names a revision twice or not at all; write REV or REV,REV,REV for several seeds"
+        )
+    return Experiment(
+        name, tuple(fetch_run(root, revision, folder / str(number)) for number, revision in enumerate(revisions))
+    )
 
 
 def fetch_run(root: Path, revision: str, folder: Path) -> Run:
-    """Copy what a comparison needs of one revision (`workspace`, or what git or DVC's experiments know) and read it; raises as above."""
+    """Copy what a comparison needs of one revision (`workspace`, or what git or DVC's experiments know) and read it;
+    raises as above.
+    """
     commit = ""
     if revision == WORKSPACE:
         _copy_workspace(root, folder)
@@ -81,9 +89,15 @@ def fetch_run(root: Path, revision: str, folder: Path) -> Run:
     table = pq.read_table(folder / EVALUATION / TABLE)
     facts = json.loads((table.schema.metadata or {}).get(b"voice", b"{}"))
     return Run(
-        revision=revision, commit=commit, step=facts.get("step"), report=folder / EVALUATION, rows=tuple(table.to_pylist()),
-        curves=read_curves(folder / CURVES), params=flat(_yaml(folder / PARAMS)), evaluators=_evaluators(folder),
-    )  # fmt: skip
+        revision=revision,
+        commit=commit,
+        step=facts.get("step"),
+        report=folder / EVALUATION,
+        rows=tuple(table.to_pylist()),
+        curves=read_curves(folder / CURVES),
+        params=flat(_yaml(folder / PARAMS)),
+        evaluators=_evaluators(folder),
+    )
 
 
 def _evaluators(folder: Path) -> dict[str, Any]:
@@ -96,12 +110,16 @@ def _commit(root: Path, revision: str) -> str:
         with Repo(str(root)) as repo:
             return str(resolve_rev(repo.scm, revision))
     except DvcException as error:
-        raise PipelineError(f"compare: {revision!r} is no revision or experiment here ({error}); `git log` and `dvc exp list` name them") from None
+        raise PipelineError(
+            f"compare: {revision!r} is no revision or experiment here ({error}); `git log` and `dvc exp list` name them"
+        ) from None
 
 
 def _copy_workspace(root: Path, folder: Path) -> None:
     if not (root / EVALUATION / TABLE).is_file():
-        raise PipelineError(f"compare: the workspace has no {EVALUATION / TABLE}; `make run` or `dvc repro evaluate` makes it")
+        raise PipelineError(
+            f"compare: the workspace has no {EVALUATION / TABLE}; `make run` or `dvc repro evaluate` makes it"
+        )
     for path in (EVALUATION, CURVES):
         if (root / path).is_dir():
             shutil.copytree(root / path, folder / path)
@@ -111,7 +129,9 @@ def _copy_workspace(root: Path, folder: Path) -> None:
 def _copy_revision(root: Path, revision: str, commit: str, folder: Path) -> None:
     files = DVCFileSystem(str(root), rev=commit)
     if not _is_locked(files):
-        raise PipelineError(f"compare: {revision} has no {EVALUATION}; run `dvc repro` there and commit dvc.lock (or `dvc exp run`)")
+        raise PipelineError(
+            f"compare: {revision} has no {EVALUATION}; run `dvc repro` there and commit dvc.lock (or `dvc exp run`)"
+        )
     try:
         for path in (EVALUATION, CURVES):
             if files.exists(str(path)):
@@ -119,14 +139,18 @@ def _copy_revision(root: Path, revision: str, commit: str, folder: Path) -> None
                 files.get(str(path), str(folder / path), recursive=True)
         (folder / PARAMS).write_text(files.read_text(str(PARAMS)), encoding="utf-8")
     except (FileNotFoundError, DataIndexDirError, DvcException) as error:
-        raise PipelineError(f"compare: the files of {revision} are not in DVC's cache ({error}); fetch them from the remote with "
-                            f"`dvc fetch --all-commits evaluate train`, or run that revision again") from None  # fmt: skip
+        raise PipelineError(
+            f"compare: the files of {revision} are not in DVC's cache ({error}); fetch them from the remote with "
+            f"`dvc fetch --all-commits evaluate train`, or run that revision again"
+        ) from None
 
 
 def _is_locked(files: DVCFileSystem) -> bool:
     """Return whether dvc.lock names an evaluation: dvc.yaml alone makes DVC say that the folder exists."""
     lock = yaml.safe_load(files.read_text(LOCK)) if files.exists(LOCK) else {}
-    return any(out["path"] == str(EVALUATION) for stage in lock.get("stages", {}).values() for out in stage.get("outs", []))
+    return any(
+        out["path"] == str(EVALUATION) for stage in lock.get("stages", {}).values() for out in stage.get("outs", [])
+    )
 
 
 def read_curves(folder: Path) -> dict[str, Curve]:
@@ -136,7 +160,9 @@ def read_curves(folder: Path) -> dict[str, Curve]:
         with path.open(encoding="utf-8", newline="") as stream:
             lines = list(csv.DictReader(stream, delimiter="\t"))
         points = [(int(line["step"]), float(line[path.stem])) for line in lines]
-        curves[path.relative_to(folder / "metrics").with_suffix("").as_posix()] = tuple(point for point in points if math.isfinite(point[1]))
+        curves[path.relative_to(folder / "metrics").with_suffix("").as_posix()] = tuple(
+            point for point in points if math.isfinite(point[1])
+        )
     return curves
 
 

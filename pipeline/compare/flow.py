@@ -25,13 +25,19 @@ async def compare_names(names: list[str], root: str, out: str, ratings: list[str
 
 
 @flow(name="compare")
-async def compare_flow(names: list[str], root: str = ".", out: str = "comparison", ratings: Sequence[str] = ()) -> list[str]:
-    """Compare experiments as `python -m pipeline.compare.compare` does; returns the verdicts and leaves the table as an artifact."""
+async def compare_flow(
+    names: list[str], root: str = ".", out: str = "comparison", ratings: Sequence[str] = ()
+) -> list[str]:
+    """Compare experiments as `python -m pipeline.compare.compare` does; returns the verdicts and leaves the table as an
+    artifact.
+    """
     comparison = await compare_names(names, root, out, list(ratings))
     logger = get_run_logger()
     for line in (*comparison.warnings, *sentences(comparison), *comparison.verdicts):
         logger.info(line)
-    await acreate_markdown_artifact(markdown_table(comparison), key=ARTIFACT, description=f"page: {(Path(out) / PAGE).resolve()}")
+    await acreate_markdown_artifact(
+        markdown_table(comparison), key=ARTIFACT, description=f"page: {(Path(out) / PAGE).resolve()}"
+    )
     return comparison.verdicts
 
 

@@ -1,4 +1,6 @@
-"""Pictures of a comparison, as PNG: differences at a glance, curves against the training step, trade-offs, utterance against utterance."""
+"""Pictures of a comparison, as PNG: differences at a glance, curves against the training step, trade-offs, utterance
+against utterance.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,28 @@ from stages.metrics.catalogue import Metric
 from stages.reporting.pages import as_png
 
 INK, GROUND = "#1b2029", "#ffffff"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # told apart by colour-blind people (Okabe and Ito 2008)
+COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#56b4e9",
+    "#e69f00",
+)  # told apart by colour-blind people (Okabe and Ito 2008)
 MARKERS, LINES = "osD^vP", ("-", "--", "-.", ":")
 PAD = 0.6
 DOTS_PER_INCH = 130
 
 
 def differences(comparison: Comparison) -> bytes:
-    """Return every metric's difference from the first experiment, in per cent of its figure there; better is to the right."""
-    shown = [result for result in comparison.results if any(result.contrasts) and result.intervals[0] and result.intervals[0].value]
+    """Return every metric's difference from the first experiment, in per cent of its figure there; better is to the
+    right.
+    """
+    shown = [
+        result
+        for result in comparison.results
+        if any(result.contrasts) and result.intervals[0] and result.intervals[0].value
+    ]
     figure, (axes,) = _figure(1, width=8.0, height=0.9 + 0.34 * len(shown))
     n_others = len(comparison.experiments) - 1
     for number, name in enumerate(comparison.names[1:]):
@@ -32,11 +47,20 @@ def differences(comparison: Comparison) -> bytes:
             if contrast is None or result.intervals[0] is None or not math.isfinite(contrast.difference.low):
                 continue
             scale = (1 if result.metric.higher_is_better else -1) / abs(result.intervals[0].value)
-            middle, *ends = (scale * value for value in (contrast.difference.difference, contrast.difference.low, contrast.difference.high))
+            middle, *ends = (
+                scale * value
+                for value in (contrast.difference.difference, contrast.difference.low, contrast.difference.high)
+            )
             height = place + 0.5 * ((number + 0.5) / n_others - 0.5)
             axes.plot(ends, [height, height], color=COLOURS[(number + 1) % len(COLOURS)], linewidth=2)
-            axes.plot(middle, height, MARKERS[(number + 1) % len(MARKERS)], color=COLOURS[(number + 1) % len(COLOURS)],
-                      label=name if place == 0 else None, markersize=6)  # fmt: skip
+            axes.plot(
+                middle,
+                height,
+                MARKERS[(number + 1) % len(MARKERS)],
+                color=COLOURS[(number + 1) % len(COLOURS)],
+                label=name if place == 0 else None,
+                markersize=6,
+            )
     axes.axvline(0, color=INK, linewidth=1)
     axes.set_yticks(range(len(shown)), [result.metric.name for result in shown])
     axes.invert_yaxis()
@@ -47,7 +71,9 @@ def differences(comparison: Comparison) -> bytes:
 
 
 def curves(comparison: Comparison) -> bytes | None:
-    """Return the validation curves of all runs against the training step (those of training where no validation is kept), or None."""
+    """Return the validation curves of all runs against the training step (those of training where no validation is
+    kept), or None.
+    """
     runs = [(number, run) for number, experiment in enumerate(comparison.experiments) for run in experiment.runs]
     every = {name for _, run in runs for name in run.curves}
     names = sorted({name for name in every if name.startswith("validation/")} or every)
@@ -57,9 +83,16 @@ def curves(comparison: Comparison) -> bytes | None:
     for name, axes in zip(names, all_axes, strict=True):
         for number, run in runs:
             points: Curve = run.curves.get(name, ())
-            axes.plot([step for step, _ in points], [value for _, value in points], LINES[number % len(LINES)],
-                      marker=MARKERS[number % len(MARKERS)], markersize=3, linewidth=1.3, color=COLOURS[number % len(COLOURS)],
-                      label=comparison.names[number] if run is comparison.experiments[number].runs[0] else None)  # fmt: skip
+            axes.plot(
+                [step for step, _ in points],
+                [value for _, value in points],
+                LINES[number % len(LINES)],
+                marker=MARKERS[number % len(MARKERS)],
+                markersize=3,
+                linewidth=1.3,
+                color=COLOURS[number % len(COLOURS)],
+                label=comparison.names[number] if run is comparison.experiments[number].runs[0] else None,
+            )
         axes.set_title(name, fontsize=9, color=INK)
         axes.set_xlabel("step", fontsize=8, color=INK)
     _legend(all_axes[0])
@@ -67,7 +100,9 @@ def curves(comparison: Comparison) -> bytes | None:
 
 
 def trade_offs(comparison: Comparison, pairs: Sequence[tuple[str, str]]) -> bytes | None:
-    """Return experiments as points with intervals, one metric against another, the better corner named; None where no pair was measured."""
+    """Return experiments as points with intervals, one metric against another, the better corner named; None where no
+    pair was measured.
+    """
     by_key = {result.metric.key: result for result in comparison.results}
     shown = [(by_key[x], by_key[y]) for x, y in pairs if x in by_key and y in by_key]
     if not shown:
@@ -87,31 +122,59 @@ def _point(axes: Axes, across: MetricResult, up: MetricResult, number: int, name
     x, y = across.intervals[number], up.intervals[number]
     if x is None or y is None:
         return
-    bars = [[[max(0.0, side.value - side.low)], [max(0.0, side.high - side.value)]] if math.isfinite(side.low) else None for side in (x, y)]
+    bars = [
+        [[max(0.0, side.value - side.low)], [max(0.0, side.high - side.value)]] if math.isfinite(side.low) else None
+        for side in (x, y)
+    ]
     colour = COLOURS[number % len(COLOURS)]
-    axes.errorbar([x.value], [y.value], xerr=bars[0], yerr=bars[1], fmt=MARKERS[number % len(MARKERS)], color=colour, capsize=3, label=name)
+    axes.errorbar(
+        [x.value],
+        [y.value],
+        xerr=bars[0],
+        yerr=bars[1],
+        fmt=MARKERS[number % len(MARKERS)],
+        color=colour,
+        capsize=3,
+        label=name,
+    )
     for x_seed, y_seed in zip(across.seeds[number], up.seeds[number], strict=True):
         if len(across.seeds[number]) > 1:
-            axes.plot(x_seed, y_seed, MARKERS[number % len(MARKERS)], markersize=4, markerfacecolor="none", color=colour)
+            axes.plot(
+                x_seed, y_seed, MARKERS[number % len(MARKERS)], markersize=4, markerfacecolor="none", color=colour
+            )
 
 
 def utterances(comparison: Comparison, keys: Sequence[str], experiment: int) -> bytes | None:
-    """Return every utterance's value in an experiment against that in the first one, a picture per metric; None where none was measured."""
-    shown = [(key, [pair for pair in comparison.utterances if pair.metric.key == key and _both(pair, experiment)]) for key in keys]
+    """Return every utterance's value in an experiment against that in the first one, a picture per metric; None where
+    none was measured.
+    """
+    shown = [
+        (key, [pair for pair in comparison.utterances if pair.metric.key == key and _both(pair, experiment)])
+        for key in keys
+    ]
     shown = [(key, pairs) for key, pairs in shown if pairs]
     if not shown:
         return None
     figure, all_axes = _figure(len(shown), width=3.6, height=3.3)
     for (_, pairs), axes in zip(shown, all_axes, strict=True):
         metric = pairs[0].metric
-        axes.scatter([pair.values[0] for pair in pairs], [pair.values[experiment] for pair in pairs], s=18, alpha=0.65,
-                     color=COLOURS[experiment % len(COLOURS)], marker=MARKERS[experiment % len(MARKERS)], linewidths=0)  # fmt: skip
+        axes.scatter(
+            [pair.values[0] for pair in pairs],
+            [pair.values[experiment] for pair in pairs],
+            s=18,
+            alpha=0.65,
+            color=COLOURS[experiment % len(COLOURS)],
+            marker=MARKERS[experiment % len(MARKERS)],
+            linewidths=0,
+        )
         both = [value for pair in pairs for value in (pair.values[0], pair.values[experiment])]
         axes.plot([min(both), max(both)], [min(both), max(both)], color=INK, linewidth=1, linestyle=":")
         _label(axes, metric, metric)
         axes.set_xlabel(f"{comparison.names[0]}", fontsize=8, color=INK)
         axes.set_ylabel(f"{comparison.names[experiment]}", fontsize=8, color=INK)
-        axes.set_title(f"{metric.name}\nbetter {'above' if metric.higher_is_better else 'below'} the line", fontsize=9, color=INK)
+        axes.set_title(
+            f"{metric.name}\nbetter {'above' if metric.higher_is_better else 'below'} the line", fontsize=9, color=INK
+        )
     return as_png(figure, PAD)
 
 

@@ -1,6 +1,7 @@
 """Listeners' ratings from JSON files: preferences between two experiments and opinion scores, with intervals.
 
-Raters and utterances are resampled independently and a rating counts as often as both were drawn (Owen 2007, "The pigeonhole
+Raters and utterances are resampled independently and a rating counts as often as both were drawn (Owen 2007, "The
+pigeonhole
 bootstrap"): ratings of one person, and ratings of one sentence, resemble each other.
 """
 
@@ -26,7 +27,9 @@ CHUNK = 1_000
 
 @dataclass(frozen=True)
 class Rating:
-    """One answer of one rater: of a single experiment its score (1 to 5), of two (first, second) the preference for the second (0 to 1)."""
+    """One answer of one rater: of a single experiment its score (1 to 5), of two (first, second) the preference for the
+    second (0 to 1).
+    """
 
     rater: str
     utterance_id: str
@@ -55,16 +58,22 @@ def read_ratings(paths: Sequence[Path], names: Sequence[str]) -> list[Rating]:
         try:
             ratings += _ratings(json.loads(path.read_text(encoding="utf-8")), known)
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise PipelineError(f"compare: {path} cannot be read as ratings ({error}); the README shows the format") from None
+            raise PipelineError(
+                f"compare: {path} cannot be read as ratings ({error}); the README shows the format"
+            ) from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             detail = f"there is no {error}" if isinstance(error, KeyError) else error
-            raise PipelineError(f"compare: {path} holds no usable ratings: {detail}; the README shows the format") from None
+            raise PipelineError(
+                f"compare: {path} holds no usable ratings: {detail}; the README shows the format"
+            ) from None
     return ratings
 
 
 def _ratings(content: Mapping[str, Any], known: Sequence[str]) -> list[Rating]:
     if content.get("kind") != KIND or content.get("version") != VERSION:
-        raise ValueError(f"its kind and version are {content.get('kind')!r} and {content.get('version')!r}, not {KIND!r} and {VERSION}")
+        raise ValueError(
+            f"its kind and version are {content.get('kind')!r} and {content.get('version')!r}, not {KIND!r} and {VERSION}"
+        )
     rater = str(content["rater"])
     ratings = []
     for answer in content.get("ab", []):
@@ -89,12 +98,16 @@ def _place(name: str, known: Sequence[str]) -> int:
 
 
 def rating_results(ratings: Sequence[Rating], names: Sequence[str]) -> list[RatingResult]:
-    """Return the result of every experiment and pair that was rated: opinion scores first, then preferences, in the order of the names."""
+    """Return the result of every experiment and pair that was rated: opinion scores first, then preferences, in the
+    order of the names.
+    """
     groups: dict[tuple[str, ...], list[Rating]] = {}
     for rating in ratings:
         groups.setdefault(rating.experiments, []).append(rating)
     order = [RECORDING, *names]
-    return [_result(groups[key]) for key in sorted(groups, key=lambda key: (len(key), [order.index(name) for name in key]))]
+    return [
+        _result(groups[key]) for key in sorted(groups, key=lambda key: (len(key), [order.index(name) for name in key]))
+    ]
 
 
 def _result(ratings: Sequence[Rating]) -> RatingResult:
@@ -104,10 +117,17 @@ def _result(ratings: Sequence[Rating]) -> RatingResult:
     generator = np.random.default_rng(SEED)
     draws = []
     for _ in range(N_RESAMPLES // CHUNK):
-        counts = [generator.multinomial(len(names), np.full(len(names), 1 / len(names)), CHUNK) for names in (raters, utterances)]
+        counts = [
+            generator.multinomial(len(names), np.full(len(names), 1 / len(names)), CHUNK)
+            for names in (raters, utterances)
+        ]
         weights = counts[0][:, rater_of] * counts[1][:, utterance_of]
         total = weights.sum(axis=1)
         draws.append((weights @ values)[total > 0] / total[total > 0])
-    low, high = np.quantile(np.concatenate(draws), [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) if len(values) > 1 else (math.nan, math.nan)
+    low, high = (
+        np.quantile(np.concatenate(draws), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        if len(values) > 1
+        else (math.nan, math.nan)
+    )
     interval = Interval(float(values.mean()), float(low), float(high), len(utterances))
     return RatingResult(ratings[0].experiments, interval, len(ratings), len(raters))

@@ -21,7 +21,9 @@ def download(packages: list[str], folder: Path) -> list[Path]:
     """Download Debian packages into `folder` and return their files; raises PipelineError with the way out."""
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
-            raise PipelineError(f"{tool} is not on this machine, so the recordings of {', '.join(packages)} cannot be fetched; {OWN_RECORDINGS}")
+            raise PipelineError(
+                f"{tool} is not on this machine, so the recordings of {', '.join(packages)} cannot be fetched; {OWN_RECORDINGS}"
+            )
     command = ["apt-get", "download", "-q", *packages]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if result.returncode != 0:
@@ -30,7 +32,9 @@ def download(packages: list[str], folder: Path) -> list[Path]:
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if result.returncode != 0:
         reason = (result.stderr.strip() or result.stdout.strip() or "no message").splitlines()[-1]
-        raise PipelineError(f"`{' '.join(command)}` failed ({reason}); run `apt-get update` as root and try again, or {OWN_RECORDINGS}")
+        raise PipelineError(
+            f"`{' '.join(command)}` failed ({reason}); run `apt-get update` as root and try again, or {OWN_RECORDINGS}"
+        )
     return sorted(folder.glob("*.deb"))
 
 

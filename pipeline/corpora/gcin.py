@@ -3,7 +3,8 @@
 The package holds one file per syllable and speaker, a third of a second each, in folders named in bopomofo. As
 utterances of their own they would fill most of a training run's batches with almost nothing, so sixteen and more are
 joined with pauses between. The transcript names each syllable by a common character that is read so; a syllable
-without one is left out and listed. Recognisers understand loose syllables badly (Whisper base hears about two in three of
+without one is left out and listed. Recognisers understand loose syllables badly (Whisper base hears about two in three
+of
 one speaker's and few of the other's), so the lists are made longer than what the split stage holds out for judging.
 """
 
@@ -106,11 +107,14 @@ def characters_by_syllable() -> dict[str, str]:
 def plan(
     files: Mapping[str, Sequence[str]], characters: Mapping[str, str], min_length: int = MIN_LIST_LENGTH
 ) -> tuple[list[ReadingList], list[str]]:
-    """Return the reading lists (of `min_length` syllables or more) of speaker → folder names, and the folders that no character stands for.
+    """Return the reading lists (of `min_length` syllables or more) of speaker → folder names, and the folders that no
+    character stands for.
 
     A speaker's syllables are shuffled by their hash, so that a list is as varied as the language.
     """
-    left_out = sorted({folder for folders in files.values() for folder in folders if bopomofo(folder) not in characters})
+    left_out = sorted(
+        {folder for folders in files.values() for folder in folders if bopomofo(folder) not in characters}
+    )
     lists = []
     for speaker, folders in sorted(files.items()):
         kept = [folder for folder in folders if bopomofo(folder) in characters]
@@ -142,7 +146,9 @@ def write_list(reading_list: ReadingList, sounds: Path, out: Path) -> None:
 
     pieces, rates = [], set()
     for syllable in reading_list.syllables:
-        samples, rate = soundfile.read(sounds / syllable / SPEAKERS[reading_list.speaker], dtype="float32", always_2d=True)
+        samples, rate = soundfile.read(
+            sounds / syllable / SPEAKERS[reading_list.speaker], dtype="float32", always_2d=True
+        )
         pieces.append(samples.mean(axis=1))
         rates.add(rate)
     if len(rates) != 1:
@@ -165,11 +171,15 @@ def is_complete(out: Path) -> bool:
 
 
 def write_lists(out: Path, min_length: int) -> tuple[list[ReadingList], list[str]]:
-    """Fetch the syllables and put ``SPEAKER/list-….flac`` and COPYRIGHT into `out`; returns the lists and the syllables left out."""
+    """Fetch the syllables and put ``SPEAKER/list-….flac`` and COPYRIGHT into `out`; returns the lists and the syllables
+    left out.
+    """
     with tempfile.TemporaryDirectory(prefix="gcin-voice-") as scratch:
         root = unpack(download([PACKAGE], Path(scratch)), Path(scratch))
         sounds = root / SYLLABLES
-        files = {speaker: sorted(path.parent.name for path in sounds.glob(f"*/{name}")) for speaker, name in SPEAKERS.items()}
+        files = {
+            speaker: sorted(path.parent.name for path in sounds.glob(f"*/{name}")) for speaker, name in SPEAKERS.items()
+        }
         lists, left_out = plan(files, characters_by_syllable(), min_length)
         with progress_bar("syllables", len(lists), "list") as bar:
             for reading_list in lists:
@@ -197,8 +207,11 @@ def fetch(out: Path) -> tuple[int, list[str]]:
 
 def main() -> None:
     """Fetch the syllables unless they are there."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.corpora.gcin", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.corpora.gcin",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--out", type=Path, default=Path("data/recordings/gcin-voice"), metavar="PATH")
     out = parser.parse_args().out
     configure_logging()

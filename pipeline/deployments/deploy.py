@@ -34,7 +34,9 @@ async def prepare(client: PrefectClient, gpus: int) -> None:
     try:
         await client.read_work_pool(POOL)
     except ObjectNotFound:
-        await client.create_work_pool(WorkPoolCreate(name=POOL, type="process", description="stages, experiments, sweeps"))
+        await client.create_work_pool(
+            WorkPoolCreate(name=POOL, type="process", description="stages, experiments, sweeps")
+        )
     await client.create_concurrency_limit(tag=GPU_TAG, concurrency_limit=gpus)
     existing = {automation.name: automation.id for automation in await client.read_automations()}
     for automation in automations():
@@ -44,14 +46,22 @@ async def prepare(client: PrefectClient, gpus: int) -> None:
 
 
 def automations() -> list[Automation]:
-    """Return the rules: silent runs crash; failed runs and worse voices are told, to be given an action such as an e-mail in the UI."""
+    """Return the rules: silent runs crash; failed runs and worse voices are told, to be given an action such as an
+    e-mail in the UI.
+    """
     ended = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "TimedOut")}
     silent = EventTrigger(
-        match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}), for_each={"prefect.resource.id"},
-        after={"prefect.flow-run.heartbeat"}, expect={"prefect.flow-run.heartbeat", *ended}, posture=Posture.Proactive, threshold=1,
+        match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+        for_each={"prefect.resource.id"},
+        after={"prefect.flow-run.heartbeat"},
+        expect={"prefect.flow-run.heartbeat", *ended},
+        posture=Posture.Proactive,
+        threshold=1,
         within=timedelta(seconds=SILENT_SECONDS),
-    )  # fmt: skip
-    crash = ChangeFlowRunState(state=StateType.CRASHED, name=None, force=False, message="no sign of life: its machine or network went down")
+    )
+    crash = ChangeFlowRunState(
+        state=StateType.CRASHED, name=None, force=False, message="no sign of life: its machine or network went down"
+    )
     return [
         Automation(name="voice: crash silent runs", trigger=silent, actions=[crash]),
         _told("voice: a run failed", RUN_FAILED),
@@ -61,7 +71,12 @@ def automations() -> list[Automation]:
 
 def _told(name: str, event: str) -> Automation:
     nothing: ActionTypes = DoNothing()
-    trigger = EventTrigger(expect={event}, match=ResourceSpecification({"prefect.resource.id": "voice.*"}), posture=Posture.Reactive, threshold=1)
+    trigger = EventTrigger(
+        expect={event},
+        match=ResourceSpecification({"prefect.resource.id": "voice.*"}),
+        posture=Posture.Reactive,
+        threshold=1,
+    )
     return Automation(name=name, trigger=trigger, actions=[nothing])
 
 
@@ -72,7 +87,9 @@ async def deploy(root: Path, address: str, gpus: int) -> None:
     environment = child_environment() | {"PREFECT_API_URL": address}
     environment.pop(PROJECT, None)  # every worker has its own
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
-    done = await asyncio.to_thread(subprocess.run, command, cwd=root, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    done = await asyncio.to_thread(
+        subprocess.run, command, cwd=root, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
     if done.returncode != 0:
         raise RuntimeError(f"prefect deploy --all failed: {(done.stdout + done.stderr).strip()[-2000:]}")
 
@@ -80,17 +97,24 @@ async def deploy(root: Path, address: str, gpus: int) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of whoever deploys."""
     parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder (default: here)")
-    parser.add_argument("--gpus", type=int, default=1, help=f"how many stages with the tag {GPU_TAG} run at a time (default: 1)")
+    parser.add_argument(
+        "--gpus", type=int, default=1, help=f"how many stages with the tag {GPU_TAG} run at a time (default: 1)"
+    )
 
 
 def main() -> int:
     """Deploy to the server of PREFECT_API_URL."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.deployments.deploy", description="Put the flows on the Prefect server of PREFECT_API_URL.")
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.deployments.deploy",
+        description="Put the flows on the Prefect server of PREFECT_API_URL.",
+    )
     add_arguments(parser)
     options = parser.parse_args()
     address = os.environ.get("PREFECT_API_URL")
     if not address:
-        sys.stderr.write("error: PREFECT_API_URL is not set; it names the server, such as http://host:4200/api (or use make serve)\n")
+        sys.stderr.write(
+            "error: PREFECT_API_URL is not set; it names the server, such as http://host:4200/api (or use make serve)\n"
+        )
         return 1
     try:
         asyncio.run(deploy(options.root, address, options.gpus))

@@ -1,4 +1,6 @@
-"""Runs whose process is gone: what a killed worker or a machine that went down leaves `Running` for ever, in the way of the next run."""
+"""Runs whose process is gone: what a killed worker or a machine that went down leaves `Running` for ever, in the way of
+the next run.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,9 @@ def _in(types: Sequence[StateType]) -> FlowRunFilterState:
 
 
 async def _crash(client: PrefectClient, run: UUID) -> None:
-    children = await client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run]),
-                                                                         state=_in(ACTIVE)))  # fmt: skip
+    children = await client.read_flow_runs(
+        flow_run_filter=FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run]), state=_in(ACTIVE))
+    )
     for child in children:
         if child.deployment_id is None:  # a run of a deployment has a process of its own
             await _crash(client, child.id)

@@ -34,14 +34,17 @@ class _Stop(Exception):
 
 
 def keep_worker(root: Path, address: str, own: Server | None, at_once: int | None) -> None:
-    """Run a worker until this program is asked to end; one that dies is started again, after its runs are marked as crashed.
+    """Run a worker until this program is asked to end; one that dies is started again, after its runs are marked as
+    crashed.
 
     Raises RuntimeError where the server of its own ends.
     """
     settings = {
-        "PREFECT_API_URL": address, PROJECT: str(root), "PREFECT_WORKER_QUERY_SECONDS": "2",
+        "PREFECT_API_URL": address,
+        PROJECT: str(root),
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
-    }  # fmt: skip
+    }
     # Tells the runs of this clone's workers from all others; Prefect takes no slash.
     name = f"{socket.gethostname()} {root.name} {hashlib.sha256(bytes(root)).hexdigest()[:8]}"
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name]
@@ -58,9 +61,13 @@ def keep_worker(root: Path, address: str, own: Server | None, at_once: int | Non
         with service(command, log=root / HOME / "worker.log", settings=settings) as worker:
             while worker.poll() is None:
                 if own is not None and own.process.poll() is not None:
-                    raise RuntimeError(f"the Prefect server ended; start again to go on (log: {root / HOME / 'server.log'})")
+                    raise RuntimeError(
+                        f"the Prefect server ended; start again to go on (log: {root / HOME / 'server.log'})"
+                    )
                 time.sleep(POLL_SECONDS)
-        sys.stderr.write(f"the worker ended with status {worker.returncode}; another one is started (log: {root / HOME / 'worker.log'})\n")
+        sys.stderr.write(
+            f"the worker ended with status {worker.returncode}; another one is started (log: {root / HOME / 'worker.log'})\n"
+        )
         time.sleep(RESTART_SECONDS)
 
 
@@ -75,12 +82,22 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def main() -> int:
     """Serve until interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.deployments.worker", description="Do the runs of the Prefect server of PREFECT_API_URL in "
-                                     "this clone, until interrupted; with --server, of a server of its own.")  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.deployments.worker",
+        description="Do the runs of the Prefect server of PREFECT_API_URL in "
+        "this clone, until interrupted; with --server, of a server of its own.",
+    )
     add_arguments(parser)
-    parser.add_argument("--at-once", type=int, metavar="N", help="how many runs this worker does side by side (default: no limit of its own)")
+    parser.add_argument(
+        "--at-once",
+        type=int,
+        metavar="N",
+        help="how many runs this worker does side by side (default: no limit of its own)",
+    )
     parser.add_argument("--server", action="store_true", help="start a server with everything deployed, too")
-    parser.add_argument("--host", default=LOOPBACK, help=f"where the server listens, which asks for no password (default: {LOOPBACK})")
+    parser.add_argument(
+        "--host", default=LOOPBACK, help=f"where the server listens, which asks for no password (default: {LOOPBACK})"
+    )
     parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}")
     options = parser.parse_args()
     root = options.root.resolve()
@@ -94,7 +111,11 @@ def main() -> int:
         with contextlib.ExitStack() as stack:
             busy = RuntimeError(f"a worker of {root} runs already; it does several runs at once")
             stack.enter_context(only_one(root / HOME / "worker.lock", busy))
-            own = stack.enter_context(server(root / HOME, host=options.host, port=options.port)) if options.server else None
+            own = (
+                stack.enter_context(server(root / HOME, host=options.host, port=options.port))
+                if options.server
+                else None
+            )
             address = own.address if own else address
             stack.enter_context(temporary_settings({PREFECT_API_URL: address}))
             if own is not None:

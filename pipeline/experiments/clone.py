@@ -1,4 +1,5 @@
-"""A project's clone for one experiment: its own working folder and git state, with the project's cache, recordings and reusable rows.
+"""A project's clone for one experiment: its own working folder and git state, with the project's cache, recordings and
+reusable rows.
 
 Experiments in one working folder, or in git worktrees of it, would mix their parameters and results.
 """
@@ -37,7 +38,9 @@ class ExperimentError(ValueError):
 def check_name(name: str) -> None:
     """Raise ExperimentError for what cannot be the name of a git reference and of a folder."""
     if not _NAME.fullmatch(name) or ".." in name or name.endswith((".lock", ".")):
-        raise ExperimentError(f"{name!r} is no name for an experiment; use up to 80 of A-Z a-z 0-9 . _ -, a letter or digit first")
+        raise ExperimentError(
+            f"{name!r} is no name for an experiment; use up to 80 of A-Z a-z 0-9 . _ -, a letter or digit first"
+        )
 
 
 def resolve(root: Path, revision: str) -> str:
@@ -58,7 +61,9 @@ def saved_experiments(root: Path) -> dict[str, str]:
 
 
 def planned_overrides(root: Path, name: str) -> list[str] | None:
-    """Return the overrides of the experiment `name`, or of the first of its seeds, that is saved or was interrupted; None without one."""
+    """Return the overrides of the experiment `name`, or of the first of its seeds, that is saved or was interrupted;
+    None without one.
+    """
     kept = {path.parent.name: path for path in (root / FOLDER).glob(f"*/{ABOUT}")}
     saved = saved_experiments(root)
     for own in sorted({*saved, *kept}):
@@ -67,7 +72,9 @@ def planned_overrides(root: Path, name: str) -> list[str] | None:
                 about = json.loads(kept[own].read_text(encoding="utf-8") if own in kept else _message(root, saved[own]))
                 return [str(override) for override in about["overrides"]]
             except (ValueError, KeyError, TypeError):
-                raise ExperimentError(f"there is an experiment {own} already that no flow has made; choose another name") from None
+                raise ExperimentError(
+                    f"there is an experiment {own} already that no flow has made; choose another name"
+                ) from None
     return None
 
 
@@ -95,18 +102,23 @@ def reserved(root: Path, name: str) -> Iterator[Path]:
 
 
 async def clone_project(root: Path, folder: Path, about: Mapping[str, Any], log: Any) -> Path:
-    """Return a clone in `folder` of the commit, with the preset and the overrides that `about` has; that of an interrupted run of the same.
+    """Return a clone in `folder` of the commit, with the preset and the overrides that `about` has; that of an
+    interrupted run of the same.
 
     Raises ExperimentError where the folder keeps a run of something else.
     """
     clone, kept = folder / "project", folder / ABOUT
     if kept.is_file():
         if json.loads(kept.read_text(encoding="utf-8")) != dict(about):
-            raise ExperimentError(f"{folder} keeps an earlier run of that name with other parameters; delete it or choose another name")
+            raise ExperimentError(
+                f"{folder} keeps an earlier run of that name with other parameters; delete it or choose another name"
+            )
         log(f"going on in {clone}")
         return clone
     shutil.rmtree(clone, ignore_errors=True)
-    await run_command(["git", "clone", "--quiet", "--shared", "--no-checkout", str(root), str(clone)], folder=root, log=log)
+    await run_command(
+        ["git", "clone", "--quiet", "--shared", "--no-checkout", str(root), str(clone)], folder=root, log=log
+    )
     await run_command(["git", "checkout", "--quiet", "--detach", str(about["commit"])], folder=clone, log=log)
     write(clone, about["preset"], about["overrides"])  # first: a preset may have other recordings
     _configure(root, clone)
@@ -132,7 +144,9 @@ def _link_sources(root: Path, clone: Path) -> None:
     with Repo(str(clone)) as repo:
         made = {output.fs_path for output in repo.index.outs}
         sources = {Path(dependency.fs_path) for dependency in repo.index.deps if dependency.fs_path not in made}
-    wanted = [path.relative_to(clone) for path in sources if path.is_relative_to(clone)] + [Path(name) for name in SHARED]
+    wanted = [path.relative_to(clone) for path in sources if path.is_relative_to(clone)] + [
+        Path(name) for name in SHARED
+    ]
     (root / ".rows").mkdir(exist_ok=True)
     links = []
     for path in sorted(wanted):  # a folder before what lies in it

@@ -16,7 +16,15 @@ from dvc.repo import Repo
 from prefect import flow, get_run_logger
 from prefect.artifacts import acreate_table_artifact
 
-from pipeline.experiments.clone import ExperimentError, check_name, clone_project, files_at, reserved, resolve, saved_experiments
+from pipeline.experiments.clone import (
+    ExperimentError,
+    check_name,
+    clone_project,
+    files_at,
+    reserved,
+    resolve,
+    saved_experiments,
+)
 from pipeline.params.overrides import OverrideError, write
 from pipeline.params.presets import PARAMS, PRESETS
 from pipeline.processes.environment import dvc_command
@@ -49,17 +57,26 @@ class Plan:
 
 @flow(name="experiment", flow_run_name="experiment {name}", on_failure=[tell_failure], on_crashed=[tell_failure])
 async def experiment(
-    name: str, overrides: Sequence[str] = (), preset: str | None = None, rev: str = "HEAD", root: str = ".", push_to: str | None = None
+    name: str,
+    overrides: Sequence[str] = (),
+    preset: str | None = None,
+    rev: str = "HEAD",
+    root: str = ".",
+    push_to: str | None = None,
 ) -> dict[str, float]:
     """Run the project at `rev` with other parameters in a clone of its own, and save it as the DVC experiment `name`.
 
-    `overrides` are `section.key=value`; `push_to` names a git remote that gets the experiment too, its outputs going to the default
-    DVC remote. Returns the metrics. A run that fails, is cancelled or killed keeps its clone, and the same run goes on there.
+    `overrides` are `section.key=value`; `push_to` names a git remote that gets the experiment too, its outputs going to
+    the default
+    DVC remote. Returns the metrics. A run that fails, is cancelled or killed keeps its clone, and the same run goes on
+    there.
     """
     folder, logger = Path(root).resolve(), get_run_logger()
     check_name(name)
     if name in saved_experiments(folder):
-        raise ExperimentError(f"there is an experiment {name} already; choose another name, or remove it with dvc exp remove {name}")
+        raise ExperimentError(
+            f"there is an experiment {name} already; choose another name, or remove it with dvc exp remove {name}"
+        )
     plan = Plan(resolve(folder, rev), preset, tuple(overrides))
     check_parameters(folder, plan)
     if changes := uncommitted(folder):
@@ -73,7 +90,11 @@ async def experiment(
             raise
         try:
             await repro.with_options(flow_run_name=f"repro {name}")(str(clone), judge=False)
-            await run_command(dvc_command("exp", "save", "--name", name, "--message", json.dumps(plan.about())), folder=clone, log=logger.info)
+            await run_command(
+                dvc_command("exp", "save", "--name", name, "--message", json.dumps(plan.about())),
+                folder=clone,
+                log=logger.info,
+            )
             await run_command(dvc_command("exp", "push", "--no-cache", "origin", name), folder=clone, log=logger.info)
             if push_to is not None:
                 await run_command(dvc_command("exp", "push", push_to, name), folder=folder, log=logger.info)
@@ -82,14 +103,19 @@ async def experiment(
             raise ExperimentFailed(f"{name}: {reason} (kept in {clone}; the same run goes on there)") from error
         found = metrics(clone)
         shutil.rmtree(place)
-    await acreate_table_artifact([{"metric": key, "value": value} for key, value in found.items()], key="experiment-metrics",
-                                 description=f"{name}: {' '.join(overrides)}")  # fmt: skip
+    await acreate_table_artifact(
+        [{"metric": key, "value": value} for key, value in found.items()],
+        key="experiment-metrics",
+        description=f"{name}: {' '.join(overrides)}",
+    )
     logger.info("saved: dvc exp show; dvc exp apply %s", name)
     return found
 
 
 def check_parameters(root: Path, plan: Plan) -> None:
-    """Check preset and overrides against the parameters of the plan's commit, before anything is started; raises OverrideError."""
+    """Check preset and overrides against the parameters of the plan's commit, before anything is started; raises
+    OverrideError.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         files_at(root, plan.commit, Path(scratch), PARAMS, *([PRESETS] if plan.preset is not None else []))
         write(Path(scratch), plan.preset, plan.overrides)
@@ -97,7 +123,9 @@ def check_parameters(root: Path, plan: Plan) -> None:
 
 async def check_values(clone: Path) -> None:
     """Have the clone's own stages check its params.yaml, where it is new enough to have that; raises OverrideError."""
-    module = next((name for name in OVERRIDE_CHECKS if (clone / name.replace(".", "/")).with_suffix(".py").is_file()), None)
+    module = next(
+        (name for name in OVERRIDE_CHECKS if (clone / name.replace(".", "/")).with_suffix(".py").is_file()), None
+    )
     if module is None:
         return
     try:
@@ -118,7 +146,12 @@ def metrics(root: Path, revision: str | None = None) -> dict[str, float]:
     with Repo(str(root)) as repo:
         shown = repo.metrics.show(revs=[revision] if revision else None, hide_workspace=revision is not None)
     files = shown[revision or ""].get("data", {})
-    return {key: value for name in sorted(files) for key, value in flat(files[name].get("data") or {}).items() if isinstance(value, int | float)}
+    return {
+        key: value
+        for name in sorted(files)
+        for key, value in flat(files[name].get("data") or {}).items()
+        if isinstance(value, int | float)
+    }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -130,10 +163,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main() -> int:
     """Run one experiment here and now."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.experiments.flow", description="Run the project with other parameters, in a "
-                                     "clone of its own, and save the result as a DVC experiment (dvc exp show).")  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.experiments.flow",
+        description="Run the project with other parameters, in a "
+        "clone of its own, and save the result as a DVC experiment (dvc exp show).",
+    )
     parser.add_argument("name", help="the experiment's name")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="parameters, such as train.optimisation.steps=200")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="section.key=value", help="parameters, such as train.optimisation.steps=200"
+    )
     add_arguments(parser)
     parser.add_argument("--push-to", metavar="REMOTE", help="a git remote that gets the experiment too")
     return run_on_server(experiment, **vars(parser.parse_args()))

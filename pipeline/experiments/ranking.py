@@ -26,7 +26,9 @@ MARGIN = 0.06
 
 @dataclass
 class Trial:
-    """A combination of values (in YAML) and what its experiments, one for each seed, came to; `problems` has the failures."""
+    """A combination of values (in YAML) and what its experiments, one for each seed, came to; `problems` has the
+    failures.
+    """
 
     name: str
     values: dict[str, Any]
@@ -46,18 +48,25 @@ class Trial:
 
 def rank(trials: Sequence[Trial], *, maximise: bool) -> list[Trial]:
     """Return the trials, the best first and those without a figure last."""
-    return sorted(trials, key=lambda trial: (math.isnan(trial.mean), -trial.mean if maximise else trial.mean, trial.name))
+    return sorted(
+        trials, key=lambda trial: (math.isnan(trial.mean), -trial.mean if maximise else trial.mean, trial.name)
+    )
 
 
 def table(ranked: Sequence[Trial], metric: str) -> list[dict[str, Any]]:
     """Return the ranking as rows: rank, values, mean and standard deviation over the seeds, experiments, failures."""
     rows = []
     for place, trial in enumerate(ranked, start=1):
-        rows.append({
-            "rank": place if trial.figures else "-", **trial.values, metric: _rounded(trial.mean) if trial.figures else "-",
-            "standard deviation of seeds": "-" if trial.spread is None else _rounded(trial.spread),
-            "experiments": ", ".join(trial.figures), "failed": "; ".join(trial.problems) or "-",
-        })  # fmt: skip
+        rows.append(
+            {
+                "rank": place if trial.figures else "-",
+                **trial.values,
+                metric: _rounded(trial.mean) if trial.figures else "-",
+                "standard deviation of seeds": "-" if trial.spread is None else _rounded(trial.spread),
+                "experiments": ", ".join(trial.figures),
+                "failed": "; ".join(trial.problems) or "-",
+            }
+        )
     return rows
 
 
@@ -73,8 +82,12 @@ def write(folder: Path, rows: Sequence[dict[str, Any]], picture: bytes | None) -
             path.write_bytes(picture)
 
 
-def parallel_coordinates(dimensions: Sequence[Dimension], trials: Sequence[Trial], metric: str, *, maximise: bool) -> bytes | None:
-    """Return a line through each trial's values to its metric, coloured by it, with a thin one for each seed; None without a figure."""
+def parallel_coordinates(
+    dimensions: Sequence[Dimension], trials: Sequence[Trial], metric: str, *, maximise: bool
+) -> bytes | None:
+    """Return a line through each trial's values to its metric, coloured by it, with a thin one for each seed; None
+    without a figure.
+    """
     finished = [trial for trial in trials if trial.figures]
     if not finished:
         return None
@@ -90,11 +103,19 @@ def parallel_coordinates(dimensions: Sequence[Dimension], trials: Sequence[Trial
         heights = [place.height(trial.values[place.dimension.name]) for place in places]
         for value in trial.figures.values():
             axes.plot(range(len(heights) + 1), [*heights, scale(value)], color=PALE, linewidth=0.7, zorder=1)
-        axes.plot(range(len(heights) + 1), [*heights, scale(trial.mean)], color=colours(0.9 - 0.85 * better(trial.mean)), linewidth=1.8, zorder=2)
+        axes.plot(
+            range(len(heights) + 1),
+            [*heights, scale(trial.mean)],
+            color=colours(0.9 - 0.85 * better(trial.mean)),
+            linewidth=1.8,
+            zorder=2,
+        )
     for number, place in enumerate(places):
         _axis(axes, number, place.marks())
     _axis(axes, len(places), [(0.0, f"{low:.4g}"), (1.0, f"{high:.4g}")] if high > low else [(0.5, f"{low:.4g}")])
-    axes.set_xticks(range(len(places) + 1), [*(dimension.name.replace(".", ".\n") for dimension in dimensions), metric], fontsize=8)
+    axes.set_xticks(
+        range(len(places) + 1), [*(dimension.name.replace(".", ".\n") for dimension in dimensions), metric], fontsize=8
+    )
     axes.set_xlim(-0.3, len(places) + 0.4)
     axes.set_ylim(-MARGIN, 1 + MARGIN)
     axes.yaxis.set_visible(False)
@@ -115,7 +136,9 @@ class _Places:
     def height(self, value: Any) -> float:
         if self._order:
             return self._order.index(value) / max(1, len(self._order) - 1)
-        low, high, value = (math.log(each) if self.dimension.log else each for each in (self.dimension.low, self.dimension.high, value))
+        low, high, value = (
+            math.log(each) if self.dimension.log else each for each in (self.dimension.low, self.dimension.high, value)
+        )
         return float((value - low) / (high - low))
 
     def marks(self) -> list[tuple[float, str]]:
@@ -127,8 +150,16 @@ class _Places:
 def _axis(axes: Axes, number: int, marks: Sequence[tuple[float, str]]) -> None:
     axes.axvline(number, color="#1b2029", linewidth=0.8, zorder=0)
     for height, text in marks:
-        axes.annotate(text, (number, height), xytext=(4, 0), textcoords="offset points", fontsize=7, va="center", zorder=3,
-                      bbox={"facecolor": GROUND, "edgecolor": "none", "pad": 0.6, "alpha": 0.8})  # fmt: skip
+        axes.annotate(
+            text,
+            (number, height),
+            xytext=(4, 0),
+            textcoords="offset points",
+            fontsize=7,
+            va="center",
+            zorder=3,
+            bbox={"facecolor": GROUND, "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
+        )
 
 
 def _rounded(value: float) -> float:

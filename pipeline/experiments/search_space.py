@@ -52,11 +52,15 @@ def _text(value: Any) -> str:
 
 
 def parse_space(space: Sequence[str]) -> list[Dimension]:
-    """Return the dimensions of `section.key=1e-4..1e-2 log` (a range; of whole numbers, where both are) and `section.key=a,b,c`."""
+    """Return the dimensions of `section.key=1e-4..1e-2 log` (a range; of whole numbers, where both are) and
+    `section.key=a,b,c`.
+    """
     dimensions = [_dimension(text) for text in space]
     names = [dimension.name for dimension in dimensions]
     if not dimensions or len(set(names)) < len(names):
-        raise OverrideError("a sweep needs parameters to vary, each of them once: section.key=1,2,3 or section.key=1e-4..1e-2 log")
+        raise OverrideError(
+            "a sweep needs parameters to vary, each of them once: section.key=1,2,3 or section.key=1e-4..1e-2 log"
+        )
     return dimensions
 
 
@@ -83,9 +87,14 @@ def _dimension(text: str) -> Dimension:
 def grid(dimensions: Sequence[Dimension]) -> list[dict[str, Any]]:
     """Return all combinations of listed values, the last parameter varying fastest; raises OverrideError for a range."""
     if ranges := [dimension.name for dimension in dimensions if not dimension.choices]:
-        raise OverrideError(f"a grid needs lists of values, {', '.join(ranges)} is a range; list values, or search with random or bayesian")
+        raise OverrideError(
+            f"a grid needs lists of values, {', '.join(ranges)} is a range; list values, or search with random or bayesian"
+        )
     names = [dimension.name for dimension in dimensions]
-    return [dict(zip(names, values, strict=True)) for values in itertools.product(*([_text(each) for each in one.choices] for one in dimensions))]
+    return [
+        dict(zip(names, values, strict=True))
+        for values in itertools.product(*([_text(each) for each in one.choices] for one in dimensions))
+    ]
 
 
 def overrides_of(dimensions: Sequence[Dimension], values: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,6 @@
-"""Parameters of one run: a preset and `section.key=value` overrides over params.yaml, checked against the stages' own schema."""
+"""Parameters of one run: a preset and `section.key=value` overrides over params.yaml, checked against the stages' own
+schema.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def parse(override: str) -> tuple[tuple[str, ...], Any]:
     name, equals, text = override.partition("=")
     path = tuple(name.strip().split("."))
     if not equals or not all(path):
-        raise OverrideError(f"{override!r} is no override; write section.key=value, such as train.optimisation.steps=200")
+        raise OverrideError(
+            f"{override!r} is no override; write section.key=value, such as train.optimisation.steps=200"
+        )
     try:
         return path, YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
@@ -59,7 +63,9 @@ def _set(params: MutableMapping[str, Any], path: Sequence[str], value: Any, over
             raise OverrideError(f"{override!r}: {where} is a value, not a section")
         last = depth == len(path) - 1
         if key not in values and not (last and where in REPLACED_WHOLE):
-            raise OverrideError(f"{override!r}: {where or PARAMS} has no {key!r}; there are {', '.join(map(str, values))}")
+            raise OverrideError(
+                f"{override!r}: {where or PARAMS} has no {key!r}; there are {', '.join(map(str, values))}"
+            )
         if last and not where:
             raise OverrideError(f"{override!r}: {key} is no parameter; write section.key=value, and a preset as preset")
         if last:
@@ -83,7 +89,9 @@ def check(file: Path) -> None:
 
 def main() -> int:
     """Check a params.yaml; a program of its own, since the stages set up their process when they are imported."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.params.overrides", description="Check params.yaml against what the stages take.")
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.params.overrides", description="Check params.yaml against what the stages take."
+    )
     parser.add_argument("--params", type=Path, default=PARAMS, metavar="PATH", help="the file (default: params.yaml)")
     try:
         check(parser.parse_args().params)

@@ -86,7 +86,9 @@ class _Representer(RoundTripRepresenter):
     def represent_number(self, value: float) -> Any:
         """Write 1e-05 as 1.0e-05: the stages read YAML 1.1, where the former is a string."""
         mantissa, e, exponent = repr(value).partition("e")
-        return self.represent_scalar("tag:yaml.org,2002:float", f"{mantissa}.0e{exponent}" if e and "." not in mantissa else repr(value))
+        return self.represent_scalar(
+            "tag:yaml.org,2002:float", f"{mantissa}.0e{exponent}" if e and "." not in mantissa else repr(value)
+        )
 
 
 _Representer.add_representer(type(None), _Representer.represent_nothing)
@@ -115,7 +117,9 @@ def switch(name: str, *, folder: Path = PRESETS, params_path: Path = PARAMS) -> 
 
 def main() -> None:
     """Switch to a preset."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.params.presets", description="Write a preset's values into params.yaml.")
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.params.presets", description="Write a preset's values into params.yaml."
+    )
     parser.add_argument("name", choices=available())
     name = parser.parse_args().name
     switch(name)

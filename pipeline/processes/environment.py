@@ -7,7 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-QUIET = {"DVC_NO_ANALYTICS": "true", "DO_NOT_TRACK": "1", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "HF_HUB_DISABLE_TELEMETRY": "1"}
+QUIET = {
+    "DVC_NO_ANALYTICS": "true",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+}
 
 
 def child_environment() -> dict[str, str]:

@@ -1,8 +1,12 @@
-"""A command on a leash: it ends, with all that it started, as soon as whoever holds the leash lets go of it, even by being killed.
+"""A command on a leash: it ends, with all that it started, as soon as whoever holds the leash lets go of it, even by
+being killed.
 
-`python leash.py COMMAND …` runs the command; its own standard input is the leash, a pipe whose other end the holder keeps open
-and never writes to. A holder that closes it, or dies in whatever way, ends the command: first by request, then by force. Whatever
-the command leaves running when it ends by itself is ended too. Processes in sessions of their own do not escape on Linux, where
+`python leash.py COMMAND …` runs the command; its own standard input is the leash, a pipe whose other end the holder
+keeps open
+and never writes to. A holder that closes it, or dies in whatever way, ends the command: first by request, then by
+force. Whatever
+the command leaves running when it ends by itself is ended too. Processes in sessions of their own do not escape on
+Linux, where
 orphans become children of this program.
 """
 

@@ -10,7 +10,9 @@ from pathlib import Path
 
 @contextmanager
 def only_one(lock: Path, otherwise: Exception) -> Iterator[None]:
-    """Hold a lock file, whose folder is made, for as long as the context; raises `otherwise` where another process does."""
+    """Hold a lock file, whose folder is made, for as long as the context; raises `otherwise` where another process
+    does.
+    """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as stream:
         try:

@@ -81,7 +81,9 @@ def given_or_own_server(home: Path) -> Iterator[str]:
 
 
 def run_on_server(flow: Callable[..., Any], root: Path, **parameters: Any) -> int:
-    """Run an async flow with the server of `given_or_own_server` and return the exit status, an error's message on the error stream."""
+    """Run an async flow with the server of `given_or_own_server` and return the exit status, an error's message on the
+    error stream.
+    """
     with given_or_own_server(root / HOME) as address, temporary_settings({PREFECT_API_URL: address}):
         state: State = asyncio.run(flow(root=str(root), **parameters, return_state=True))
         # Logs and events are sent from threads: a server that stops first leaves them waiting for it.

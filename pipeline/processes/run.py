@@ -27,21 +27,34 @@ class CommandFailed(Exception):
 
     def __init__(self, command: Sequence[str], status: int, lines: Sequence[str]) -> None:
         self.lines = list(lines)
-        super().__init__(" | ".join(self.lines[-SHOWN_LINES:]) or f"{' '.join(command)} ended with status {status} and said nothing")
+        super().__init__(
+            " | ".join(self.lines[-SHOWN_LINES:]) or f"{' '.join(command)} ended with status {status} and said nothing"
+        )
 
 
 async def run_command(
-    command: Sequence[str], *, folder: Path, log: Callable[[str], object], progress: Callable[[int], Awaitable[None]] | None = None
+    command: Sequence[str],
+    *,
+    folder: Path,
+    log: Callable[[str], object],
+    progress: Callable[[int], Awaitable[None]] | None = None,
 ) -> list[str]:
-    """Run a program on a leash in `folder`, every line of output given to `log`, and return the last ones; raises CommandFailed.
+    """Run a program on a leash in `folder`, every line of output given to `log`, and return the last ones; raises
+    CommandFailed.
 
-    `progress` is told the percentages that progress bars show. Cancelling, a timeout and the death of this process by whatever cause
+    `progress` is told the percentages that progress bars show. Cancelling, a timeout and the death of this process by
+    whatever cause
     end the program and all that it started.
     """
     process = await asyncio.create_subprocess_exec(
-        *_leashed(command), cwd=folder, env=child_environment(), stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT, start_new_session=True,
-    )  # fmt: skip
+        *_leashed(command),
+        cwd=folder,
+        env=child_environment(),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
+    )
     lines: deque[str] = deque(maxlen=KEPT_LINES)
     try:
         async for line in _lines(process, progress):
@@ -56,12 +69,20 @@ async def run_command(
 
 
 @contextmanager
-def service(command: Sequence[str], *, log: Path, settings: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def service(
+    command: Sequence[str], *, log: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """Keep a program running on a leash for as long as the context, its output in a file."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        process = subprocess.Popen(_leashed(command), env={**child_environment(), **(settings or {})}, stdin=subprocess.PIPE,
-                                   stdout=output, stderr=subprocess.STDOUT, start_new_session=True)  # fmt: skip
+        process = subprocess.Popen(
+            _leashed(command),
+            env={**child_environment(), **(settings or {})},
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
     try:
         yield process
     finally:
@@ -78,7 +99,9 @@ def _leashed(command: Sequence[str]) -> list[str]:
     return [sys.executable, "-I", str(Path(leash.__file__)), *command]
 
 
-async def _lines(process: asyncio.subprocess.Process, progress: Callable[[int], Awaitable[None]] | None) -> AsyncIterator[str]:
+async def _lines(
+    process: asyncio.subprocess.Process, progress: Callable[[int], Awaitable[None]] | None
+) -> AsyncIterator[str]:
     """Yield output lines; a progress bar's carriage returns end lines too, of which only the last is kept."""
     stream = process.stdout
     pending = b""

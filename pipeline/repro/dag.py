@@ -29,11 +29,21 @@ def read_dag(root: Path) -> dict[str, StageNode]:
         graph = repo.index.graph
         names = {stage: stage.name for stage in graph.nodes if getattr(stage, "name", None)}
         # DVC's edges point from a stage to what it depends on.
-        nodes = {name: StageNode(name, tuple(sorted(names[other] for other in graph.successors(stage) if other in names)), dict(stage.meta or {}))
-                 for stage, name in names.items()}  # fmt: skip
+        nodes = {
+            name: StageNode(
+                name,
+                tuple(sorted(names[other] for other in graph.successors(stage) if other in names)),
+                dict(stage.meta or {}),
+            )
+            for stage, name in names.items()
+        }
     ordered: dict[str, StageNode] = {}
     while len(ordered) < len(nodes):
-        ready = sorted(name for name, node in nodes.items() if name not in ordered and all(other in ordered for other in node.upstream))
+        ready = sorted(
+            name
+            for name, node in nodes.items()
+            if name not in ordered and all(other in ordered for other in node.upstream)
+        )
         ordered.update((name, nodes[name]) for name in ready)
     return ordered
 

@@ -25,7 +25,8 @@ def accepted_version(root: Path) -> str | None:
 
 
 def tell_what_is_worse(root: Path) -> list[str]:
-    """Compare the voice in the workspace with the accepted one; emit an event where a metric is worse, and return its sentences.
+    """Compare the voice in the workspace with the accepted one; emit an event where a metric is worse, and return its
+    sentences.
 
     Raises PipelineError where the evaluations cannot be compared.
     """
@@ -38,17 +39,30 @@ def tell_what_is_worse(root: Path) -> list[str]:
     from stages.metrics.bootstrap import Outcome
 
     with tempfile.TemporaryDirectory() as scratch:
-        both = [fetch_experiment(root, name, Path(scratch) / str(number)) for number, name in enumerate((accepted, WORKSPACE))]
+        both = [
+            fetch_experiment(root, name, Path(scratch) / str(number))
+            for number, name in enumerate((accepted, WORKSPACE))
+        ]
         comparison = compare_experiments(both)
-    worse = {result.metric.key: contrast.sentence for result in comparison.results for contrast in result.contrasts
-             if contrast is not None and contrast.outcome is Outcome.WORSE and result.metric.key not in OF_THE_MACHINE}  # fmt: skip
+    worse = {
+        result.metric.key: contrast.sentence
+        for result in comparison.results
+        for contrast in result.contrasts
+        if contrast is not None and contrast.outcome is Outcome.WORSE and result.metric.key not in OF_THE_MACHINE
+    }
     if worse:
-        emit_event(METRIC_WORSE, resource={"prefect.resource.id": f"voice.{root.name}", "prefect.resource.name": str(root)},
-                   payload={"accepted": accepted, "metrics": list(worse), "sentences": list(worse.values())})  # fmt: skip
+        emit_event(
+            METRIC_WORSE,
+            resource={"prefect.resource.id": f"voice.{root.name}", "prefect.resource.name": str(root)},
+            payload={"accepted": accepted, "metrics": list(worse), "sentences": list(worse.values())},
+        )
     return list(worse.values())
 
 
 def tell_failure(flow: Any, flow_run: FlowRun, state: State) -> None:
     """Emit an event for a run that failed or crashed (a hook of the flows)."""
-    emit_event(RUN_FAILED, resource={"prefect.resource.id": f"voice.{flow.name}", "prefect.resource.name": flow_run.name},
-               payload={"flow_run": str(flow_run.id), "state": str(state.name), "message": state.message or ""})  # fmt: skip
+    emit_event(
+        RUN_FAILED,
+        resource={"prefect.resource.id": f"voice.{flow.name}", "prefect.resource.name": flow_run.name},
+        payload={"flow_run": str(flow_run.id), "state": str(state.name), "message": state.message or ""},
+    )

@@ -1,6 +1,7 @@
 """The flow over the same DAG that `dvc repro` runs.
 
-DVC decides what is up to date; the flow starts only what changed, independent stages side by side, and shows the rest as
+DVC decides what is up to date; the flow starts only what changed, independent stages side by side, and shows the rest
+as
 UpToDate. Retries, timeouts and tags of a stage are `meta` in dvc.yaml.
 """
 
@@ -46,8 +47,12 @@ async def run_stage(name: str, root: str, needs_run: bool) -> State | None:
     if not needs_run:
         return Completed(name=UP_TO_DATE, message="nothing it depends on has changed")
     try:
-        lines = await run_command(dvc_command("--wait-for-lock", "repro", "--single-item", name), folder=Path(root),
-                                  log=get_run_logger().info, progress=_StageProgress(name).show)  # fmt: skip
+        lines = await run_command(
+            dvc_command("--wait-for-lock", "repro", "--single-item", name),
+            folder=Path(root),
+            log=get_run_logger().info,
+            progress=_StageProgress(name).show,
+        )
     except CommandFailed as error:
         refusals = [line for line in error.lines if line.startswith("error: ")]
         message = f"stage {name} failed: {refusals[-1].removeprefix('error: ') if refusals else error}"
@@ -72,7 +77,9 @@ class _StageProgress:
             return
         self._next = time.monotonic() + PROGRESS_EVERY_SECONDS
         if self._artifact is None:
-            self._artifact = await acreate_progress_artifact(percent, key=self._key, description=f"the present step of {self._stage}")
+            self._artifact = await acreate_progress_artifact(
+                percent, key=self._key, description=f"the present step of {self._stage}"
+            )
         else:
             await aupdate_progress_artifact(self._artifact, percent)  # type: ignore[arg-type]
 
@@ -109,7 +116,9 @@ async def repro(root: str = ".", judge: bool = True) -> dict[str, str]:
     states = dict(zip(finished, await asyncio.gather(*finished.values()), strict=True))
     await asyncio.to_thread(order_lock, folder, locked)
     await show_results(folder)
-    problems = [await _problem(name, state) for name, state in states.items() if state is not None and not state.is_completed()]
+    problems = [
+        await _problem(name, state) for name, state in states.items() if state is not None and not state.is_completed()
+    ]
     if problems:
         waiting = [name for name, state in states.items() if state is None]
         raise StageFailed("; ".join([*problems, *([f"not started: {', '.join(waiting)}"] if waiting else [])]))
@@ -135,15 +144,21 @@ async def _judge(root: Path) -> None:
 def _with_options(node: StageNode) -> Any:
     """Return the stage task with the retries, timeout and tags that dvc.yaml's `meta` gives."""
     return run_stage.with_options(
-        retries=int(node.meta.get("retries", 0)), retry_delay_seconds=float(node.meta.get("retry_delay_seconds", 0)),
-        retry_condition_fn=_may_help, timeout_seconds=node.meta.get("timeout_seconds"), tags=list(node.meta.get("tags", [])),
-    )  # fmt: skip
+        retries=int(node.meta.get("retries", 0)),
+        retry_delay_seconds=float(node.meta.get("retry_delay_seconds", 0)),
+        retry_condition_fn=_may_help,
+        timeout_seconds=node.meta.get("timeout_seconds"),
+        tags=list(node.meta.get("tags", [])),
+    )
 
 
 def main() -> int:
     """Run the repro flow here and now."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.repro.flow", description="Run the DAG of dvc.yaml as a Prefect flow, with the server "
-                                     "of PREFECT_API_URL or one on the loopback interface for as long as the run lasts.")  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.repro.flow",
+        description="Run the DAG of dvc.yaml as a Prefect flow, with the server "
+        "of PREFECT_API_URL or one on the loopback interface for as long as the run lasts.",
+    )
     parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder (default: here)")
     return run_on_server(repro, parser.parse_args().root)
 

@@ -39,7 +39,11 @@ def stage_counts(root: Path) -> list[StageCount]:
         manifest, rejects = root / "data" / name / f"{name}.parquet", root / "data" / name / "rejects.parquet"
         if manifest.is_file() and rejects.is_file():
             reasons = Counter(pq.read_table(rejects, columns=["reason"]).column("reason").to_pylist())
-            counts.append(StageCount(name, pq.read_metadata(manifest).num_rows, sum(reasons.values()), dict(reasons.most_common())))
+            counts.append(
+                StageCount(
+                    name, pq.read_metadata(manifest).num_rows, sum(reasons.values()), dict(reasons.most_common())
+                )
+            )
     return counts
 
 
@@ -51,8 +55,10 @@ def minutes_of_speech(root: Path) -> dict[str, float]:
     table = pq.read_table(path, columns=["subset", "n_samples"])
     facts = json.loads((pq.read_schema(path).metadata or {})[b"voice"])
     rate = facts["resample"]["sample_rate_hz"]
-    return {subset: pc.sum(table.filter(pc.equal(table.column("subset"), subset)).column("n_samples")).as_py() / rate / 60
-            for subset in sorted(set(table.column("subset").to_pylist()), key=("train", "validation", "test").index)}  # fmt: skip
+    return {
+        subset: pc.sum(table.filter(pc.equal(table.column("subset"), subset)).column("n_samples")).as_py() / rate / 60
+        for subset in sorted(set(table.column("subset").to_pylist()), key=("train", "validation", "test").index)
+    }
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -122,15 +128,35 @@ def _checkpoint_lines(root: Path) -> list[str]:
 
 def markdown_summary(root: Path) -> str:
     """Return the summary as Markdown, for a Prefect artifact."""
-    counts = [(count.name, count.kept, count.rejected, ", ".join(f"{reason} {number}" for reason, number in count.reasons.items()))
-              for count in stage_counts(root)]  # fmt: skip
-    metrics = [(name, f"{value:.4g}") for name, value in sorted(_json(root / "metrics.json").items()) if isinstance(value, int | float)]
-    return "\n\n".join(["## Utterances", table(["stage", "kept", "rejected", "why"], counts), "## Metrics", table(["metric", "value"], metrics)])
+    counts = [
+        (
+            count.name,
+            count.kept,
+            count.rejected,
+            ", ".join(f"{reason} {number}" for reason, number in count.reasons.items()),
+        )
+        for count in stage_counts(root)
+    ]
+    metrics = [
+        (name, f"{value:.4g}")
+        for name, value in sorted(_json(root / "metrics.json").items())
+        if isinstance(value, int | float)
+    ]
+    return "\n\n".join(
+        [
+            "## Utterances",
+            table(["stage", "kept", "rejected", "why"], counts),
+            "## Metrics",
+            table(["metric", "value"], metrics),
+        ]
+    )
 
 
 def main() -> None:
     """Print the summary."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.repro.summary", description="Print what the last run did.")
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.repro.summary", description="Print what the last run did."
+    )
     parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder (default: here)")
     sys.stdout.write(text_summary(parser.parse_args().root) + "\n")
 

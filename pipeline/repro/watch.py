@@ -28,7 +28,9 @@ REPRO = "repro/repro"
 
 @dataclass(frozen=True)
 class _Look:
-    """The recordings and transcripts at one moment: their number, the latest change (s), a hash over names, sizes and times."""
+    """The recordings and transcripts at one moment: their number, the latest change (s), a hash over names, sizes and
+    times.
+    """
 
     n_files: int
     newest: float
@@ -47,20 +49,30 @@ def _look(root: Path) -> _Look:
 
 def _files(*places: Path) -> Iterator[Path]:
     for place in places:
-        yield from sorted(path for path in place.rglob("*") if path.is_file()) if place.is_dir() else [place] if place.is_file() else []
+        yield from (
+            sorted(path for path in place.rglob("*") if path.is_file())
+            if place.is_dir()
+            else [place]
+            if place.is_file()
+            else []
+        )
 
 
 @flow(name="watch")
 async def watch(root: str = ".", quiet_seconds: float = QUIET_SECONDS, as_deployment: bool = True) -> State | None:
     """Bring the project up to date where its recordings or transcripts changed; it costs what the change costs.
 
-    Waits until nothing was written for `quiet_seconds`, so that files are whole. Recordings over which a run failed do not start
-    another until they change again. With `as_deployment` the run is one of the deployment of `repro`, with its limit, and not waited for.
+    Waits until nothing was written for `quiet_seconds`, so that files are whole. Recordings over which a run failed do
+    not start
+    another until they change again. With `as_deployment` the run is one of the deployment of `repro`, with its limit,
+    and not waited for.
     """
     folder = Path(root).resolve()
     found = await asyncio.to_thread(_look, folder)
     if found.newest > time.time() - quiet_seconds:
-        return Completed(name="TooNew", message=f"files were written within the last {quiet_seconds:g} s; the next look takes them")
+        return Completed(
+            name="TooNew", message=f"files were written within the last {quiet_seconds:g} s; the next look takes them"
+        )
     seen = folder / SEEN
     if seen.is_file() and json.loads(seen.read_text(encoding="utf-8"))["recordings"] == found.digest:
         return Completed(name=UP_TO_DATE, message="the recordings are those of the last run that was started")
@@ -71,7 +83,9 @@ async def watch(root: str = ".", quiet_seconds: float = QUIET_SECONDS, as_deploy
         return Completed(name=UP_TO_DATE, message="the recordings are those of the last run")
     get_run_logger().info("the recordings changed: %d files", found.n_files)
     if as_deployment:
-        await arun_deployment(REPRO, parameters={"root": root}, flow_run_name="new recordings", timeout=0, as_subflow=False)
+        await arun_deployment(
+            REPRO, parameters={"root": root}, flow_run_name="new recordings", timeout=0, as_subflow=False
+        )
     else:
         await repro(root)
     return None

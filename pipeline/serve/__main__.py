@@ -22,11 +22,17 @@ logger = logging.getLogger(__name__)
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.serve", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.serve", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
     parser.add_argument("--voice", type=Path, default=Path("voice"), help="folder of a trained voice")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; any but this machine's own lets others use the voice")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on; any but this machine's own lets others use the voice"
+    )
     parser.add_argument("--port", type=int, default=8500, help="port to listen on")
-    parser.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="a further name under which clients may ask")
+    parser.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="a further name under which clients may ask"
+    )
     parser.add_argument("--max-characters", type=int, default=5000, help="longest text spoken at once")
     parser.add_argument("--max-requests", type=int, default=4, help="requests in work; more are told to come again")
     parser.add_argument("--max-seconds", type=float, default=120.0, help="longest time for one request")
@@ -67,9 +73,21 @@ def main() -> None:
     names = [*LOOPBACK_NAMES, arguments.host, *arguments.allow_host]
     if not is_loopback(arguments.host):
         names.append(socket.gethostname())
-        logger.warning("%s is open to other machines, without a password or encryption; clients may ask for %s", arguments.host, ", ".join(names))
-    uvicorn.run(create_app(narrator, names), host=arguments.host, port=arguments.port, http="h11", log_config=None, server_header=False,
-                limit_concurrency=MAX_CONNECTIONS, timeout_graceful_shutdown=LEAVING_SECONDS)  # fmt: skip
+        logger.warning(
+            "%s is open to other machines, without a password or encryption; clients may ask for %s",
+            arguments.host,
+            ", ".join(names),
+        )
+    uvicorn.run(
+        create_app(narrator, names),
+        host=arguments.host,
+        port=arguments.port,
+        http="h11",
+        log_config=None,
+        server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=LEAVING_SECONDS,
+    )
 
 
 if __name__ == "__main__":

@@ -27,9 +27,15 @@ logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 2
 CLIENT_LEFT = 499  # nobody reads it; the access log shows it
-PAGE_POLICY = ("default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; media-src blob:; "
-               "img-src data:; frame-ancestors 'none'")  # fmt: skip
-AUDIO_HEADERS = {"Cache-Control": "no-store", "Cross-Origin-Resource-Policy": "same-origin", "X-Content-Type-Options": "nosniff"}
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; media-src blob:; "
+    "img-src data:; frame-ancestors 'none'"
+)
+AUDIO_HEADERS = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 class BodyLimit:
@@ -75,7 +81,9 @@ class SpeechStream(StreamingResponse):
 def create_app(narrator: Narrator, allowed_hosts: Sequence[str]) -> FastAPI:
     """Return the service of a voice. Requests that name another host than `allowed_hosts` are refused: a page of a site
     whose name was made to point here must not use the voice (DNS rebinding)."""
-    app = FastAPI(title="Voice", description="Speaks texts.", docs_url=None, redoc_url=None)  # their pages come from a CDN
+    app = FastAPI(
+        title="Voice", description="Speaks texts.", docs_url=None, redoc_url=None
+    )  # their pages come from a CDN
     app.add_middleware(BodyLimit, max_bytes=narrator.limits.max_body_bytes)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts), www_redirect=False)
     _add_error_handlers(app)
@@ -95,10 +103,14 @@ def create_app(narrator: Narrator, allowed_hosts: Sequence[str]) -> FastAPI:
     async def describe() -> dict[str, Any]:
         voice = narrator.voice
         return {
-            "speakers": voice.speakers, "languages": voice.languages, "sample_rate_hz": voice.spectrogram.sample_rate_hz,
-            "style": asdict(voice.style), "max_characters": narrator.limits.max_characters,
-            "training_steps": voice.metadata.get("step"), "recordings": voice.metadata.get("source_note", ""),
-        }  # fmt: skip
+            "speakers": voice.speakers,
+            "languages": voice.languages,
+            "sample_rate_hz": voice.spectrogram.sample_rate_hz,
+            "style": asdict(voice.style),
+            "max_characters": narrator.limits.max_characters,
+            "training_steps": voice.metadata.get("step"),
+            "recordings": voice.metadata.get("source_note", ""),
+        }
 
     @app.post("/speak", response_class=Response, responses=audio, summary="speak a text")
     async def speak(wanted: SpeakRequest, request: Request) -> Response:
@@ -121,13 +133,17 @@ async def _answer(narrator: Narrator, wanted: SpeakRequest, request: Request) ->
                 sounds = narrator.speak(await narrator.pieces(wanted), wanted)
                 spoken = [await anext(sounds)]
                 if wanted.stream and wanted.format == "wav":
-                    return SpeechStream(_wav_chunks(spoken[0], sounds, sample_rate_hz), holds.pop_all(), limits.max_seconds)
+                    return SpeechStream(
+                        _wav_chunks(spoken[0], sounds, sample_rate_hz), holds.pop_all(), limits.max_seconds
+                    )
                 async for pcm in sounds:
                     if await request.is_disconnected():
                         return Response(status_code=CLIENT_LEFT)
                     spoken.append(pcm)
         except TimeoutError:
-            raise HTTPException(503, f"not spoken within {limits.max_seconds:g} seconds; send less text at once") from None
+            raise HTTPException(
+                503, f"not spoken within {limits.max_seconds:g} seconds; send less text at once"
+            ) from None
         content = to_file(np.concatenate(spoken), sample_rate_hz, wanted.format)
         return Response(content, media_type=MEDIA_TYPES[wanted.format], headers=AUDIO_HEADERS)
 
@@ -144,7 +160,9 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
-        problems = (f"{'.'.join(map(str, problem['loc'][1:])) or 'request'}: {problem['msg']}" for problem in error.errors())
+        problems = (
+            f"{'.'.join(map(str, problem['loc'][1:])) or 'request'}: {problem['msg']}" for problem in error.errors()
+        )
         return answer(422, "; ".join(problems))
 
     @app.exception_handler(EncoderError)

@@ -54,10 +54,14 @@ class SpeakRequest(BaseModel):
     speaker: Annotated[str | None, Field(description="name; the voice's first if left out")] = None
     language: Annotated[str | None, Field(description="code; the voice's first if left out")] = None
     speed: Annotated[float, Field(ge=0.5, le=2.0, description="2 is twice as fast")] = 1.0
-    noise: Annotated[float | None, Field(ge=0.0, le=1.5, description="spread of the prior; the voice's own if left out")] = None
+    noise: Annotated[
+        float | None, Field(ge=0.0, le=1.5, description="spread of the prior; the voice's own if left out")
+    ] = None
     seed: Annotated[int, Field(ge=0, lt=2**32, description="of the random draws")] = 0
     format: Annotated[Literal["wav", "flac"], Field(description="kind of file")] = "wav"
-    stream: Annotated[bool, Field(description="WAV only: send every sentence as soon as it is spoken, in a file of unknown length")] = False
+    stream: Annotated[
+        bool, Field(description="WAV only: send every sentence as soon as it is spoken, in a file of unknown length")
+    ] = False
 
 
 class RequestError(ValueError):
@@ -99,7 +103,9 @@ class Narrator:
         Raises RequestError (speaker, language, length), TextError for what cannot be read.
         """
         if len(request.text) > self.limits.max_characters:
-            raise RequestError(f"the text has {len(request.text):,} characters; at most {self.limits.max_characters:,} are spoken at once")
+            raise RequestError(
+                f"the text has {len(request.text):,} characters; at most {self.limits.max_characters:,} are spoken at once"
+            )
         if request.speaker is not None and request.speaker not in self.voice.speakers:
             raise RequestError(f"unknown speaker {request.speaker!r}; this voice has {', '.join(self.voice.speakers)}")
         language = self._language(request)
@@ -112,7 +118,9 @@ class Narrator:
 
     async def speak(self, pieces: list[Piece], request: SpeakRequest) -> AsyncIterator[Pcm]:
         """Yield the pieces as 16-bit samples (S,), each with the pause after it."""
-        say = partial(self.voice.say, language=self._language(request), speaker=request.speaker, style=self.style(request))
+        say = partial(
+            self.voice.say, language=self._language(request), speaker=request.speaker, style=self.style(request)
+        )
         for piece in pieces:
             speech = await self._in_thread(partial(say, piece.text))
             yield to_pcm(speech.samples, piece.pause_seconds / request.speed, speech.sample_rate_hz)
@@ -121,7 +129,9 @@ class Narrator:
         """Return the voice's own style with what the request says."""
         own = self.voice.style
         noise = own.noise_scale if request.noise is None else request.noise
-        return dataclasses.replace(own, noise_scale=noise, length_scale=own.length_scale / request.speed, seed=request.seed)
+        return dataclasses.replace(
+            own, noise_scale=noise, length_scale=own.length_scale / request.speed, seed=request.seed
+        )
 
     def _language(self, request: SpeakRequest) -> str:
         return self.voice.languages[0] if request.language is None else request.language

@@ -1,6 +1,7 @@
 """Keep the row store within bounds: `python -m pipeline.setup.collect_garbage` (`make gc`).
 
-Rows lie in packs, and an entry is right or absent, so a pack may go at any time: a run that had it open reads on, one that looks for
+Rows lie in packs, and an entry is right or absent, so a pack may go at any time: a run that had it open reads on, one
+that looks for
 it later computes its rows again. Packs go oldest first, until those left are few and young enough.
 """
 
@@ -70,16 +71,27 @@ def main(max_gigabytes: float, max_days: float, everything: bool) -> None:
     for pack in gone:
         pack.path.unlink(missing_ok=True)
     n_gone, n_all = sum(pack.n_bytes for pack in gone), sum(pack.n_bytes for pack in packs)
-    logger.info("%s: deleted %d of %d packs, %.3f of %.3f GB; all of it, and the training states: make gc ALL=1",
-                root, len(gone), len(packs), n_gone / GIGABYTE, n_all / GIGABYTE)  # fmt: skip
+    logger.info(
+        "%s: deleted %d of %d packs, %.3f of %.3f GB; all of it, and the training states: make gc ALL=1",
+        root,
+        len(gone),
+        len(packs),
+        n_gone / GIGABYTE,
+        n_all / GIGABYTE,
+    )
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m pipeline.setup.collect_garbage", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.setup.collect_garbage",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--max-gigabytes", type=float, default=20.0, help="size that the store may keep (default: 20)")
     parser.add_argument("--max-days", type=float, default=60.0, help="days that a pack may go unused (default: 60)")
-    parser.add_argument("--all", action="store_true", dest="everything", help="delete every reusable row and every training state")
+    parser.add_argument(
+        "--all", action="store_true", dest="everything", help="delete every reusable row and every training state"
+    )
     arguments = parser.parse_args()
     configure_logging()
     run_command(lambda: main(arguments.max_gigabytes, arguments.max_days, arguments.everything), "gc")

@@ -1,6 +1,7 @@
 """Write the code dependencies of every stage into dvc.yaml: its import closure, so that editing a loss never resamples.
 
-A folder stands for its files where all of them belong to the closure. Few, large dependencies keep dvc.lock short, which DVC reads and
+A folder stands for its files where all of them belong to the closure. Few, large dependencies keep dvc.lock short,
+which DVC reads and
 writes several times per stage.
 """
 

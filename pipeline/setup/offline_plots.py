@@ -1,6 +1,7 @@
 """DVC's plots without a network: its page loads Vega from the web, ours holds it.
 
-Both the page and the setting that names it are this clone's own (`.dvc/plots.html`, `.dvc/config.local`), so that a clone without
+Both the page and the setting that names it are this clone's own (`.dvc/plots.html`, `.dvc/config.local`), so that a
+clone without
 them has DVC's default.
 """
 
@@ -30,7 +31,10 @@ def install_template(root: Path) -> None:
 
 def main() -> None:
     """Make this clone's plots open offline."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.setup.offline_plots", description="Make the pages of `dvc plots` open without a network.")
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.setup.offline_plots",
+        description="Make the pages of `dvc plots` open without a network.",
+    )
     parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder (default: here)")
     install_template(parser.parse_args().root)
 

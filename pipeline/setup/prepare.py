@@ -1,4 +1,6 @@
-"""What `make setup` does beyond installing: recordings and text encoders of params.yaml are there, or a line says how to get them."""
+"""What `make setup` does beyond installing: recordings and text encoders of params.yaml are there, or a line says how
+to get them.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ READY_MADE = {  # recordings → the program that fetches or makes them
 
 
 def fetch_encoders(encoders: Mapping[str, Any], languages: Sequence[str]) -> None:
-    """Find the corpus languages' encoders, from the hub where params.yaml says so; raises EncoderError with the way to get one."""
+    """Find the corpus languages' encoders, from the hub where params.yaml says so; raises EncoderError with the way to
+    get one.
+    """
     for language in sorted(set(encoders) & set(languages)):
         source = EncoderSource(**encoders[language])
         if source.kind == "hub":
@@ -27,7 +31,9 @@ def fetch_encoders(encoders: Mapping[str, Any], languages: Sequence[str]) -> Non
 
 
 def main() -> int:
-    """Fetch the encoders; make the ready-made recordings that params.yaml asks for where they are missing; check that one's own exist."""
+    """Fetch the encoders; make the ready-made recordings that params.yaml asks for where they are missing; check that
+    one's own exist.
+    """
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     corpus = params["corpus"]
     try:

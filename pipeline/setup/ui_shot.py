@@ -11,7 +11,13 @@ from pathlib import Path
 from playwright.sync_api import Error as BrowserError
 from playwright.sync_api import sync_playwright
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 
@@ -25,10 +31,16 @@ def newest_run(flow: str) -> str:
     """Return the id of the newest completed run of a flow; raises LookupError."""
     completed = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.COMPLETED])))
     with get_client(sync_client=True) as client:
-        runs = client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])), flow_run_filter=completed,
-                                     sort=FlowRunSort.END_TIME_DESC, limit=1)  # fmt: skip
+        runs = client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])),
+            flow_run_filter=completed,
+            sort=FlowRunSort.END_TIME_DESC,
+            limit=1,
+        )
     if not runs:
-        raise LookupError(f"no run of {flow} is completed on this server; start one: prefect deployment run {flow}/{flow}")
+        raise LookupError(
+            f"no run of {flow} is completed on this server; start one: prefect deployment run {flow}/{flow}"
+        )
     return str(runs[0].id)
 
 
@@ -39,7 +51,9 @@ def take(address: str, run: str, path: Path) -> None:
         raise LookupError("Chromium is not installed: apt-get install chromium")
     path.parent.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--use-gl=swiftshader", "--enable-unsafe-swiftshader"])
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--use-gl=swiftshader", "--enable-unsafe-swiftshader"]
+        )
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         page.goto(f"{address}/runs/flow-run/{run}", wait_until="networkidle")
         page.wait_for_timeout(DRAWN_MILLISECONDS)
@@ -49,8 +63,10 @@ def take(address: str, run: str, path: Path) -> None:
 
 def main() -> int:
     """Take the picture of the newest completed run."""
-    parser = argparse.ArgumentParser(prog="python -m pipeline.setup.ui_shot", description="Write pictures of the newest completed run, as the UI of "
-                                     "the server of PREFECT_API_URL shows it.")  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.setup.ui_shot",
+        description="Write pictures of the newest completed run, as the UI of the server of PREFECT_API_URL shows it.",
+    )
     parser.add_argument("--out", type=Path, default=Path("docs"), help="the pictures' folder (default: docs)")
     options = parser.parse_args()
     api = os.environ.get("PREFECT_API_URL", "http://127.0.0.1:4200/api")

@@ -57,7 +57,11 @@ class HashedFile:
         """Return its bytes; raises RowRejected("changed_audio") when they are others by now, or as `read_bytes` does."""
         data = read_bytes(self.path)
         if xxh3_128_hexdigest(data) != self.xxh3:
-            raise RowRejected("changed_audio", f"{self.path} is not what the corpus stage hashed; run `dvc repro` again", lasting=False)
+            raise RowRejected(
+                "changed_audio",
+                f"{self.path} is not what the corpus stage hashed; run `dvc repro` again",
+                lasting=False,
+            )
         return data
 
 
@@ -106,7 +110,9 @@ def decode(data: bytes, suffix: str, max_seconds: float = math.inf) -> Recording
 
 
 def _decode_pcm16_wav(data: bytes, max_seconds: float) -> Recording | None:
-    """Read what most recordings are, the same numbers as libsndfile reads in a quarter of the time; None for anything else."""
+    """Read what most recordings are, the same numbers as libsndfile reads in a quarter of the time; None for anything
+    else.
+    """
     try:
         with wave.open(io.BytesIO(data)) as stream:
             rate, n_channels, n_frames = stream.getframerate(), stream.getnchannels(), stream.getnframes()
@@ -126,13 +132,19 @@ def _check_riff_length(data: bytes) -> None:
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
         return
     declared = int.from_bytes(data[4:8], "little")
-    if declared not in (0, 0xFFFFFFFF) and declared + 8 > len(data) + 1:  # streams write 0 or the maximum; a pad byte may miss
-        raise RowRejected("damaged_audio", f"truncated: the header declares {declared + 8} bytes, the file has {len(data)}")
+    if (
+        declared not in (0, 0xFFFFFFFF) and declared + 8 > len(data) + 1
+    ):  # streams write 0 or the maximum; a pad byte may miss
+        raise RowRejected(
+            "damaged_audio", f"truncated: the header declares {declared + 8} bytes, the file has {len(data)}"
+        )
 
 
 def _check_seconds(n_samples: int, sample_rate_hz: int, max_seconds: float) -> None:
     if n_samples > max_seconds * sample_rate_hz:
-        raise RowRejected("too_long", f"at least {n_samples / sample_rate_hz:.2f} s, more than corpus.max_seconds = {max_seconds:g}")
+        raise RowRejected(
+            "too_long", f"at least {n_samples / sample_rate_hz:.2f} s, more than corpus.max_seconds = {max_seconds:g}"
+        )
 
 
 def _decode_sndfile(data: bytes, max_seconds: float) -> Recording | None:

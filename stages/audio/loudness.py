@@ -18,7 +18,9 @@ def integrated_lufs(mono: npt.NDArray[np.float32], sample_rate_hz: int) -> float
     """
     import pyloudnorm  # brings scipy.signal, which only rows to compute need
 
-    whole = math.nextafter(len(mono) / sample_rate_hz, 0.0)  # rounded up, it would be longer than the clip, which is refused
+    whole = math.nextafter(
+        len(mono) / sample_rate_hz, 0.0
+    )  # rounded up, it would be longer than the clip, which is refused
     meter = pyloudnorm.Meter(sample_rate_hz, block_size=min(BLOCK_SECONDS, whole))
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about silence
@@ -26,7 +28,9 @@ def integrated_lufs(mono: npt.NDArray[np.float32], sample_rate_hz: int) -> float
     return loudness if math.isfinite(loudness) else None
 
 
-def gain_db_to(target_lufs: float, mono: npt.NDArray[np.float32], sample_rate_hz: int, peak_ceiling_dbfs: float) -> float:
+def gain_db_to(
+    target_lufs: float, mono: npt.NDArray[np.float32], sample_rate_hz: int, peak_ceiling_dbfs: float
+) -> float:
     """Return the gain that brings samples (S,) to a loudness, or as near as a peak of `peak_ceiling_dbfs` allows.
 
     What is too quiet to have a loudness gets none.

@@ -22,7 +22,9 @@ def available_devices(setting: str, gpu_names: Sequence[str]) -> list[str]:
     if not setting.startswith("cuda"):
         return [setting]
     if not gpu_names:
-        raise PipelineError(f"VOICE_DEVICE={setting}: torch sees no GPU here; set VOICE_DEVICE=cpu, or install a torch with CUDA")
+        raise PipelineError(
+            f"VOICE_DEVICE={setting}: torch sees no GPU here; set VOICE_DEVICE=cpu, or install a torch with CUDA"
+        )
     if setting != "cuda":
         if setting not in [f"cuda:{index}" for index in range(len(gpu_names))]:
             raise PipelineError(f"VOICE_DEVICE={setting}: torch sees cuda:0 to cuda:{len(gpu_names) - 1} here")
@@ -30,11 +32,9 @@ def available_devices(setting: str, gpu_names: Sequence[str]) -> list[str]:
     return [f"cuda:{index}" for index, name in enumerate(gpu_names) if name == gpu_names[0]]
 
 
-
 def device_of_worker(devices: Sequence[str], worker_number: int) -> str:
     """Return the device of the n-th worker process, counted from 1 (0: the main process): they take turns."""
     return devices[max(0, worker_number - 1) % len(devices)]
-
 
 
 def this_workers_device(devices: Sequence[str]) -> str:
@@ -43,19 +43,21 @@ def this_workers_device(devices: Sequence[str]) -> str:
     return device_of_worker(devices, int(number[1]) if number else 0)
 
 
-
 def describe_machine(setting: str, kernels: str) -> tuple[list[str], list[str]]:
     """Return the devices to use and what of this machine and its libraries the features' bits depend on."""
     import torch  # only now: the kernels had to be chosen before
 
-    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if setting.startswith("cuda") else []
+    gpus = (
+        [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+        if setting.startswith("cuda")
+        else []
+    )
     devices = available_devices(setting, gpus)
     kinds = sorted({gpus[int(device.partition(":")[2])] for device in devices if device.startswith("cuda:")})
     versions = [f"{name} {version(name)}" for name in ("torch", "transformers", "tokenizers")]
     if kinds and engine() == "ray":
         devices = ["cuda"]  # Ray shows every worker the one GPU that is its own
     return devices, [*versions, torch.backends.cpu.get_cpu_capability(), kernels, setting.partition(":")[0], *kinds]
-
 
 
 @contextmanager
@@ -69,4 +71,3 @@ def one_worker_per_gpu(devices: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         del os.environ["VOICE_WORKERS"]
-

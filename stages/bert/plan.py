@@ -22,14 +22,12 @@ SPAN_MARK = "\t"  # between an utterance's id and a span's number, where there a
 TOKENISED_TOGETHER = 1024  # utterances
 
 
-
 @dataclass(frozen=True)
 class TokenisedRow:
     """What a worker needs: which encoder, which tokens."""
 
     source: EncoderSource
     token_ids: tuple[int, ...]
-
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,6 @@ class SpanRow:
     phone_tokens: list[int]
 
 
-
 @dataclass(frozen=True)
 class PlannedUtterance:
     """An utterance's spans, or why it never comes to encoding (reason, detail)."""
@@ -49,7 +46,6 @@ class PlannedUtterance:
     utterance_id: str
     spans: tuple[SpanRow, ...] = ()
     rejected: tuple[str, str] | None = None
-
 
 
 @dataclass(frozen=True)
@@ -74,20 +70,28 @@ class Plan:
     def read(self) -> Iterator[PlannedUtterance]:
         """Yield utterances, cut into spans and tokenised; one that cannot be is a reject."""
         tokenizers = {source: cached_tokenizer(source) for source in self.sources}
-        rows = self.utterances.read("utterance_id", "normalised", "word_starts", "word_ends", "word2ph", "word_languages")
+        rows = self.utterances.read(
+            "utterance_id", "normalised", "word_starts", "word_ends", "word2ph", "word_languages"
+        )
         while some := list(islice(rows, TOKENISED_TOGETHER)):
             cut = {row["utterance_id"]: _cut(row) for row in some}
             texts: dict[EncoderSource, dict[str, None]] = {source: {} for source in tokenizers}
             for span in (span for spans in cut.values() if not isinstance(spans, TextError) for span in spans):
                 if (source := self.encoders[span.language]) in texts:
                     texts[source][span.text] = None
-            tokens = {(source, text): found for source, wanted in texts.items()
-                      for text, found in zip(wanted, tokenise(tokenizers[source], list(wanted)), strict=True)}  # fmt: skip
+            tokens = {
+                (source, text): found
+                for source, wanted in texts.items()
+                for text, found in zip(wanted, tokenise(tokenizers[source], list(wanted)), strict=True)
+            }
             for utterance_id, spans in cut.items():
                 yield self._plan(utterance_id, spans, tokens)
 
     def _plan(
-        self, utterance_id: str, spans: list[LanguageSpan] | TextError, tokens: Mapping[tuple[EncoderSource, str], Tokens | str]
+        self,
+        utterance_id: str,
+        spans: list[LanguageSpan] | TextError,
+        tokens: Mapping[tuple[EncoderSource, str], Tokens | str],
     ) -> PlannedUtterance:
         if isinstance(spans, TextError):
             return PlannedUtterance(utterance_id, rejected=(spans.reason_code, spans.detail))
@@ -103,27 +107,37 @@ class Plan:
             try:
                 phone_tokens = span.phone_tokens(found.offsets)
             except TextError as error:
-                return PlannedUtterance(utterance_id, rejected=(error.reason_code, f"{describe_span(span)}: {error.detail}"))
+                return PlannedUtterance(
+                    utterance_id, rejected=(error.reason_code, f"{describe_span(span)}: {error.detail}")
+                )
             row_id = utterance_id if len(spans) == 1 else f"{utterance_id}{SPAN_MARK}{number}"
-            key = content_key("bert", self.fingerprints[span.language], found.ids, list(self.machine), code_version("stages.bert.stage"))
+            key = content_key(
+                "bert",
+                self.fingerprints[span.language],
+                found.ids,
+                list(self.machine),
+                code_version("stages.bert.stage"),
+            )
             placed.append(SpanRow(span, Row(row_id, key, TokenisedRow(source, found.ids)), phone_tokens))
         return PlannedUtterance(utterance_id, tuple(placed))
-
 
 
 def _cut(row: Mapping[str, Any]) -> list[LanguageSpan] | TextError:
     """Return the spans of one language each, or why there are none."""
     try:
-        return language_spans(row["normalised"], list(zip(row["word_starts"], row["word_ends"], strict=True)), row["word2ph"], row["word_languages"])
+        return language_spans(
+            row["normalised"],
+            list(zip(row["word_starts"], row["word_ends"], strict=True)),
+            row["word2ph"],
+            row["word_languages"],
+        )
     except TextError as error:
         return error
-
 
 
 @lru_cache(maxsize=4)
 def cached_tokenizer(source: EncoderSource) -> Tokenizer:
     return load_tokenizer(source)
-
 
 
 def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Tokens | str]:
@@ -136,8 +150,6 @@ def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Tokens | str]:
         return [found for text in texts for found in tokenise(tokenizer, [text])]
 
 
-
 def describe_span(span: LanguageSpan) -> str:
     text = span.text if len(span.text) <= 40 else f"{span.text[:39]}…"
     return f"{span.language} span {text!r}"
-

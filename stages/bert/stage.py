@@ -1,6 +1,7 @@
 """BERT stage: word-piece features of the normalised texts, one row per token in fp16, in shards.
 
-Each span of one language goes through that language's encoder as a text of its own. Expansion to phones happens when training
+Each span of one language goes through that language's encoder as a text of its own. Expansion to phones happens when
+training
 loads them: the manifest says which token of its span each phone takes.
 """
 
@@ -39,30 +40,50 @@ def main(clean_text: Path, out: Path, params: BertParams) -> None:
 
     Reads clean_text.parquet; writes bert.parquet, rejects.parquet and shards of fp16 features, token after token.
 
-    Runs on the device VOICE_DEVICE (default cpu) with VOICE_WORKERS processes; with "cuda" they take turns with the GPUs.
+    Runs on the device VOICE_DEVICE (default cpu) with VOICE_WORKERS processes; with "cuda" they take turns with the
+    GPUs.
     """
     kernels = use_reproducible_kernels()
     utterances = manifests.open_manifest(clean_text / "clean_text.parquet", manifests.CLEAN_TEXT)
     languages = sorted({code for row in utterances.read("word_languages") for code in row["word_languages"]})
     without = [language for language in languages if language not in params.encoders]
     if without:
-        raise ParamsError(f"params.yaml: bert.encoders has none for {', '.join(without)}; name one, or `kind: none` for no features")
+        raise ParamsError(
+            f"params.yaml: bert.encoders has none for {', '.join(without)}; name one, or `kind: none` for no features"
+        )
     wanted = os.environ.get("VOICE_DEVICE", "cpu")
     encoders = {code: params.encoders[code] for code in languages}
     try:
         devices, machine = describe_machine(wanted, kernels)
         facts = describe_encoders(encoders)
-        plan = Plan(utterances, encoders, {code: fact.get("fingerprint", "") for code, fact in facts["encoders"].items()}, tuple(machine))
+        plan = Plan(
+            utterances,
+            encoders,
+            {code: fact.get("fingerprint", "") for code, fact in facts["encoders"].items()},
+            tuple(machine),
+        )
         for source in plan.sources:
             cached_tokenizer(source)
     except EncoderError as error:
         raise PipelineError(f"bert: {error}") from None
-    run = partial(run_rows, chunks=batches, needs_gpu=devices[0].startswith("cuda"), get_ready=partial(load_encoders, plan.sources, devices[0]))
+    run = partial(
+        run_rows,
+        chunks=batches,
+        needs_gpu=devices[0].startswith("cuda"),
+        get_ready=partial(load_encoders, plan.sources, devices[0]),
+    )
     with (
         output_folder(out) as temporary,
         one_worker_per_gpu(devices),
         run("bert", plan.rows, partial(compute, devices), temporary) as outcome,
-        outcome_writer(temporary, "bert", manifests.BERT, facts, n_input=utterances.n_rows, max_reject_share=params.max_reject_share) as writer,
+        outcome_writer(
+            temporary,
+            "bert",
+            manifests.BERT,
+            facts,
+            n_input=utterances.n_rows,
+            max_reject_share=params.max_reject_share,
+        ) as writer,
     ):
         gather(plan, outcome, writer)
 
@@ -85,15 +106,25 @@ def gather(plan: Plan, outcome: RowOutcome, writer: OutcomeWriter) -> None:
             writer.reject(utterance.utterance_id, *utterance.rejected)
             continue
         finished = [next(results) if span.row else None for span in utterance.spans]
-        bad = next(((span, row.rejected) for span, row in zip(utterance.spans, finished, strict=True) if row and row.rejected), None)
+        bad = next(
+            ((span, row.rejected) for span, row in zip(utterance.spans, finished, strict=True) if row and row.rejected),
+            None,
+        )
         if bad is not None:
             span, (reason, detail) = bad
             writer.reject(utterance.utterance_id, reason, f"{describe_span(span.span)}: {detail}")
         else:
-            writer.keep({"utterance_id": utterance.utterance_id, "spans": list(map(_place, utterance.spans, finished)),
-                         "phone_tokens": [token for span in utterance.spans for token in span.phone_tokens]})  # fmt: skip
+            writer.keep(
+                {
+                    "utterance_id": utterance.utterance_id,
+                    "spans": list(map(_place, utterance.spans, finished)),
+                    "phone_tokens": [token for span in utterance.spans for token in span.phone_tokens],
+                }
+            )
 
 
 def _place(span: SpanRow, row: Finished | None) -> dict[str, Any]:
-    place = {"shard": row.shard, "offset_bytes": row.offset_bytes, **row.facts} if row else dict.fromkeys(PLACE_COLUMNS, 0)
+    place = (
+        {"shard": row.shard, "offset_bytes": row.offset_bytes, **row.facts} if row else dict.fromkeys(PLACE_COLUMNS, 0)
+    )
     return {"language": span.span.language, "n_phones": span.span.n_phones, **place}

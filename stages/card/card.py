@@ -25,7 +25,6 @@ LICENCE_FILE = re.compile(r"(copyright|copying|licen[cs]e|attribution)\b", re.IG
 ENOUGH_MINUTES, ENOUGH_UTTERANCES = 60, 100  # below: said among the limits
 
 
-
 @dataclass(frozen=True)
 class Share:
     """Some of the recordings: utterances and minutes."""
@@ -37,7 +36,6 @@ class Share:
     def of(cls, rows: Sequence[Mapping[str, Any]], rate_hz: int) -> Share:
         """Count rows of the split manifest."""
         return cls(len(rows), sum(row["n_samples"] for row in rows) / rate_hz / 60)
-
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,6 @@ class Measured:
         return f"{format_figure(interval.value, self.metric.unit)} ({low} to {high})"
 
 
-
 def measure(rows: Sequence[Mapping[str, Any]]) -> list[Measured]:
     """Return every metric of the catalogue that rows of utterances.parquet have a value of."""
     measured = []
@@ -68,13 +65,16 @@ def measure(rows: Sequence[Mapping[str, Any]]) -> list[Measured]:
     return measured
 
 
-
-def limits(train: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any], measured: Sequence[Measured], n_tested: int) -> Iterator[str]:
+def limits(
+    train: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any], measured: Sequence[Measured], n_tested: int
+) -> Iterator[str]:
     """Yield what is known to be weak or unknown, one sentence each, from facts alone."""
     rate_hz = metadata["spectrogram"]["sample_rate_hz"]
     spoken = {row["language"] for row in train}
     foreign = [name_of(code) for code in metadata["symbols"]["languages"] if code not in spoken]
-    yield f"It learnt {join(name_of(code) for code in sorted(spoken))}" + (f", and never heard {join(foreign, 'or')}." if foreign else ".")
+    yield f"It learnt {join(name_of(code) for code in sorted(spoken))}" + (
+        f", and never heard {join(foreign, 'or')}." if foreign else "."
+    )
     for speaker in metadata["speakers"]:
         minutes = Share.of([row for row in train if row["speaker"] == speaker], rate_hz).minutes
         if minutes < ENOUGH_MINUTES:
@@ -92,11 +92,9 @@ def limits(train: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any], meas
     yield f"It holds no sound above {rate_hz / 2000:g} kHz."
 
 
-
 def name_of(language: str) -> str:
     """Return a language's name, or its code where we have no name for it."""
     return LANGUAGE_NAMES.get(language, language)
-
 
 
 def join(items: Iterable[str], word: str = "and") -> str:
@@ -105,15 +103,15 @@ def join(items: Iterable[str], word: str = "and") -> str:
     return f"{', '.join(first)} {word} {last}" if first else last
 
 
-
 def licence_files(recordings: Path) -> list[Path]:
     """Return the files beside the recordings that say whose they are."""
     return sorted(path for path in recordings.glob("*") if path.is_file() and LICENCE_FILE.match(path.name))
 
 
-
 def made_of(rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the card says of the recordings: minutes by subset and by speaker, languages, the share of synthetic speech."""
+    """Return what the card says of the recordings: minutes by subset and by speaker, languages, the share of synthetic
+    speech.
+    """
     rate_hz = metadata["spectrogram"]["sample_rate_hz"]
     train = [row for row in rows if row["subset"] == "train"]
     speakers = []
@@ -121,20 +119,30 @@ def made_of(rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> d
         own = [row for row in train if row["speaker"] == speaker]
         synthetic = sum(row["synthetic"] for row in own)
         languages = ", ".join(name_of(code) for code in sorted({row["language"] for row in own}))
-        speakers.append({
-            "name": speaker, "languages": languages, "share": Share.of(own, rate_hz),
-            "kind": "a person" if not synthetic else "a machine" if synthetic == len(own) else "a person and a machine",
-        })  # fmt: skip
-    return {"subsets": {subset: Share.of([row for row in rows if row["subset"] == subset], rate_hz) for subset in SUBSETS}, "speakers": speakers,
-            "languages": join([name_of(code) for code in sorted({row["language"] for row in train})]),
-            "synthetic_share": Share.of([row for row in train if row["synthetic"]], rate_hz).minutes / Share.of(train, rate_hz).minutes}  # fmt: skip
-
+        speakers.append(
+            {
+                "name": speaker,
+                "languages": languages,
+                "share": Share.of(own, rate_hz),
+                "kind": "a person"
+                if not synthetic
+                else "a machine"
+                if synthetic == len(own)
+                else "a person and a machine",
+            }
+        )
+    return {
+        "subsets": {subset: Share.of([row for row in rows if row["subset"] == subset], rate_hz) for subset in SUBSETS},
+        "speakers": speakers,
+        "languages": join([name_of(code) for code in sorted({row["language"] for row in train})]),
+        "synthetic_share": Share.of([row for row in train if row["synthetic"]], rate_hz).minutes
+        / Share.of(train, rate_hz).minutes,
+    }
 
 
 def as_text(values: Mapping[str, Any]) -> dict[str, str]:
     """Return nested values as text under dotted names, in their order."""
     return {name: str(value) for name, value in sorted(flat(values).items())}
-
 
 
 def lineage_of(metadata: Mapping[str, Any]) -> dict[str, str]:
@@ -145,10 +153,13 @@ def lineage_of(metadata: Mapping[str, Any]) -> dict[str, str]:
     return as_text({**lineage, "params": content_key(params), "parent voice": parent or "none: trained from nothing"})
 
 
-
 def render(template: str, values: Mapping[str, Any]) -> str:
     """Fill a template that lies beside this module."""
-    templates = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True,
-                                   undefined=jinja2.StrictUndefined, keep_trailing_newline=True)  # fmt: skip
+    templates = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
     return templates.get_template(template).render(values)
-

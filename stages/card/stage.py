@@ -1,4 +1,6 @@
-"""Card stage: what a voice is made of, how good it is, where it fails, and whose recordings it derives from, on one page."""
+"""Card stage: what a voice is made of, how good it is, where it fails, and whose recordings it derives from, on one
+page.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,12 @@ from stages.common.files import output_folder, write_json
 
 logger = logging.getLogger(__name__)
 
+
 @dataclass(frozen=True)
 class CardParams:
-    """What no measurement tells: what the voice is meant for, and under which licence it is given away (null: it is not said)."""
+    """What no measurement tells: what the voice is meant for, and under which licence it is given away (null: it is not
+    said).
+    """
 
     intended_use: str
     licence: str | None
@@ -35,14 +40,17 @@ def check_judged(voice: Path, evaluation: Path) -> str:
         raise PipelineError(f"card: {error}") from None
     judged = manifests.read_metadata(evaluation / "utterances.parquet").get("voice_sha256")
     if judged != own:
-        raise PipelineError(f"card: {evaluation} judges another voice ({judged}) than the one in {voice} ({own}); run `dvc repro evaluate`")
+        raise PipelineError(
+            f"card: {evaluation} judges another voice ({judged}) than the one in {voice} ({own}); run `dvc repro evaluate`"
+        )
     return own
 
 
 def main(split: Path, corpus: Path, voice: Path, evaluation: Path, card: Path, params: CardParams) -> None:
     """Write a voice's card.
 
-    Reads the split manifest, where the recordings lie (corpus manifest), the voice and its evaluation; writes card.md, the same
+    Reads the split manifest, where the recordings lie (corpus manifest), the voice and its evaluation; writes card.md,
+    the same
     as card.html, the figures as card.json, and copies of the recordings' licences.
     """
     voice_sha256 = check_judged(voice, evaluation)
@@ -55,22 +63,43 @@ def main(split: Path, corpus: Path, voice: Path, evaluation: Path, card: Path, p
     spoken = sorted({row["language"] for row in tested})
     licences = licence_files(Path(manifests.read_metadata(corpus / "corpus.parquet")["recordings"]))
     evaluators = evaluation / "evaluators.json"
-    text = render("card.md.j2", {
-        "title": join(metadata["speakers"]), "metadata": metadata, "params": params, "measured": measured, "name_of": name_of,
-        "limits": list(limits([row for row in rows if row["subset"] == "train"], metadata, measured, len(tested))),
-        "by_language": {language: measure([row for row in tested if row["language"] == language]) for language in spoken}, "n_tested": len(tested),
-        "licences": [path.name for path in licences], "files": {"voice (metadata.json)": voice_sha256, **{
-            f"{name} (weights)": entry["sha256"] for name, entry in sorted(checkpoint["files"].items())}}, "lineage": lineage_of(metadata),
-        "evaluators": as_text(json.loads(evaluators.read_text(encoding="utf-8"))) if evaluators.is_file() else {}, **made_of(rows, metadata),
-    })  # fmt: skip
-    figures = {one.metric.key: {"voice": asdict(one.voice), "recordings": one.recordings and asdict(one.recordings)} for one in measured}
+    text = render(
+        "card.md.j2",
+        {
+            "title": join(metadata["speakers"]),
+            "metadata": metadata,
+            "params": params,
+            "measured": measured,
+            "name_of": name_of,
+            "limits": list(limits([row for row in rows if row["subset"] == "train"], metadata, measured, len(tested))),
+            "by_language": {
+                language: measure([row for row in tested if row["language"] == language]) for language in spoken
+            },
+            "n_tested": len(tested),
+            "licences": [path.name for path in licences],
+            "files": {
+                "voice (metadata.json)": voice_sha256,
+                **{f"{name} (weights)": entry["sha256"] for name, entry in sorted(checkpoint["files"].items())},
+            },
+            "lineage": lineage_of(metadata),
+            "evaluators": as_text(json.loads(evaluators.read_text(encoding="utf-8"))) if evaluators.is_file() else {},
+            **made_of(rows, metadata),
+        },
+    )
+    figures = {
+        one.metric.key: {"voice": asdict(one.voice), "recordings": one.recordings and asdict(one.recordings)}
+        for one in measured
+    }
     with output_folder(card) as folder:
         (folder / "card.md").write_text(text, encoding="utf-8")
         body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-        (folder / "card.html").write_text(render("card.html.j2", {"title": join(metadata["speakers"]), "body": body}), encoding="utf-8")
-        write_json(folder / "card.json", {"voice_sha256": voice_sha256, "step": metadata["step"], "n_tested": len(tested), "metrics": figures})
+        (folder / "card.html").write_text(
+            render("card.html.j2", {"title": join(metadata["speakers"]), "body": body}), encoding="utf-8"
+        )
+        write_json(
+            folder / "card.json",
+            {"voice_sha256": voice_sha256, "step": metadata["step"], "n_tested": len(tested), "metrics": figures},
+        )
         for path in licences:
             shutil.copyfile(path, folder / path.name)
     logger.info("card: %s", card / "card.html")
-
-

@@ -59,7 +59,9 @@ def process(line: Line) -> RowResult:
     for language, word, reading in line.entries:
         entries.setdefault(language, {})[word] = reading
     try:
-        return facts_of(line.language, read_text(line.text, line.language, entries, drop_unreadable=line.drop_unreadable)), b""
+        return facts_of(
+            line.language, read_text(line.text, line.language, entries, drop_unreadable=line.drop_unreadable)
+        ), b""
     except TextError as error:
         raise RowRejected(error.reason_code, _detail(error)) from None
 
@@ -74,11 +76,17 @@ def facts_of(language: str, reading: Reading) -> dict[str, Any]:
     """Return a reading as the manifest records it."""
     sequence = reading.sequence
     return {
-        "language": language, "normalised": reading.normalised, "words": list(sequence.words),
-        "word_starts": [start for start, _ in sequence.word_spans], "word_ends": [end for _, end in sequence.word_spans],
-        "word_languages": list(sequence.languages), "phones": list(sequence.phones), "tones": list(sequence.tones),
-        "word2ph": list(sequence.word2ph), "note": reading.note,
-    }  # fmt: skip
+        "language": language,
+        "normalised": reading.normalised,
+        "words": list(sequence.words),
+        "word_starts": [start for start, _ in sequence.word_spans],
+        "word_ends": [end for _, end in sequence.word_spans],
+        "word_languages": list(sequence.languages),
+        "phones": list(sequence.phones),
+        "tones": list(sequence.tones),
+        "word2ph": list(sequence.word2ph),
+        "note": reading.note,
+    }
 
 
 def compute(rows: Sequence[Row]) -> list[RowResult]:
@@ -106,10 +114,15 @@ class Transcripts:
     def concerned(self, plain: RowOutcome, lexicon: Lexicon) -> Iterator[Row]:
         """Yield the work of transcripts in which, as written or as spoken, lexicon entries occur, with those entries."""
         for (utterance_id, line), read in zip(self.read(), plain, strict=True):
-            languages, normalised = {line.language, *read.facts.get("word_languages", ())}, read.facts.get("normalised", "")
+            languages, normalised = (
+                {line.language, *read.facts.get("word_languages", ())},
+                read.facts.get("normalised", ""),
+            )
             entries = lexicon_entries(lexicon, languages, line.text, normalised)
             if entries:
-                flat = sorted((language, word, reading) for language, words in entries.items() for word, reading in words.items())
+                flat = sorted(
+                    (language, word, reading) for language, words in entries.items() for word, reading in words.items()
+                )
                 yield make_row(utterance_id, replace(line, entries=tuple(flat)))
 
 
@@ -122,7 +135,8 @@ def make_row(utterance_id: str, line: Line) -> Row:
 def main(corpus: Path, lexicon: Path, out: Path, params: CleanTextParams) -> None:
     """Normalise every transcript and turn it into phones.
 
-    Reads corpus.parquet and the lexicon (tab-separated: language, word, reading), whose readings come before all others;
+    Reads corpus.parquet and the lexicon (tab-separated: language, word, reading), whose readings come before all
+    others;
     writes clean_text.parquet and rejects.parquet.
 
     To see how one text is read, without any corpus:
@@ -132,14 +146,22 @@ def main(corpus: Path, lexicon: Path, out: Path, params: CleanTextParams) -> Non
     utterances = manifests.open_manifest(corpus / "corpus.parquet", manifests.CORPUS)
     transcripts = Transcripts(utterances, params.unreadable == "drop")
     facts = {"lexicon": readings, "unreadable": params.unreadable}
-    run = partial(run_rows, "clean_text", compute_chunk=compute, folder=None, chunks=partial(fixed_chunks, size=CHUNK_ROWS))
+    run = partial(
+        run_rows, "clean_text", compute_chunk=compute, folder=None, chunks=partial(fixed_chunks, size=CHUNK_ROWS)
+    )
     with (
         output_folder(out) as temporary,
         run(transcripts.rows) as plain,
         run(partial(transcripts.concerned, plain, readings)) if readings else nullcontext(()) as concerned,
-        outcome_writer(temporary, "clean_text", manifests.CLEAN_TEXT, facts, n_input=utterances.n_rows,
-                       max_reject_share=params.max_reject_share) as writer,
-    ):  # fmt: skip
+        outcome_writer(
+            temporary,
+            "clean_text",
+            manifests.CLEAN_TEXT,
+            facts,
+            n_input=utterances.n_rows,
+            max_reject_share=params.max_reject_share,
+        ) as writer,
+    ):
         for row in replaced(plain, concerned):
             if row.rejected:
                 writer.reject(row.utterance_id, *row.rejected)

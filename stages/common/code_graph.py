@@ -1,6 +1,8 @@
-"""Which of the project's files a module reads, its import closure, and what their code does: found without importing anything.
+"""Which of the project's files a module reads, its import closure, and what their code does: found without importing
+anything.
 
-Both serve the row keys and the training's fingerprint (what a module's code computed is computed anew when that code changes) and
+Both serve the row keys and the training's fingerprint (what a module's code computed is computed anew when that code
+changes) and
 the test that dvc.yaml declares exactly the code each stage depends on.
 """
 
@@ -22,14 +24,16 @@ from stages.common.files import atomic_path, work_root
 PACKAGES = ("model", "stages", "pipeline")
 CACHE = "code.json"  # below the work folder
 _MODULE_NAME = re.compile(rf"(?:{'|'.join(PACKAGES)})(?:\.\w+)+")
-# Fields that say nothing of what code does: spelling (u'' strings, type comments), and whether a name is read or written, which its place shows.
+# Fields that say nothing of what code does: spelling (u'' strings, type comments), and whether a name is read or
+# written, which its place shows.
 _SILENT_FIELDS = ("kind", "type_comment", "ctx")
 
 
 class Code(NamedTuple):
     """A Python file: the hash (hex) of what it does, and the names of the project's modules that it may import, sorted.
 
-    Some of the names are of functions or classes: `from model.networks.flows import Flow` may import `model.networks.flows.Flow`.
+    Some of the names are of functions or classes: `from model.networks.flows import Flow` may import
+    `model.networks.flows.Flow`.
     """
 
     digest: str
@@ -45,10 +49,15 @@ def import_closure(module: str, root: Path | None = None) -> list[Path]:
     """Return the project's files that `import module` would execute, sorted, relative to the root.
 
     Imports inside functions count: they are code that the module can run. So do modules that are named in a string
-    (``"model.text.english.front_end"``), which are imported on demand, and a module's data files, which lie beside it under its
+    (``"model.text.english.front_end"``), which are imported on demand, and a module's data files, which lie beside it
+    under its
     name (``report.py``, ``report.html.j2``).
     """
-    return sorted(_closure(module, root or project_root(), lambda _, name, source, is_package: read_code(source, name, is_package)))
+    return sorted(
+        _closure(
+            module, root or project_root(), lambda _, name, source, is_package: read_code(source, name, is_package)
+        )
+    )
 
 
 @lru_cache(maxsize=32)
@@ -77,9 +86,11 @@ def read_code(source: bytes, name: str, is_package: bool) -> Code:
 
 
 def _describe(node: ast.AST, words: list[str], imports: set[str], package: str) -> None:
-    """Append a syntax tree as words, in a form that is the same for all versions of Python, and collect what it imports.
+    """Append a syntax tree as words, in a form that is the same for all versions of Python, and collect what it
+    imports.
 
-    Fields without a value are left out: versions differ in which fields there are. So are strings that are statements: docstrings.
+    Fields without a value are left out: versions differ in which fields there are. So are strings that are statements:
+    docstrings.
     """
     words.append(f"({type(node).__name__}")
     for field in node._fields:
@@ -126,7 +137,9 @@ def _imported_names(node: ast.AST, package: str) -> Iterator[str]:
 
 
 def _closure(module: str, root: Path, read: Callable[[Path, str, bytes, bool], Code]) -> dict[Path, Code | None]:
-    """Return the files of a module's import closure, relative to the root, with their code; None for data files. Empty files do not count."""
+    """Return the files of a module's import closure, relative to the root, with their code; None for data files. Empty
+    files do not count.
+    """
     found: dict[Path, Code | None] = {}
     folders = _Folders(root)
     pending, seen = [module], set()
@@ -162,12 +175,20 @@ class _Folders:
         folder, _, last = name.replace(".", "/").rpartition("/")
         if f"{last}.py" in self._names(folder):
             return Path(folder, f"{last}.py")
-        return Path(folder, last, "__init__.py") if last in self._names(folder) and "__init__.py" in self._names(f"{folder}/{last}") else None
+        return (
+            Path(folder, last, "__init__.py")
+            if last in self._names(folder) and "__init__.py" in self._names(f"{folder}/{last}")
+            else None
+        )
 
     def data_files(self, path: Path) -> Iterator[Path]:
         """Yield the data files beside a module's file, which begin with its name."""
         for name in self._names(path.parent.as_posix()):
-            if name.startswith((f"{path.stem}.", f"{path.stem}_")) and not name.endswith(".py") and (self._root / path.parent / name).is_file():
+            if (
+                name.startswith((f"{path.stem}.", f"{path.stem}_"))
+                and not name.endswith(".py")
+                and (self._root / path.parent / name).is_file()
+            ):
                 yield path.parent / name
 
     def _names(self, folder: str) -> frozenset[str]:
@@ -180,11 +201,15 @@ class _Folders:
 
 
 class _Cache:
-    """What files do and import, kept from process to process by their content: to parse 65 files takes a third of a second."""
+    """What files do and import, kept from process to process by their content: to parse 65 files takes a third of a
+    second.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._format = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()  # other code here may find something else in a file
+        self._format = hashlib.sha256(
+            Path(__file__).read_bytes()
+        ).hexdigest()  # other code here may find something else in a file
         self._known: dict[str, tuple[str, str, list[str]]] = {}
         self._is_new = False
         with suppress(OSError, ValueError, TypeError, KeyError):

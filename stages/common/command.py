@@ -21,8 +21,12 @@ logger = logging.getLogger("stages")
 
 def configure_logging() -> None:
     """Send log lines with their time to the standard error stream (VOICE_LOG_LEVEL, default INFO)."""
-    logging.basicConfig(level=os.environ.get("VOICE_LOG_LEVEL", "INFO").upper(), stream=sys.stderr,
-                        format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S")  # fmt: skip
+    logging.basicConfig(
+        level=os.environ.get("VOICE_LOG_LEVEL", "INFO").upper(),
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        datefmt="%H:%M:%S",
+    )
     for chatty in ("numba", "matplotlib", "faster_whisper", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
@@ -33,18 +37,30 @@ def run_stage(main: Callable[..., None], params_type: type[Any], section: str) -
     Every parameter of `main` but `params` is a path and becomes a flag of the same name; `main`'s docstring is the
     help text. A PipelineError ends in one line on the error stream and exit status 1.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m stages.{section}", description=inspect.getdoc(main),
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog=f"python -m stages.{section}",
+        description=inspect.getdoc(main),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     names = [name for name in inspect.signature(main).parameters if name != "params"]
     for name in names:
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True, metavar="PATH")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="PATH",
-                        help=f"file whose section {section!r} holds the tunables (default: params.yaml)")  # fmt: skip
+    parser.add_argument(
+        "--params",
+        type=Path,
+        default=Path("params.yaml"),
+        metavar="PATH",
+        help=f"file whose section {section!r} holds the tunables (default: params.yaml)",
+    )
     arguments = vars(parser.parse_args())
     configure_logging()
     keep_freed_memory()
-    run_command(lambda: main(**{name: arguments[name] for name in names},
-                             params=load_section(arguments["params"], section, params_type)), section)  # fmt: skip
+    run_command(
+        lambda: main(
+            **{name: arguments[name] for name in names}, params=load_section(arguments["params"], section, params_type)
+        ),
+        section,
+    )
 
 
 def run_command(command: Callable[[], None], name: str) -> None:

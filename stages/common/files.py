@@ -14,7 +14,9 @@ from typing import Any
 
 
 def work_root() -> Path:
-    """Return the folder of what is neither input nor output (training states, lists of rejects): VOICE_WORK_DIR, or .work."""
+    """Return the folder of what is neither input nor output (training states, lists of rejects): VOICE_WORK_DIR, or
+    .work.
+    """
     return Path(os.environ.get("VOICE_WORK_DIR", ".work"))
 
 

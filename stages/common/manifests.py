@@ -35,44 +35,99 @@ def with_optional(columns: pa.Schema, **optional: pa.DataType) -> pa.Schema:
 
 CORPUS = with_optional(
     schema(
-        utterance_id=pa.string(), speaker=pa.string(), language=pa.string(), text=pa.string(), audio_path=pa.string(),
-        audio_sha256=pa.string(), audio_xxh3=pa.string(), container=pa.string(), sample_rate_hz=pa.int32(), n_channels=pa.int16(),
-        n_samples=pa.int64(), synthetic=pa.bool_(), samples_xxh3=pa.string(), clipped_share=pa.float32(), dc_offset=pa.float32(),
+        utterance_id=pa.string(),
+        speaker=pa.string(),
+        language=pa.string(),
+        text=pa.string(),
+        audio_path=pa.string(),
+        audio_sha256=pa.string(),
+        audio_xxh3=pa.string(),
+        container=pa.string(),
+        sample_rate_hz=pa.int32(),
+        n_channels=pa.int16(),
+        n_samples=pa.int64(),
+        synthetic=pa.bool_(),
+        samples_xxh3=pa.string(),
+        clipped_share=pa.float32(),
+        dc_offset=pa.float32(),
     ),
-    peak_dbfs=pa.float32(), loudness_lufs=pa.float32(), noise_floor_dbfs=pa.float32(), bandwidth_hz=pa.float32(),
-    speech_share=pa.float32(), seconds_per_character=pa.float32(), duration_deviation=pa.float32(),
-)  # fmt: skip
+    peak_dbfs=pa.float32(),
+    loudness_lufs=pa.float32(),
+    noise_floor_dbfs=pa.float32(),
+    bandwidth_hz=pa.float32(),
+    speech_share=pa.float32(),
+    seconds_per_character=pa.float32(),
+    duration_deviation=pa.float32(),
+)
 RESAMPLE = schema(
-    utterance_id=pa.string(), shard=pa.int32(), offset_bytes=pa.int64(), n_samples=pa.int64(), pcm_xxh3=pa.string(),
-    gain_db=pa.float32(), trimmed_start_seconds=pa.float32(), trimmed_end_seconds=pa.float32(),
-)  # fmt: skip
+    utterance_id=pa.string(),
+    shard=pa.int32(),
+    offset_bytes=pa.int64(),
+    n_samples=pa.int64(),
+    pcm_xxh3=pa.string(),
+    gain_db=pa.float32(),
+    trimmed_start_seconds=pa.float32(),
+    trimmed_end_seconds=pa.float32(),
+)
 CLEAN_TEXT = schema(
-    utterance_id=pa.string(), language=pa.string(), normalised=pa.string(), words=pa.list_(pa.string()),
-    word_starts=pa.list_(pa.int32()), word_ends=pa.list_(pa.int32()), word_languages=pa.list_(pa.string()),
-    phones=pa.list_(pa.string()), tones=pa.list_(pa.int16()), word2ph=pa.list_(pa.int16()), note=pa.string(),
-)  # fmt: skip
+    utterance_id=pa.string(),
+    language=pa.string(),
+    normalised=pa.string(),
+    words=pa.list_(pa.string()),
+    word_starts=pa.list_(pa.int32()),
+    word_ends=pa.list_(pa.int32()),
+    word_languages=pa.list_(pa.string()),
+    phones=pa.list_(pa.string()),
+    tones=pa.list_(pa.int16()),
+    word2ph=pa.list_(pa.int16()),
+    note=pa.string(),
+)
 SPECTROGRAM = schema(
-    utterance_id=pa.string(), shard=pa.int32(), offset_bytes=pa.int64(), n_frames=pa.int32(),
-)  # fmt: skip
+    utterance_id=pa.string(),
+    shard=pa.int32(),
+    offset_bytes=pa.int64(),
+    n_frames=pa.int32(),
+)
 # A span's phones count the pads that belong to it; a span without features has no tokens.
-BERT_SPAN = pa.struct([
-    pa.field(name, kind, nullable=False) for name, kind in {
-        "language": pa.string(), "n_phones": pa.int32(), "shard": pa.int32(), "offset_bytes": pa.int64(), "n_tokens": pa.int32(),
-        "n_channels": pa.int32(),
-    }.items()
-])  # fmt: skip
+BERT_SPAN = pa.struct(
+    [
+        pa.field(name, kind, nullable=False)
+        for name, kind in {
+            "language": pa.string(),
+            "n_phones": pa.int32(),
+            "shard": pa.int32(),
+            "offset_bytes": pa.int64(),
+            "n_tokens": pa.int32(),
+            "n_channels": pa.int32(),
+        }.items()
+    ]
+)
 # phone_tokens: for each phone with both pads, span after span, the token of its span that it takes.
 BERT = schema(utterance_id=pa.string(), spans=pa.list_(BERT_SPAN), phone_tokens=pa.list_(pa.int16()))
 SPLIT = schema(
-    utterance_id=pa.string(), subset=pa.string(), speaker=pa.string(), language=pa.string(), synthetic=pa.bool_(),
-    text=pa.string(), phones=pa.list_(pa.string()), tones=pa.list_(pa.int16()), pcm_shard=pa.int32(), pcm_offset_bytes=pa.int64(),
-    n_samples=pa.int64(), spectrogram_shard=pa.int32(), spectrogram_offset_bytes=pa.int64(), n_frames=pa.int32(),
-    bert_spans=pa.list_(BERT_SPAN), phone_tokens=pa.list_(pa.int16()),
-)  # fmt: skip
+    utterance_id=pa.string(),
+    subset=pa.string(),
+    speaker=pa.string(),
+    language=pa.string(),
+    synthetic=pa.bool_(),
+    text=pa.string(),
+    phones=pa.list_(pa.string()),
+    tones=pa.list_(pa.int16()),
+    pcm_shard=pa.int32(),
+    pcm_offset_bytes=pa.int64(),
+    n_samples=pa.int64(),
+    spectrogram_shard=pa.int32(),
+    spectrogram_offset_bytes=pa.int64(),
+    n_frames=pa.int32(),
+    bert_spans=pa.list_(BERT_SPAN),
+    phone_tokens=pa.list_(pa.int16()),
+)
 REJECTS = schema(utterance_id=pa.string(), stage=pa.string(), reason=pa.string(), detail=pa.string())
 
 
-def table_from_rows(rows: Sequence[Mapping[str, Any]], kind: pa.Schema, metadata: Mapping[str, Any] | None = None) -> pa.Table:
+def table_from_rows(
+    rows: Sequence[Mapping[str, Any]], kind: pa.Schema, metadata: Mapping[str, Any] | None = None
+) -> pa.Table:
     """Return rows as a table of schema `kind`, sorted by utterance id, with `metadata` (JSON) attached."""
     try:
         table = pa.Table.from_pylist(list(rows), schema=kind)
@@ -143,7 +198,9 @@ def open_manifest(path: Path, kind: pa.Schema) -> ManifestRows:
 
 
 def read_manifest(path: Path, kind: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read and validate a manifest, each column in one piece; raises ManifestError with the file, the expected and the found."""
+    """Read and validate a manifest, each column in one piece; raises ManifestError with the file, the expected and the
+    found.
+    """
     try:
         with pq.ParquetFile(path) as file:
             table = file.read(columns=list(columns) if columns else None)
@@ -156,12 +213,16 @@ def read_manifest(path: Path, kind: pa.Schema, columns: Sequence[str] | None = N
 
 
 def validate(table: pa.Table, kind: pa.Schema, *, where: str) -> None:
-    """Check column names, types, nulls where none are allowed, and the uniqueness of utterance ids; raises ManifestError."""
+    """Check column names, types, nulls where none are allowed, and the uniqueness of utterance ids; raises
+    ManifestError.
+    """
     _check_columns(table.schema, kind, where=where)
     _check_values(table, kind, where=where)
     if "utterance_id" in kind.names:
         ids = table.column("utterance_id")
-        counts = ids.value_counts() if pc.count_distinct(ids).as_py() < table.num_rows else []  # an object for each of a million is slow
+        counts = (
+            ids.value_counts() if pc.count_distinct(ids).as_py() < table.num_rows else []
+        )  # an object for each of a million is slow
         repeated = [entry["values"].as_py() for entry in counts if entry["counts"].as_py() > 1]
         if repeated and "reason" not in kind.names:
             raise ManifestError(f"{where}: utterance {repeated[0]!r} appears more than once ({len(repeated)} such)")
@@ -173,7 +234,9 @@ def _check_columns(found: pa.Schema, kind: pa.Schema, *, where: str) -> None:
         raise ManifestError(f"{where}: missing columns {sorted(missing)}, unexpected columns {sorted(unexpected)}")
     for field in kind:
         if not found.field(field.name).type.equals(field.type):
-            raise ManifestError(f"{where}: column {field.name!r} should be {field.type}, is {found.field(field.name).type}")
+            raise ManifestError(
+                f"{where}: column {field.name!r} should be {field.type}, is {found.field(field.name).type}"
+            )
 
 
 def _check_values(table: pa.Table, kind: pa.Schema, *, where: str) -> None:

@@ -11,9 +11,11 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's M_TRIM_THRESHOLD and M_MMAP
 
 
 def keep_freed_memory() -> None:
-    """Let the next array have the memory of the one before it, up to KEPT_BYTES, instead of giving it back to the system each time.
+    """Let the next array have the memory of the one before it, up to KEPT_BYTES, instead of giving it back to the
+    system each time.
 
-    Fetching each page of a clip's arrays anew takes as long as decoding it. Does nothing where the C library is not glibc.
+    Fetching each page of a clip's arrays anew takes as long as decoding it. Does nothing where the C library is not
+    glibc.
     """
     try:
         set_option = ctypes.CDLL(None).mallopt

@@ -11,5 +11,12 @@ from tqdm import tqdm
 def progress_bar(description: str, total: int | None, unit: str, **options: Any) -> tqdm:
     """Return a progress bar; where the error stream is a log file, it prints at most a line every ten seconds."""
     interactive = sys.stderr.isatty()
-    return tqdm(desc=description, total=total, unit=unit, mininterval=0.2 if interactive else 10.0,
-                dynamic_ncols=interactive, ascii=not interactive, **options)  # fmt: skip
+    return tqdm(
+        desc=description,
+        total=total,
+        unit=unit,
+        mininterval=0.2 if interactive else 10.0,
+        dynamic_ncols=interactive,
+        ascii=not interactive,
+        **options,
+    )

@@ -27,9 +27,13 @@ HASH_BYTES = 48  # sha256 and XXH3
 
 
 class Described:
-    """What is known of every recording, by utterance id, as often as wanted: its facts with its hashes, or why it is rejected."""
+    """What is known of every recording, by utterance id, as often as wanted: its facts with its hashes, or why it is
+    rejected.
+    """
 
-    def __init__(self, ids: Sequence[str], hashes: bytearray, unreadable: Mapping[str, tuple[str, str]], outcome: RowOutcome) -> None:
+    def __init__(
+        self, ids: Sequence[str], hashes: bytearray, unreadable: Mapping[str, tuple[str, str]], outcome: RowOutcome
+    ) -> None:
         self._ids = ids
         self._hashes = hashes
         self._unreadable = unreadable
@@ -47,7 +51,9 @@ class Described:
 
 
 @contextmanager
-def describe_all(stage: str, ids: Sequence[str], path_of: Callable[[str], Path], measuring: Measuring) -> Iterator[Described]:
+def describe_all(
+    stage: str, ids: Sequence[str], path_of: Callable[[str], Path], measuring: Measuring
+) -> Iterator[Described]:
     """Hash every recording, given utterance ids in order, and measure those whose content is new.
 
     Judging is not its business: limits may change without anything being measured again.
@@ -56,8 +62,10 @@ def describe_all(stage: str, ids: Sequence[str], path_of: Callable[[str], Path],
     settings = [asdict(measuring), packages, code_version("stages.corpus.recordings")]
     hashes = bytearray(HASH_BYTES * len(ids))
     unreadable: dict[str, tuple[str, str]] = {}
-    chunks = ([(number, str(path_of(ids[number]))) for number in range(start, min(start + HASH_CHUNK_FILES, len(ids)))]
-              for start in range(0, len(ids), HASH_CHUNK_FILES))  # fmt: skip
+    chunks = (
+        [(number, str(path_of(ids[number]))) for number in range(start, min(start + HASH_CHUNK_FILES, len(ids)))]
+        for start in range(0, len(ids), HASH_CHUNK_FILES)
+    )
     with progress_bar(f"{stage}: hashes", len(ids), "file") as bar:
         for start, packed, rejected in map_unordered(hash_chunk, chunks):
             hashes[HASH_BYTES * start : HASH_BYTES * start + len(packed)] = packed
@@ -69,7 +77,11 @@ def describe_all(stage: str, ids: Sequence[str], path_of: Callable[[str], Path],
             if utterance_id not in unreadable:
                 sha256, xxh3 = _hashes_of(hashes, number)
                 path = path_of(utterance_id)
-                yield Row(utterance_id, content_key(stage, sha256, path.suffix.lower(), settings), audio.HashedFile(str(path), xxh3))
+                yield Row(
+                    utterance_id,
+                    content_key(stage, sha256, path.suffix.lower(), settings),
+                    audio.HashedFile(str(path), xxh3),
+                )
 
     with run_rows(stage, rows, partial(describe_chunk, measuring), None, apart=True) as outcome:
         yield Described(ids, hashes, unreadable, outcome)
@@ -81,7 +93,9 @@ def _hashes_of(hashes: bytearray, number: int) -> tuple[str, str]:
 
 
 def hash_chunk(items: Sequence[tuple[int, str]]) -> tuple[int, bytes, list[tuple[int, tuple[str, str]]]]:
-    """Return the first number, the packed hashes of consecutive files (zeros for unreadable ones), and why some are unreadable."""
+    """Return the first number, the packed hashes of consecutive files (zeros for unreadable ones), and why some are
+    unreadable.
+    """
     packed, rejected = bytearray(), []
     for number, path in items:
         try:

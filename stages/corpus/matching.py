@@ -22,7 +22,6 @@ class Candidate:
     audio_path: str
 
 
-
 def find_recordings(folder: Path) -> list[str]:
     """Return every audio file under `folder` as a relative POSIX path, sorted; linked folders are followed once."""
     found: list[str] = []
@@ -38,7 +37,6 @@ def find_recordings(folder: Path) -> list[str]:
     return sorted(found)
 
 
-
 def check_names(recordings: Sequence[str]) -> tuple[list[str], list[dict[str, str]]]:
     """Return the recordings whose names can be written down, and rejects for those that are not UTF-8."""
     named, rejects = [], []
@@ -47,14 +45,13 @@ def check_names(recordings: Sequence[str]) -> tuple[list[str], list[dict[str, st
         if shown == recording:
             named.append(recording)
         else:
-            rejects.append(manifests.reject(shown, "corpus", "undecodable_name", "the file's name is not UTF-8; rename it"))
+            rejects.append(
+                manifests.reject(shown, "corpus", "undecodable_name", "the file's name is not UTF-8; rename it")
+            )
     return named, rejects
 
 
-
-def match(
-    lines: Sequence[TranscriptLine], recordings: Sequence[str]
-) -> tuple[list[Candidate], list[dict[str, str]]]:
+def match(lines: Sequence[TranscriptLine], recordings: Sequence[str]) -> tuple[list[Candidate], list[dict[str, str]]]:
     """Pair transcript lines with recordings; what has no partner, or a second claim to one, is rejected.
 
     A line may name its recording as it lies under the folder, with or without suffix, below leading folders that
@@ -79,9 +76,10 @@ def match(
         else:
             candidates[utterance_id] = Candidate(utterance_id, line, path)
     detail = "no transcript names this recording"
-    rejects += [manifests.reject(path, "corpus", "missing_transcript", detail) for path in recordings if path not in used]
+    rejects += [
+        manifests.reject(path, "corpus", "missing_transcript", detail) for path in recordings if path not in used
+    ]
     return [candidates[key] for key in sorted(candidates)], rejects
-
 
 
 def _find(line: TranscriptLine, by_name: dict[str, str]) -> str | None:
@@ -97,13 +95,13 @@ def _find(line: TranscriptLine, by_name: dict[str, str]) -> str | None:
     return None
 
 
-
 def select(candidates: Sequence[Candidate], limit: int | None) -> tuple[list[Candidate], list[dict[str, str]]]:
     """Keep at most `limit` utterances, chosen by the hash of their ids, so that the choice is the same everywhere."""
     if limit is None or len(candidates) <= limit:
         return list(candidates), []
     ranked = sorted(candidates, key=lambda candidate: hashlib.sha256(candidate.utterance_id.encode()).digest())
     detail = f"corpus.max_utterances = {limit}"
-    left_out = [manifests.reject(candidate.utterance_id, "corpus", manifests.OVER_LIMIT, detail) for candidate in ranked[limit:]]
+    left_out = [
+        manifests.reject(candidate.utterance_id, "corpus", manifests.OVER_LIMIT, detail) for candidate in ranked[limit:]
+    ]
     return sorted(ranked[:limit], key=lambda candidate: candidate.utterance_id), left_out
-

@@ -62,12 +62,16 @@ def measure(samples: FloatArray, sample_rate_hz: int, *, with_speech: bool) -> F
 
 
 def clipped_share(channel: FloatArray) -> float:
-    """Return the share of samples (S,) in flat tops: three and more in a row at or beyond full scale, or at the channel's own extreme.
+    """Return the share of samples (S,) in flat tops: three and more in a row at or beyond full scale, or at the
+    channel's own extreme.
 
     So it also finds what was clipped first and turned down later, unless something in between smoothed it.
     """
     n_clipped = 0
-    for extreme, beyond in ((channel.max(), np.greater_equal), (-channel.min(), lambda values, level: values <= -level)):
+    for extreme, beyond in (
+        (channel.max(), np.greater_equal),
+        (-channel.min(), lambda values, level: values <= -level),
+    ):
         if extreme < MIN_CLIPPED_PEAK:
             continue
         at_top = np.flatnonzero(beyond(channel, np.float32(min(extreme, FULL_SCALE))))
@@ -91,7 +95,8 @@ def noise_floor_dbfs(mono: FloatArray, sample_rate_hz: int) -> float | None:
 def bandwidth_hz(mono: FloatArray, sample_rate_hz: int) -> float | None:
     """Return the highest frequency of samples (S,) whose long-term power is above what any 16-bit file has there.
 
-    Above means at most 80 dB below the strongest frequency and 10 dB over the quantisation noise of 16 bits. Half the rate
+    Above means at most 80 dB below the strongest frequency and 10 dB over the quantisation noise of 16 bits. Half the
+    rate
     for most recordings; half the former rate for one that was upsampled by a resampler worth its name.
     """
     n_fft = 1 << max(4, round(math.log2(BANDWIDTH_FRAME_SECONDS * sample_rate_hz)))

@@ -35,4 +35,3 @@ class CorpusParams:
             re.compile(self.non_speech_pattern)
         except re.error as error:
             raise ValueError(f"non_speech_pattern is not a regular expression: {error}") from None
-

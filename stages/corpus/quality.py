@@ -1,4 +1,6 @@
-"""What is rejected for its findings: limits by params, one recording under two names, and texts that cannot be what is said."""
+"""What is rejected for its findings: limits by params, one recording under two names, and texts that cannot be what is
+said.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ MAD_TO_STD = 1.4826  # of a normal distribution
 
 @dataclass(frozen=True)
 class QualityParams:
-    """Limits on findings; what is null is measured all the same and rejects nothing. The units are in `findings.Findings`.
+    """Limits on findings; what is null is measured all the same and rejects nothing. The units are in
+    `findings.Findings`.
 
     `min_bandwidth_share` is in parts of half the file's rate. `max_duration_deviation` is in robust standard deviations
     of the logarithm of seconds per character, among texts of like length of the same speaker and language.
@@ -78,7 +81,9 @@ def check_limits(row: Mapping[str, Any], params: QualityParams) -> None:
             exceeded = value < bound if least else value > bound
         if exceeded:
             found = "nothing measurable" if value is None else f"{value:.4g}{limit.unit}"
-            raise RowRejected(limit.reason, f"{found}, {'less' if least else 'more'} than corpus.quality.{limit.param} = {bound:g}")
+            raise RowRejected(
+                limit.reason, f"{found}, {'less' if least else 'more'} than corpus.quality.{limit.param} = {bound:g}"
+            )
 
 
 def bandwidth_share(row: Mapping[str, Any]) -> float | None:
@@ -98,7 +103,9 @@ def n_characters(text: str) -> int:
 
 
 class Comparison:
-    """Rows compared with each other. Takes them one by one, keeps some forty bytes of each; then tells by their numbers."""
+    """Rows compared with each other. Takes them one by one, keeps some forty bytes of each; then tells by their
+    numbers.
+    """
 
     def __init__(self) -> None:
         self._samples = bytearray()
@@ -120,10 +127,13 @@ class Comparison:
         return first[group]
 
     def duration_deviations(self, among: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-        """Return for every row (N,) how unusual its seconds per character are `among` some: the robust z-score of their logarithm.
+        """Return for every row (N,) how unusual its seconds per character are `among` some: the robust z-score of their
+        logarithm.
 
-        Usual is the median of the `MIN_GROUP` utterances of the same speaker and language that are nearest in length: short ones
-        are slower, for they are more pause. NaN for others than `among`, and in groups smaller than that or without any spread.
+        Usual is the median of the `MIN_GROUP` utterances of the same speaker and language that are nearest in length:
+        short ones
+        are slower, for they are more pause. NaN for others than `among`, and in groups smaller than that or without any
+        spread.
         """
         group_of, lengths, seconds = np.array(self._group_of), np.array(self._n_characters), np.array(self._seconds)
         deviations = np.full(len(seconds), np.nan)

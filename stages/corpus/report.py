@@ -53,31 +53,107 @@ class _Finding:
 
 _FINDINGS = (
     _Finding("seconds", "Duration", "seconds", 2, "Of the whole file, pauses included.", lambda value: value),
-    _Finding("loudness_lufs", "Loudness", "LUFS", 1, "Gated, after ITU-R BS.1770. Speech that is broadcast has −23.",
-             lambda value: -value, "min_loudness_lufs"),
-    _Finding("noise_floor_dbfs", "Noise floor", "dBFS", 1, "Level of the quietest twentieth. High without any pause, or in a noisy room.",
-             lambda value: value, "max_noise_floor_dbfs"),
-    _Finding("bandwidth_hz", "Bandwidth", "Hz", 0, "Highest frequency with energy. Far below half the file’s rate: an upsampled file.",
-             lambda value: -value, "min_bandwidth_hz"),
-    _Finding("bandwidth_share", "Bandwidth, of half the file’s rate", "of half the rate", 2, "1 is all that the file could hold.",
-             lambda value: -value, "min_bandwidth_share"),
+    _Finding(
+        "loudness_lufs",
+        "Loudness",
+        "LUFS",
+        1,
+        "Gated, after ITU-R BS.1770. Speech that is broadcast has −23.",
+        lambda value: -value,
+        "min_loudness_lufs",
+    ),
+    _Finding(
+        "noise_floor_dbfs",
+        "Noise floor",
+        "dBFS",
+        1,
+        "Level of the quietest twentieth. High without any pause, or in a noisy room.",
+        lambda value: value,
+        "max_noise_floor_dbfs",
+    ),
+    _Finding(
+        "bandwidth_hz",
+        "Bandwidth",
+        "Hz",
+        0,
+        "Highest frequency with energy. Far below half the file’s rate: an upsampled file.",
+        lambda value: -value,
+        "min_bandwidth_hz",
+    ),
+    _Finding(
+        "bandwidth_share",
+        "Bandwidth, of half the file’s rate",
+        "of half the rate",
+        2,
+        "1 is all that the file could hold.",
+        lambda value: -value,
+        "min_bandwidth_share",
+    ),
     _Finding("peak_dbfs", "Peak", "dBFS", 1, "0 is full scale.", lambda value: value),
-    _Finding("clipped_share", "Clipping", "of the samples", 5, "Share of the samples in flat tops.", lambda value: value, "max_clipped_share"),
-    _Finding("dc_offset", "DC offset", "of full scale", 4, "Mean of the samples; 0 where the equipment is sound.", abs, "max_dc_offset"),
-    _Finding("speech_share", "Speech", "of the time", 2, "Share of the time in which a voice is heard.", lambda value: -value, "min_speech_share"),
-    _Finding("seconds_per_character", "Seconds per character", "seconds", 3, "Letters, syllable signs and digits.", lambda value: value),
-    _Finding("duration_deviation", "Unusual length for the text", "standard deviations", 1,
-             "Against texts of like length by the same speaker: a wrong or cut-off text, or long pauses.", abs, "max_duration_deviation"),
-)  # fmt: skip
+    _Finding(
+        "clipped_share",
+        "Clipping",
+        "of the samples",
+        5,
+        "Share of the samples in flat tops.",
+        lambda value: value,
+        "max_clipped_share",
+    ),
+    _Finding(
+        "dc_offset",
+        "DC offset",
+        "of full scale",
+        4,
+        "Mean of the samples; 0 where the equipment is sound.",
+        abs,
+        "max_dc_offset",
+    ),
+    _Finding(
+        "speech_share",
+        "Speech",
+        "of the time",
+        2,
+        "Share of the time in which a voice is heard.",
+        lambda value: -value,
+        "min_speech_share",
+    ),
+    _Finding(
+        "seconds_per_character",
+        "Seconds per character",
+        "seconds",
+        3,
+        "Letters, syllable signs and digits.",
+        lambda value: value,
+    ),
+    _Finding(
+        "duration_deviation",
+        "Unusual length for the text",
+        "standard deviations",
+        1,
+        "Against texts of like length by the same speaker: a wrong or cut-off text, or long pauses.",
+        abs,
+        "max_duration_deviation",
+    ),
+)
 _MEDIANS = ("seconds", "loudness_lufs", "noise_floor_dbfs", "bandwidth_hz", "seconds_per_character")
 _LIMIT_NAMES = {limit.reason: f"corpus.quality.{limit.param}" for limit in LIMITS} | {
-    "duplicate_audio": "corpus.quality.duplicates", "unlikely_duration": "corpus.quality.max_duration_deviation",
-    "too_short": "corpus.min_seconds", "too_long": "corpus.max_seconds", OVER_LIMIT: "corpus.max_utterances",
-    "non_speech": "corpus.non_speech_pattern", "unknown_language": "corpus.languages",
-}  # fmt: skip
+    "duplicate_audio": "corpus.quality.duplicates",
+    "unlikely_duration": "corpus.quality.max_duration_deviation",
+    "too_short": "corpus.min_seconds",
+    "too_long": "corpus.max_seconds",
+    OVER_LIMIT: "corpus.max_utterances",
+    "non_speech": "corpus.non_speech_pattern",
+    "unknown_language": "corpus.languages",
+}
 
 
-def write_report(path: Path, kept: Sequence[Row], set_aside: Sequence[Row], rejects: Sequence[Mapping[str, str]], context: CorpusFacts) -> Path:
+def write_report(
+    path: Path,
+    kept: Sequence[Row],
+    set_aside: Sequence[Row],
+    rejects: Sequence[Mapping[str, str]],
+    context: CorpusFacts,
+) -> Path:
     """Write the page to `path`, or to index.html in it if it does not end in .html, and return where it is.
 
     Takes the manifest rows that are kept, those of measured rejects, and all rejects. Raises PipelineError rather than
@@ -88,10 +164,18 @@ def write_report(path: Path, kept: Sequence[Row], set_aside: Sequence[Row], reje
     kept, set_aside = [_with_derived(row) for row in kept], [_with_derived(row) for row in set_aside]
     wrong = [row for row in rejects if row["reason"] != OVER_LIMIT]
     page = fill_page(
-        Path(__file__).with_name(TEMPLATE), mark=MARK, context=context, cards=_cards(kept, wrong), voices=_voices(kept), files=_files(kept),
-        plots=_plots(kept, set_aside, context.quality), reasons=_reasons(rejects), worst=_worst(kept, set_aside), n_input=len(kept) + len(rejects),
+        Path(__file__).with_name(TEMPLATE),
+        mark=MARK,
+        context=context,
+        cards=_cards(kept, wrong),
+        voices=_voices(kept),
+        files=_files(kept),
+        plots=_plots(kept, set_aside, context.quality),
+        reasons=_reasons(rejects),
+        worst=_worst(kept, set_aside),
+        n_input=len(kept) + len(rejects),
         stops=not kept or len(wrong) > context.max_reject_share * (len(kept) + len(wrong)),
-    )  # fmt: skip
+    )
     with atomic_path(target) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
     return target
@@ -130,10 +214,16 @@ def _groups(rows: Iterable[Row], *keys: str) -> list[tuple[tuple[Any, ...], list
 def _voices(kept: Sequence[Row]) -> list[dict[str, Any]]:
     """Return a line per speaker and language: counts, minutes, and the medians of some findings."""
     return [
-        {"speaker": speaker, "language": language, "origin": _origin(rows), "count": len(rows), "minutes": _minutes(rows),
-         "medians": [_median(rows, finding) for finding in _FINDINGS if finding.key in _MEDIANS]}
+        {
+            "speaker": speaker,
+            "language": language,
+            "origin": _origin(rows),
+            "count": len(rows),
+            "minutes": _minutes(rows),
+            "medians": [_median(rows, finding) for finding in _FINDINGS if finding.key in _MEDIANS],
+        }
         for (speaker, language), rows in _groups(kept, "speaker", "language")
-    ]  # fmt: skip
+    ]
 
 
 def _origin(rows: Sequence[Row]) -> str:
@@ -143,7 +233,13 @@ def _origin(rows: Sequence[Row]) -> str:
 
 def _files(kept: Sequence[Row]) -> list[dict[str, Any]]:
     return [
-        {"container": container, "rate": f"{rate:,} Hz", "channels": channels, "count": len(rows), "minutes": _minutes(rows)}
+        {
+            "container": container,
+            "rate": f"{rate:,} Hz",
+            "channels": channels,
+            "count": len(rows),
+            "minutes": _minutes(rows),
+        }
         for (container, rate, channels), rows in _groups(kept, "container", "sample_rate_hz", "n_channels")
     ]
 
@@ -182,8 +278,13 @@ def _plots(kept: Sequence[Row], set_aside: Sequence[Row], quality: QualityParams
         else:
             plots.append({**plot, "picture": inline_png(histogram(*values, Histogram(finding.unit, limit)))})
     if kept or set_aside:
-        plots.append({"title": "Duration and text", "meaning": "Points far from the band: the text is not what is said, or the pauses are long.",
-                      "picture": inline_png(lengths_by_text(kept, set_aside))})  # fmt: skip
+        plots.append(
+            {
+                "title": "Duration and text",
+                "meaning": "Points far from the band: the text is not what is said, or the pauses are long.",
+                "picture": inline_png(lengths_by_text(kept, set_aside)),
+            }
+        )
     return plots
 
 
@@ -192,8 +293,10 @@ def _reasons(rejects: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
     groups: dict[str, list[Mapping[str, str]]] = defaultdict(list)
     for row in sorted(rejects, key=lambda row: row["utterance_id"]):
         groups[row["reason"]].append(row)
-    return [{"reason": reason, "count": len(rows), "limit": _LIMIT_NAMES.get(reason, ""), "examples": rows[:N_EXAMPLES]}
-            for reason, rows in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))]  # fmt: skip
+    return [
+        {"reason": reason, "count": len(rows), "limit": _LIMIT_NAMES.get(reason, ""), "examples": rows[:N_EXAMPLES]}
+        for reason, rows in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+    ]
 
 
 def _worst(kept: Sequence[Row], set_aside: Sequence[Row]) -> list[dict[str, Any]]:
@@ -203,10 +306,20 @@ def _worst(kept: Sequence[Row], set_aside: Sequence[Row]) -> list[dict[str, Any]
     tables = []
     for finding in _FINDINGS:
         known = [row for row in rows if row[finding.key] is not None]
-        ranked = sorted(known, key=lambda row, rank=finding.worst: (-rank(row[finding.key]), row["utterance_id"]))[:N_WORST]  # type: ignore[misc]
+        ranked = sorted(known, key=lambda row, rank=finding.worst: (-rank(row[finding.key]), row["utterance_id"]))[
+            :N_WORST
+        ]  # type: ignore[misc]
         if ranked and len({row[finding.key] for row in known}) > 1:
-            lines = [{"value": _figure(row[finding.key], finding), "path": row["audio_path"], "seconds": f"{row['seconds']:.1f}",
-                      "text": _excerpt(row["text"]), "rejected": row["utterance_id"] in rejected} for row in ranked]  # fmt: skip
+            lines = [
+                {
+                    "value": _figure(row[finding.key], finding),
+                    "path": row["audio_path"],
+                    "seconds": f"{row['seconds']:.1f}",
+                    "text": _excerpt(row["text"]),
+                    "rejected": row["utterance_id"] in rejected,
+                }
+                for row in ranked
+            ]
             tables.append({"title": finding.title, "unit": finding.unit, "lines": lines})
     return tables
 

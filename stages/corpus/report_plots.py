@@ -37,8 +37,15 @@ def histogram(kept: Sequence[float], set_aside: Sequence[float], plan: Histogram
     low, high = float(values.min()), float(values.max())
     if high - low < 1e-9 * max(abs(low), 1e-9):  # one bar for one value
         low, high = low - max(0.05 * abs(low), 1e-3), high + max(0.05 * abs(high), 1e-3)
-    axes.hist([list(kept), list(set_aside)], bins=np.linspace(low, high, N_BINS + 1).tolist(), stacked=True, color=[KEPT, SET_ASIDE])
-    if plan.limit is not None and abs(plan.limit - (low + high) / 2) < high - low:  # a limit far away would squeeze the rest
+    axes.hist(
+        [list(kept), list(set_aside)],
+        bins=np.linspace(low, high, N_BINS + 1).tolist(),
+        stacked=True,
+        color=[KEPT, SET_ASIDE],
+    )
+    if (
+        plan.limit is not None and abs(plan.limit - (low + high) / 2) < high - low
+    ):  # a limit far away would squeeze the rest
         axes.axvline(plan.limit, color=SET_ASIDE, linestyle="--", linewidth=1.2)
     axes.set_xlabel(plan.unit, color=INK, fontsize=8)
     axes.set_ylabel("utterances", color=INK, fontsize=8)
@@ -50,7 +57,14 @@ def lengths_by_text(kept: Sequence[Mapping[str, Any]], set_aside: Sequence[Mappi
     figure, axes = _figure()
     for rows, colour in ((kept, KEPT), (set_aside, SET_ASIDE)):
         points = [(n_characters(row["text"]), row["n_samples"] / row["sample_rate_hz"]) for row in rows]
-        axes.scatter([count for count, _ in points], [seconds for _, seconds in points], s=5, color=colour, alpha=0.6, linewidths=0)
+        axes.scatter(
+            [count for count, _ in points],
+            [seconds for _, seconds in points],
+            s=5,
+            color=colour,
+            alpha=0.6,
+            linewidths=0,
+        )
     axes.set_xlabel("letters, syllable signs and digits", color=INK, fontsize=8)
     axes.set_ylabel("seconds", color=INK, fontsize=8)
     return as_png(figure, PAD)

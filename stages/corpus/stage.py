@@ -32,7 +32,14 @@ def main(out: Path, params: CorpusParams) -> None:
     with (
         output_folder(out) as temporary,
         survey(params) as found,
-        outcome_writer(temporary, "corpus", manifests.CORPUS, facts, n_input=found.n_input, max_reject_share=params.max_reject_share) as writer,
+        outcome_writer(
+            temporary,
+            "corpus",
+            manifests.CORPUS,
+            facts,
+            n_input=found.n_input,
+            max_reject_share=params.max_reject_share,
+        ) as writer,
     ):
         for one in found:
             if one.rejected:
@@ -45,7 +52,9 @@ def main(out: Path, params: CorpusParams) -> None:
 
 
 def report(page: Path, params: CorpusParams) -> None:
-    """Write a page about the corpus: distributions, rejects by reason, extremes. Neither the sources nor the stage's output are touched."""
+    """Write a page about the corpus: distributions, rejects by reason, extremes. Neither the sources nor the stage's
+    output are touched.
+    """
     from stages.corpus.report import CorpusFacts, write_report  # only now: matplotlib takes its time
 
     if page.resolve().is_relative_to(Path(params.recordings).resolve()):
@@ -62,14 +71,24 @@ def report(page: Path, params: CorpusParams) -> None:
 
 def report_from_command_line() -> bool:
     """Write the report if the command line asks for it, and return whether it did."""
-    parser = argparse.ArgumentParser(prog="python -m stages.corpus", description=inspect.getdoc(report), add_help=False, allow_abbrev=False)
-    parser.add_argument("--report", nargs="?", type=Path, const=DEFAULT_REPORT, metavar="PAGE",
-                        help=f"an HTML file, or a folder for its index.html (default: {DEFAULT_REPORT})")  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m stages.corpus", description=inspect.getdoc(report), add_help=False, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--report",
+        nargs="?",
+        type=Path,
+        const=DEFAULT_REPORT,
+        metavar="PAGE",
+        help=f"an HTML file, or a folder for its index.html (default: {DEFAULT_REPORT})",
+    )
     if parser.parse_known_args()[0].report is None:
         return False
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="PATH")
     parser.add_argument("--help", "-h", action="help")
     arguments = parser.parse_args()
     configure_logging()
-    run_command(lambda: report(arguments.report, load_section(arguments.params, "corpus", CorpusParams)), "corpus report")
+    run_command(
+        lambda: report(arguments.report, load_section(arguments.params, "corpus", CorpusParams)), "corpus report"
+    )
     return True

@@ -34,9 +34,10 @@ def check_text(line: TranscriptLine, params: CorpusParams) -> str:
         raise RowRejected("non_speech", f"{line.text!r} matches corpus.non_speech_pattern")
     language = (line.language or params.default_language).upper()
     if language not in params.languages:
-        raise RowRejected("unknown_language", f"{language!r} is not among corpus.languages: {', '.join(params.languages)}")
+        raise RowRejected(
+            "unknown_language", f"{language!r} is not among corpus.languages: {', '.join(params.languages)}"
+        )
     return language
-
 
 
 def manifest_row(candidate: Candidate, language: str, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,11 +45,16 @@ def manifest_row(candidate: Candidate, language: str, facts: Mapping[str, Any]) 
     line, folders = candidate.line, PurePosixPath(candidate.audio_path).parts
     seconds = facts["n_samples"] / facts["sample_rate_hz"]
     return {
-        "utterance_id": candidate.utterance_id, "speaker": line.speaker or (folders[0] if len(folders) > 1 else "speaker"),
-        "language": language, "text": line.text, "audio_path": candidate.audio_path, "synthetic": line.synthetic,
-        "seconds_per_character": seconds_per_character(seconds, line.text), "duration_deviation": None, **facts,
-    }  # fmt: skip
-
+        "utterance_id": candidate.utterance_id,
+        "speaker": line.speaker or (folders[0] if len(folders) > 1 else "speaker"),
+        "language": language,
+        "text": line.text,
+        "audio_path": candidate.audio_path,
+        "synthetic": line.synthetic,
+        "seconds_per_character": seconds_per_character(seconds, line.text),
+        "duration_deviation": None,
+        **facts,
+    }
 
 
 def check_row(row: Mapping[str, Any], params: CorpusParams) -> None:
@@ -59,15 +65,15 @@ def check_row(row: Mapping[str, Any], params: CorpusParams) -> None:
     check_limits(row, params.quality)
 
 
-
 @dataclass(frozen=True)
 class Judged:
-    """An utterance, or a recording without one: its manifest row if it was measured, and why it is rejected if it is (reason, detail)."""
+    """An utterance, or a recording without one: its manifest row if it was measured, and why it is rejected if it is
+    (reason, detail).
+    """
 
     utterance_id: str
     row: dict[str, Any] | None = None
     rejected: tuple[str, str] | None = None
-
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,11 @@ class Survey:
             if one.row and not one.rejected:
                 comparison.add(one.row)
         first_of = comparison.first_of_the_same_samples()
-        is_first = first_of == np.arange(len(first_of)) if quality.duplicates == "keep_first" else np.ones(len(first_of), dtype=np.bool_)
+        is_first = (
+            first_of == np.arange(len(first_of))
+            if quality.duplicates == "keep_first"
+            else np.ones(len(first_of), dtype=np.bool_)
+        )
         deviations = comparison.duration_deviations(is_first)
         repeated = set(first_of[~is_first].tolist())
         firsts: dict[int, dict[str, Any]] = {}
@@ -122,14 +132,21 @@ class Survey:
             if not is_first[number]:
                 first = firsts[int(first_of[number])]
                 other = "" if first["text"] == row["text"] else f", whose text is another: {first['text'][:80]!r}"
-                yield Judged(one.utterance_id, row, ("duplicate_audio", f"the same samples as {first['utterance_id']}{other}"))
-            elif deviation is not None and quality.max_duration_deviation is not None and abs(deviation) > quality.max_duration_deviation:
-                detail = (f"{row['seconds_per_character']:.3f} s a character, {deviation:+.1f} standard deviations from what is usual; "
-                          f"corpus.quality.max_duration_deviation = {quality.max_duration_deviation:g}")  # fmt: skip
+                yield Judged(
+                    one.utterance_id, row, ("duplicate_audio", f"the same samples as {first['utterance_id']}{other}")
+                )
+            elif (
+                deviation is not None
+                and quality.max_duration_deviation is not None
+                and abs(deviation) > quality.max_duration_deviation
+            ):
+                detail = (
+                    f"{row['seconds_per_character']:.3f} s a character, {deviation:+.1f} standard deviations from what is usual; "
+                    f"corpus.quality.max_duration_deviation = {quality.max_duration_deviation:g}"
+                )
                 yield Judged(one.utterance_id, row, ("unlikely_duration", detail))
             else:
                 yield Judged(one.utterance_id, row)
-
 
 
 @contextmanager
@@ -137,8 +154,12 @@ def survey(params: CorpusParams) -> Iterator[Survey]:
     """Find, hash, describe and judge every recording of the folder corpus.recordings, which is only ever read."""
     folder = Path(params.recordings)
     if not folder.is_dir():
-        raise StageError(None, folder, "no such folder of recordings; run `make recordings` for the default corpus, "
-                         "or set corpus.recordings and corpus.transcripts in params.yaml to your own")  # fmt: skip
+        raise StageError(
+            None,
+            folder,
+            "no such folder of recordings; run `make recordings` for the default corpus, "
+            "or set corpus.recordings and corpus.transcripts in params.yaml to your own",
+        )
     lines = read_transcripts(Path(params.transcripts), params.transcript_format)
     recordings = find_recordings(folder)
     if not recordings:
@@ -147,7 +168,10 @@ def survey(params: CorpusParams) -> Iterator[Survey]:
     matched, without_partner = match(lines, named)
     selected, left_out = select(matched, params.max_utterances)
     n_input = len(rejects) + len(without_partner) + len(matched)
-    unmeasured = [Judged(row["utterance_id"], rejected=(row["reason"], row["detail"])) for row in (*rejects, *without_partner, *left_out)]
+    unmeasured = [
+        Judged(row["utterance_id"], rejected=(row["reason"], row["detail"]))
+        for row in (*rejects, *without_partner, *left_out)
+    ]
     readable: dict[str, Candidate] = {}
     for candidate in selected:
         try:
@@ -157,7 +181,16 @@ def survey(params: CorpusParams) -> Iterator[Survey]:
         else:
             readable[candidate.utterance_id] = candidate
     unmeasured.sort(key=attrgetter("utterance_id"))
-    del lines, recordings, named, matched, selected, rejects, without_partner, left_out  # as large as the corpus has clips
+    del (
+        lines,
+        recordings,
+        named,
+        matched,
+        selected,
+        rejects,
+        without_partner,
+        left_out,
+    )  # as large as the corpus has clips
 
     def path_of(utterance_id: str) -> Path:
         return folder / readable[utterance_id].audio_path
@@ -165,4 +198,3 @@ def survey(params: CorpusParams) -> Iterator[Survey]:
     measuring = Measuring(params.max_seconds, params.quality.measure_speech)
     with describe_all("corpus", list(readable), path_of, measuring) as described:
         yield Survey(n_input, unmeasured, readable, described, params)
-

@@ -37,8 +37,10 @@ def read_transcripts(path: Path, kind: str) -> list[TranscriptLine]:
 
     `table`: CSV, TSV or Parquet with a header: audio, text and optionally speaker, language, synthetic (true or false).
     `bert_vits2`: lines ``wav|speaker|language|text``. `ljspeech`: lines ``id|text`` or ``id|text|normalised text``.
-    `auto`: by suffix and by the first line. Bytes that are not UTF-8 stay in a line's text for `undecodable_bytes` to find,
-    unless half of the lines have such: then the file is in another encoding. Raises StageError naming the file, the line and the remedy.
+    `auto`: by suffix and by the first line. Bytes that are not UTF-8 stay in a line's text for `undecodable_bytes` to
+    find,
+    unless half of the lines have such: then the file is in another encoding. Raises StageError naming the file, the
+    line and the remedy.
     """
     if not path.is_file():
         raise StageError(None, path, "no such transcript file; set corpus.transcripts in params.yaml")
@@ -66,14 +68,17 @@ def _decoded(path: Path) -> str:
         text = data.decode("utf-8-sig", errors="surrogateescape")
         damaged = [bool(undecodable_bytes(line)) for line in text.splitlines() if line.strip()]
         if damaged[0] or 2 * sum(damaged) >= len(damaged):
-            raise StageError(None, path, f"not UTF-8 at byte {error.start}; convert it, e.g. `iconv -f latin1 -t utf-8`") from None
+            raise StageError(
+                None, path, f"not UTF-8 at byte {error.start}; convert it, e.g. `iconv -f latin1 -t utf-8`"
+            ) from None
         return text
 
 
 def _line(audio: str, text: str, speaker: str = "", language: str = "", synthetic: bool = False) -> TranscriptLine:
     """Return a line whose names can be written down: bytes that are not UTF-8 become \\xNN in them."""
     audio, speaker, language = (
-        name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for name in (audio, speaker, language)
+        name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        for name in (audio, speaker, language)
     )
     return TranscriptLine(audio, text, speaker, language, synthetic)
 
@@ -100,24 +105,37 @@ def _from_table(path: Path, text: str) -> list[TranscriptLine]:
     try:
         for record in reader:
             if None in record:
-                raise StageError(None, f"{path}:{reader.line_num}", f"more fields than the header has; put texts that hold {delimiter!r} "
-                                 "in double quotes")  # fmt: skip
+                raise StageError(
+                    None,
+                    f"{path}:{reader.line_num}",
+                    f"more fields than the header has; put texts that hold {delimiter!r} in double quotes",
+                )
             records.append(record)
         return _from_records(path, list(reader.fieldnames or []), records)
     except csv.Error as error:
-        raise StageError(None, f"{path}:{reader.line_num}", f"not readable as a table ({error}); does a double quote never close?") from None
+        raise StageError(
+            None, f"{path}:{reader.line_num}", f"not readable as a table ({error}); does a double quote never close?"
+        ) from None
 
 
 def _from_records(path: Path, columns: list[str], records: Iterable[dict[str, object]]) -> list[TranscriptLine]:
     audio_columns = [name for name in AUDIO_COLUMNS if name in columns]
     if not audio_columns or "text" not in columns:
-        missing = " and ".join(name for name, found in (("audio", audio_columns), ("text", "text" in columns)) if not found)
-        raise StageError(None, path, f"column {missing} is missing; columns found: {', '.join(columns) or 'none'}; "
-                         f"expected audio, text and optionally {', '.join(OPTIONAL_COLUMNS)}")  # fmt: skip
+        missing = " and ".join(
+            name for name, found in (("audio", audio_columns), ("text", "text" in columns)) if not found
+        )
+        raise StageError(
+            None,
+            path,
+            f"column {missing} is missing; columns found: {', '.join(columns) or 'none'}; "
+            f"expected audio, text and optionally {', '.join(OPTIONAL_COLUMNS)}",
+        )
     audio_column = audio_columns[0]
     lines = []
     for record in records:
-        audio, text, speaker, language = (str(record.get(name) or "").strip() for name in (audio_column, "text", "speaker", "language"))
+        audio, text, speaker, language = (
+            str(record.get(name) or "").strip() for name in (audio_column, "text", "speaker", "language")
+        )
         lines.append(_line(audio, text, speaker, language, _truth(path, record, audio_column)))
     return lines
 

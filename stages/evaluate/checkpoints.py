@@ -20,10 +20,16 @@ def kept_checkpoints(voice: Path) -> list[Path]:
     return [voice, *sorted(path for path in (voice / "checkpoints").glob("*") if path.is_dir())]
 
 
-def checkpoint_row(voice: Path, folder: Path, metadata: Mapping[str, Any], summary: Mapping[str, float]) -> dict[str, Any]:
+def checkpoint_row(
+    voice: Path, folder: Path, metadata: Mapping[str, Any], summary: Mapping[str, float]
+) -> dict[str, Any]:
     """Return a checkpoint's row of COLUMNS; `step` is what `train.voice` takes to make it the voice."""
     step = AVERAGE if "averaged_steps" in metadata else metadata["step"]
-    place = {"step": step, "folder": (Path("voice") / folder.relative_to(voice)).as_posix(), "is_voice": str(folder == voice).lower()}
+    place = {
+        "step": step,
+        "folder": (Path("voice") / folder.relative_to(voice)).as_posix(),
+        "is_voice": str(folder == voice).lower(),
+    }
     return {**place, "n_utterances": int(summary["n_utterances"]), **{name: summary.get(name, "") for name in METRICS}}
 
 
@@ -42,5 +48,7 @@ def read_checkpoints(path: Path) -> list[dict[str, str]]:
         with path.open(encoding="utf-8", newline="") as stream:
             return list(csv.DictReader(stream))
     except FileNotFoundError:
-        raise PipelineError(f"{path}: no such file; set evaluate.checkpoint_utterances to 16, say, let train.keep keep more than the voice, "
-                            "and run again") from None  # fmt: skip
+        raise PipelineError(
+            f"{path}: no such file; set evaluate.checkpoint_utterances to 16, say, let train.keep keep more than the voice, "
+            "and run again"
+        ) from None

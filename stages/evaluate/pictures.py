@@ -20,7 +20,9 @@ N_LEVELS = 32  # 2.3 dB each: the eye does not miss finer ones, and they are mos
 
 
 def spectrogram_pngs(sounds: Sequence[tuple[FloatArray, int]]) -> list[bytes]:
-    """Return a PNG for each sound (samples, rate), all to one scale of level: 80 mel bands, the lowest at the bottom, a column every 8 ms."""
+    """Return a PNG for each sound (samples, rate), all to one scale of level: 80 mel bands, the lowest at the bottom, a
+    column every 8 ms.
+    """
     spectrograms = [log_mel_db(samples, sample_rate_hz) for samples, sample_rate_hz in sounds]
     top_db = max(float(spectrogram.max()) for spectrogram in spectrograms)
     return [_png(spectrogram, top_db) for spectrogram in spectrograms]

@@ -61,9 +61,7 @@ def write_plots(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     )
     for name in HISTOGRAMS:
         values = [row[name] for row in rows if math.isfinite(row[name])]
-        counts, edges = (
-            np.histogram(values, bins=N_BINS) if values else (np.array([], dtype=int), np.array([0.0]))
-        )
+        counts, edges = np.histogram(values, bins=N_BINS) if values else (np.array([], dtype=int), np.array([0.0]))
         middles = (edges[:-1] + edges[1:]) / 2
         _write(
             folder / f"{name}_histogram.csv",

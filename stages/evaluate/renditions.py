@@ -1,4 +1,6 @@
-"""The sounds of an evaluation, kept beside its figures, so that pages can be made of several evaluations without any voice."""
+"""The sounds of an evaluation, kept beside its figures, so that pages can be made of several evaluations without any
+voice.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,19 @@ TABLE, AUDIO = "renditions.parquet", "audio"
 PITCH_SECONDS = 0.005  # between two values of f0_hz
 SCHEMA = manifests.with_optional(
     manifests.schema(
-        utterance_id=pa.string(), speaker=pa.string(), language=pa.string(), text=pa.string(), version=pa.string(), audio=pa.string(),
-        sample_rate_hz=pa.int32(), hop_samples=pa.int32(), phones=pa.list_(pa.string()), f0_hz=pa.list_(pa.float32()),
+        utterance_id=pa.string(),
+        speaker=pa.string(),
+        language=pa.string(),
+        text=pa.string(),
+        version=pa.string(),
+        audio=pa.string(),
+        sample_rate_hz=pa.int32(),
+        hop_samples=pa.int32(),
+        phones=pa.list_(pa.string()),
+        f0_hz=pa.list_(pa.float32()),
     ),
     durations_frames=pa.list_(pa.int32()),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -85,12 +95,21 @@ def write_renditions(folder: Path, renditions: Sequence[Rendition], about: Mappi
             audio = f"{AUDIO}/{stem}-{version}.flac"
             samples = write_flac(folder / audio, rendition.waveform(version), rendition.sample_rate_hz)
             frames = durations[version]
-            rows.append({
-                "utterance_id": rendition.utterance_id, "speaker": rendition.speaker, "language": rendition.language, "text": rendition.text,
-                "version": version, "audio": audio, "sample_rate_hz": rendition.sample_rate_hz, "hop_samples": rendition.hop_samples,
-                "phones": list(rendition.phones), "durations_frames": None if frames is None else np.asarray(frames).tolist(),
-                "f0_hz": _pitch_hz(samples, rendition.sample_rate_hz),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "utterance_id": rendition.utterance_id,
+                    "speaker": rendition.speaker,
+                    "language": rendition.language,
+                    "text": rendition.text,
+                    "version": version,
+                    "audio": audio,
+                    "sample_rate_hz": rendition.sample_rate_hz,
+                    "hop_samples": rendition.hop_samples,
+                    "phones": list(rendition.phones),
+                    "durations_frames": None if frames is None else np.asarray(frames).tolist(),
+                    "f0_hz": _pitch_hz(samples, rendition.sample_rate_hz),
+                }
+            )
     table = pa.Table.from_pylist(rows, schema=SCHEMA).replace_schema_metadata(manifests.packed_facts(about))
     manifests.write_manifest(folder / TABLE, table)
 
@@ -100,18 +119,29 @@ def read_renditions(folder: Path) -> StoredRenditions:
     try:
         table = pq.read_table(folder / TABLE)
     except (OSError, pa.ArrowInvalid) as error:
-        raise PipelineError(f"{folder / TABLE} cannot be read ({error}); `dvc checkout` or `dvc repro evaluate` brings it back") from None
+        raise PipelineError(
+            f"{folder / TABLE} cannot be read ({error}); `dvc checkout` or `dvc repro evaluate` brings it back"
+        ) from None
     if not table.schema.equals(SCHEMA):
-        raise PipelineError(f"{folder / TABLE} has the columns of another version of this program; `dvc repro -f evaluate` writes it anew")
+        raise PipelineError(
+            f"{folder / TABLE} has the columns of another version of this program; `dvc repro -f evaluate` writes it anew"
+        )
     found: dict[str, dict[str, StoredRendition]] = {}
     for row in table.to_pylist():
         durations = row["durations_frames"]
-        stored = StoredRendition(**row | {
-            "audio": folder / row["audio"], "phones": tuple(row["phones"]), "f0_hz": np.array(row["f0_hz"], dtype=np.float32),
-            "durations_frames": None if durations is None else tuple(durations),
-        })  # fmt: skip
+        stored = StoredRendition(
+            **row
+            | {
+                "audio": folder / row["audio"],
+                "phones": tuple(row["phones"]),
+                "f0_hz": np.array(row["f0_hz"], dtype=np.float32),
+                "durations_frames": None if durations is None else tuple(durations),
+            }
+        )
         if not stored.audio.is_file():
-            raise PipelineError(f"{stored.audio}: no such file, though {TABLE} names it; `dvc checkout` or `dvc repro evaluate` brings it back")
+            raise PipelineError(
+                f"{stored.audio}: no such file, though {TABLE} names it; `dvc checkout` or `dvc repro evaluate` brings it back"
+            )
         found.setdefault(stored.utterance_id, {})[stored.version] = stored
     return StoredRenditions(found, manifests.metadata_of(table))
 
@@ -127,8 +157,12 @@ def file_stem(number: int, utterance_id: str) -> str:
 
 
 def write_flac(path: Path, waveform: FloatArray, sample_rate_hz: int) -> FloatArray:
-    """Write a waveform (S,) with 16 bits and return what was written: beyond full scale is clipped, not a number is silent."""
-    samples = np.clip(np.nan_to_num(np.asarray(waveform, dtype=np.float32), nan=0.0, posinf=1.0, neginf=-1.0), -1.0, 1.0)
+    """Write a waveform (S,) with 16 bits and return what was written: beyond full scale is clipped, not a number is
+    silent.
+    """
+    samples = np.clip(
+        np.nan_to_num(np.asarray(waveform, dtype=np.float32), nan=0.0, posinf=1.0, neginf=-1.0), -1.0, 1.0
+    )
     if not len(samples):
         samples = np.zeros(1, dtype=np.float32)  # a file without a sample is none that browsers play
     soundfile.write(path, samples, sample_rate_hz, subtype="PCM_16", format="FLAC")

@@ -1,12 +1,17 @@
 """Scores renditions: one row of figures per utterance and a flat summary of the whole.
 
-Columns without a prefix are about the synthesis; `recording_…`, `resynthesis_…` and `noise_…` are about what it is read against. The
-recording's own error rates and scores are what the instruments say about real speech: the figure to aim for. The resynthesis is
-what the decoder alone can reach. Noise of the recording's spectrum, level and rhythm is the floor. Networks hear the last two for
+Columns without a prefix are about the synthesis; `recording_…`, `resynthesis_…` and `noise_…` are about what it is read
+against. The
+recording's own error rates and scores are what the instruments say about real speech: the figure to aim for. The
+resynthesis is
+what the decoder alone can reach. Noise of the recording's spectrum, level and rhythm is the floor. Networks hear the
+last two for
 some utterances only (`anchors`).
 
-`wer` counts edits by the language's unit (English words, toned pinyin syllables, kana), `cer` by the characters of those units
-(letters, pinyin letters and tone digits, kana); figures over several languages add edits and units up. Chinese and Japanese
+`wer` counts edits by the language's unit (English words, toned pinyin syllables, kana), `cer` by the characters of
+those units
+(letters, pinyin letters and tone digits, kana); figures over several languages add edits and units up. Chinese and
+Japanese
 have their unit's rate under its own name too: `language.ZH.pinyin_error_rate`, `language.JP.kana_error_rate`.
 """
 
@@ -27,7 +32,13 @@ from stages.metrics.hearing import Heard, Hearing, Sound
 from stages.metrics.mos import torch_threads
 from stages.metrics.rendition import MEASURED, NOISE, RECORDING, RESYNTHESIS, SYNTHESIS, VERSIONS, Rendition
 from stages.metrics.sampling import evenly_spread
-from stages.metrics.signal_metrics import SignalDistance, analyse, compare, phone_duration_error_ms, relative_length_error
+from stages.metrics.signal_metrics import (
+    SignalDistance,
+    analyse,
+    compare,
+    phone_duration_error_ms,
+    relative_length_error,
+)
 from stages.metrics.speaker_similarity import Embedding, mean_voice, similarity
 from stages.metrics.speech_recognition import count_errors
 from stages.metrics.spoken_units import UNIT_RATES, separator_of, words_of
@@ -51,31 +62,36 @@ _VERSION_COLUMNS = {
 _COMPARED = (SYNTHESIS, RESYNTHESIS, NOISE)  # with the recording
 _SIGNAL_COLUMNS = tuple(field for field in asdict(SignalDistance()) if field != "reason")
 _HEARD_COLUMNS = ("mos", "dnsmos", "speaker_similarity")
-ROW_SCHEMA = with_optional(schema(
-    utterance_id=pa.string(),
-    speaker=pa.string(),
-    language=pa.string(),
-    synthetic=pa.bool_(),
-    text=pa.string(),
-    words=pa.int32(),
-    characters=pa.int32(),
-    phones=pa.int32(),
-    **{f"{version}_seconds": pa.float64() for version in VERSIONS},
-    **{f"{PREFIXES[version]}{name}": kind for version in ALWAYS_HEARD for name, kind in _VERSION_COLUMNS.items()},
+ROW_SCHEMA = with_optional(
+    schema(
+        utterance_id=pa.string(),
+        speaker=pa.string(),
+        language=pa.string(),
+        synthetic=pa.bool_(),
+        text=pa.string(),
+        words=pa.int32(),
+        characters=pa.int32(),
+        phones=pa.int32(),
+        **{f"{version}_seconds": pa.float64() for version in VERSIONS},
+        **{f"{PREFIXES[version]}{name}": kind for version in ALWAYS_HEARD for name, kind in _VERSION_COLUMNS.items()},
+        **{
+            f"{PREFIXES[version]}{name}": pa.float64()
+            for version in (SYNTHESIS, RESYNTHESIS)
+            for name in _SIGNAL_COLUMNS
+        },
+        duration_ratio=pa.float64(),
+        duration_error=pa.float64(),
+        phone_duration_error_ms=pa.float64(),
+        synthesis_cpu_seconds=pa.float64(),
+        synthesis_wall_seconds=pa.float64(),
+        real_time_factor=pa.float64(),
+        note=pa.string(),
+    ),
     **{
-        f"{PREFIXES[version]}{name}": pa.float64()
-        for version in (SYNTHESIS, RESYNTHESIS)
-        for name in _SIGNAL_COLUMNS
+        f"{PREFIXES[version]}{name}": kind
+        for version in (RESYNTHESIS, NOISE)
+        for name, kind in _VERSION_COLUMNS.items()
     },
-    duration_ratio=pa.float64(),
-    duration_error=pa.float64(),
-    phone_duration_error_ms=pa.float64(),
-    synthesis_cpu_seconds=pa.float64(),
-    synthesis_wall_seconds=pa.float64(),
-    real_time_factor=pa.float64(),
-    note=pa.string(),
-),
-    **{f"{PREFIXES[version]}{name}": kind for version in (RESYNTHESIS, NOISE) for name, kind in _VERSION_COLUMNS.items()},
     **{f"{PREFIXES[NOISE]}{name}": pa.float64() for name in _SIGNAL_COLUMNS},
 )
 
@@ -126,7 +142,10 @@ class _Measurement:
 
 
 def score(
-    renditions: Sequence[Rendition], hearing: Hearing, speakers: Mapping[str, Sequence[Sound]], settings: ScoringSettings
+    renditions: Sequence[Rendition],
+    hearing: Hearing,
+    speakers: Mapping[str, Sequence[Sound]],
+    settings: ScoringSettings,
 ) -> tuple[list[Row], dict[str, float]]:
     """Return rows of ROW_SCHEMA in the order of `renditions`, and their summary (see `summarise`).
 
@@ -136,12 +155,18 @@ def score(
         raise ValueError("there is no rendition to score")
     anchors = set(evenly_spread(len(renditions), settings.anchors))
     heard_versions = [MEASURED if number in anchors else ALWAYS_HEARD for number in range(len(renditions))]
-    sounds = [Sound(rendition.waveform(version), rendition.sample_rate_hz, rendition.language)
-              for rendition, versions in zip(renditions, heard_versions, strict=True) for version in versions]  # fmt: skip
+    sounds = [
+        Sound(rendition.waveform(version), rendition.sample_rate_hz, rendition.language)
+        for rendition, versions in zip(renditions, heard_versions, strict=True)
+        for version in versions
+    ]
     known = [(name, sound) for name, own in speakers.items() for sound in own]
     # One thread for each utterance's computations: how sums are split over threads would change their last digits.
     heard: list[Heard] = []
-    with torch_threads(1), progress_bar("hearing", len(sounds) + len(known), "sound", disable=not settings.show_progress) as bar:
+    with (
+        torch_threads(1),
+        progress_bar("hearing", len(sounds) + len(known), "sound", disable=not settings.show_progress) as bar,
+    ):
         for each in hearing.hear([*sounds, *(sound for _, sound in known)]):
             heard.append(each)
             bar.update()
@@ -162,7 +187,9 @@ def score(
 
 
 def speed(rows: Sequence[Row], peak_memory_bytes: int) -> dict[str, float]:
-    """Return what speaking took, which differs from run to run: seconds of computing a second of speech, and the process's memory."""
+    """Return what speaking took, which differs from run to run: seconds of computing a second of speech, and the
+    process's memory.
+    """
     seconds = sum(row["synthesis_seconds"] for row in rows)
     spent = {"real_time_factor": "synthesis_wall_seconds", "cpu_real_time_factor": "synthesis_cpu_seconds"}
     factors = {name: sum(row[column] for row in rows) / seconds for name, column in spent.items() if seconds}
@@ -172,7 +199,8 @@ def speed(rows: Sequence[Row], peak_memory_bytes: int) -> dict[str, float]:
 def summarise(rows: Sequence[Row]) -> dict[str, float]:
     """Return the figures of all rows by name, and of each language and speaker where there are several.
 
-    A single language that is not English has its figures too. Error rates are total edits over total length. `…_3_words`
+    A single language that is not English has its figures too. Error rates are total edits over total length.
+    `…_3_words`
     are those of the utterances of three units or more. A figure that no utterance has is left out; `n_unscored` counts
     the utterances whose note says what is missing. Groups are named `language.EN.wer`, `speaker.NAME.mos`.
     """
@@ -184,15 +212,23 @@ def summarise(rows: Sequence[Row]) -> dict[str, float]:
             figures = _figures([row for row in rows if row[kind] == name])
             summary |= {f"{kind}.{name}.{key}": figures[key] for key in _GROUP_KEYS if key in figures}
             if kind == "language" and name in UNIT_RATES:
-                summary |= {f"language.{name}.{prefix}{UNIT_RATES[name]}": figures[f"{prefix}wer"]
-                            for prefix in PREFIXES.values() if f"{prefix}wer" in figures}  # fmt: skip
+                summary |= {
+                    f"language.{name}.{prefix}{UNIT_RATES[name]}": figures[f"{prefix}wer"]
+                    for prefix in PREFIXES.values()
+                    if f"{prefix}wer" in figures
+                }
     return summary
 
 
 def _distances(rendition: Rendition, with_noise: bool) -> dict[str, SignalDistance]:
     recording = analyse(rendition.recording, rendition.sample_rate_hz)
-    return {version: compare(recording, analyse(rendition.waveform(version), rendition.sample_rate_hz), aligned=version != SYNTHESIS)
-            for version in _COMPARED if with_noise or version != NOISE}  # fmt: skip
+    return {
+        version: compare(
+            recording, analyse(rendition.waveform(version), rendition.sample_rate_hz), aligned=version != SYNTHESIS
+        )
+        for version in _COMPARED
+        if with_noise or version != NOISE
+    }
 
 
 def _row(rendition: Rendition, measurement: _Measurement) -> Row:
@@ -208,7 +244,9 @@ def _row(rendition: Rendition, measurement: _Measurement) -> Row:
         "words": len(said),
         "characters": len(separator.join(said)),
         "phones": len(rendition.phones),
-        "duration_ratio": synthesis_seconds / rendition.seconds(RECORDING) if len(rendition.recording) else float("nan"),
+        "duration_ratio": synthesis_seconds / rendition.seconds(RECORDING)
+        if len(rendition.recording)
+        else float("nan"),
         "duration_error": relative_length_error(rendition.seconds(RECORDING), synthesis_seconds),
         "phone_duration_error_ms": phone_duration_error_ms(
             rendition.recording_durations_frames,
@@ -217,9 +255,7 @@ def _row(rendition: Rendition, measurement: _Measurement) -> Row:
         ),
         "synthesis_cpu_seconds": float(rendition.synthesis_cpu_seconds),
         "synthesis_wall_seconds": float(rendition.synthesis_wall_seconds),
-        "real_time_factor": rendition.synthesis_wall_seconds / synthesis_seconds
-        if synthesis_seconds
-        else float("nan"),
+        "real_time_factor": rendition.synthesis_wall_seconds / synthesis_seconds if synthesis_seconds else float("nan"),
     }
     for version in VERSIONS:
         row[f"{version}_seconds"] = rendition.seconds(version)

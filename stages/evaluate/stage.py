@@ -48,9 +48,11 @@ SPEAKER_RECORDINGS = 10
 
 @dataclass(frozen=True)
 class EvaluateParams:
-    """How many test utterances are spoken (all with null; chosen in the order of their ids), in which style (the voice's own with
+    """How many test utterances are spoken (all with null; chosen in the order of their ids), in which style (the
+    voice's own with
     null), which networks hear them beside the recogniser (see `hearing.OPTIONAL`), on how many of them (`anchors`) the
-    metrics' floor and the resynthesis are heard too, and on how many validation utterances the kept checkpoints are measured (0: none)."""
+    metrics' floor and the resynthesis are heard too, and on how many validation utterances the kept checkpoints are
+    measured (0: none)."""
 
     max_utterances: int | None
     noise_scale: float | None
@@ -68,7 +70,9 @@ class EvaluateParams:
         if self.anchors < 1:
             raise ValueError(f"anchors is {self.anchors}; use at least 1")
         if self.checkpoint_utterances < 0:
-            raise ValueError(f"checkpoint_utterances is {self.checkpoint_utterances}; use at least 1, or 0 to measure no kept checkpoint")
+            raise ValueError(
+                f"checkpoint_utterances is {self.checkpoint_utterances}; use at least 1, or 0 to measure no kept checkpoint"
+            )
         if unknown := [name for name in self.hear if name not in OPTIONAL]:
             raise ValueError(f"hear has {', '.join(unknown)}; valid: {', '.join(OPTIONAL)}")
 
@@ -86,13 +90,22 @@ def render(voice: Voice, row: dict[str, Any], pcm: np.ndarray, style: SpeakingSt
     except (TextError, ValueError) as error:
         raise StageError(row["utterance_id"], None, f"cannot be spoken: {error}") from None
     return Rendition(
-        utterance_id=row["utterance_id"], speaker=speaker, language=row["language"], text=row["text"],
-        sample_rate_hz=speech.sample_rate_hz, recording=_samples(pcm),
-        resynthesis=voice.resynthesise(pcm, speaker), synthesis=speech.samples, phones=speech.phones,
-        synthesis_durations_frames=speech.durations_frames, recording_durations_frames=_alignment(voice, row, pcm),
-        hop_samples=voice.spectrogram.hop_samples, synthesis_cpu_seconds=speech.cpu_seconds,
-        synthesis_wall_seconds=speech.wall_seconds, recording_is_synthetic=row["synthetic"],
-    )  # fmt: skip
+        utterance_id=row["utterance_id"],
+        speaker=speaker,
+        language=row["language"],
+        text=row["text"],
+        sample_rate_hz=speech.sample_rate_hz,
+        recording=_samples(pcm),
+        resynthesis=voice.resynthesise(pcm, speaker),
+        synthesis=speech.samples,
+        phones=speech.phones,
+        synthesis_durations_frames=speech.durations_frames,
+        recording_durations_frames=_alignment(voice, row, pcm),
+        hop_samples=voice.spectrogram.hop_samples,
+        synthesis_cpu_seconds=speech.cpu_seconds,
+        synthesis_wall_seconds=speech.wall_seconds,
+        recording_is_synthetic=row["synthetic"],
+    )
 
 
 def _alignment(voice: Voice, row: dict[str, Any], pcm: np.ndarray) -> np.ndarray | None:
@@ -114,8 +127,12 @@ def render_all(voice: Voice, rows: list[dict[str, Any]], resample: Path, style: 
     return renditions
 
 
-def speakers_recordings(table: pa.Table, resample: Path, speakers: Collection[str], sample_rate_hz: int) -> dict[str, list[Sound]]:
-    """Return some training recordings of each speaker, spread evenly over their ids: whom the test utterances should sound like."""
+def speakers_recordings(
+    table: pa.Table, resample: Path, speakers: Collection[str], sample_rate_hz: int
+) -> dict[str, list[Sound]]:
+    """Return some training recordings of each speaker, spread evenly over their ids: whom the test utterances should
+    sound like.
+    """
     training = table.filter(pc.equal(table.column("subset"), "train")).sort_by("utterance_id").to_pylist()
     found = {}
     with ShardReader(resample) as reader:
@@ -131,7 +148,8 @@ def measure_checkpoints(
 ) -> list[dict[str, Any]]:
     """Return a row (see `checkpoint_row`) for the voice and every kept checkpoint; none where only the voice was kept.
 
-    They speak validation utterances, evenly spaced over their ids: a voice chosen by the test set would look better than it is.
+    They speak validation utterances, evenly spaced over their ids: a voice chosen by the test set would look better
+    than it is.
     """
     folders = kept_checkpoints(voice)
     validation = table.filter(pc.equal(table.column("subset"), "validation")).sort_by("utterance_id").to_pylist()
@@ -144,7 +162,9 @@ def measure_checkpoints(
         logger.info("evaluate: measuring %s on %d validation utterances", folder, len(rows))
         checkpoint = _load(folder)
         renditions = render_all(checkpoint, rows, resample, params.style(checkpoint.style))
-        speakers = speakers or speakers_recordings(table, resample, {row["speaker"] for row in rows}, renditions[0].sample_rate_hz)
+        speakers = speakers or speakers_recordings(
+            table, resample, {row["speaker"] for row in rows}, renditions[0].sample_rate_hz
+        )
         _, summary = score(renditions, hearing, speakers, ScoringSettings(anchors=0, threads=worker_count()))
         measured.append(checkpoint_row(voice, folder, checkpoint.metadata, summary))
     return measured
@@ -157,12 +177,17 @@ def _load(folder: Path) -> Voice:
         raise PipelineError(f"evaluate: {error}") from None
 
 
-def main(split: Path, resample: Path, voice: Path, report: Path, metrics: Path, speed_metrics: Path, params: EvaluateParams) -> None:
+def main(
+    split: Path, resample: Path, voice: Path, report: Path, metrics: Path, speed_metrics: Path, params: EvaluateParams
+) -> None:
     """Speak and measure the test utterances.
 
-    Reads the split manifest, the resampled audio and the voice; writes utterances.parquet, what measured them (evaluators.json),
-    plots, the sounds and the listening page (index.html) into one folder, the summary as metrics.json, and what differs from run
-    to run, time and memory, as speed.json; with `checkpoint_utterances` also checkpoints.csv, what every kept checkpoint is worth.
+    Reads the split manifest, the resampled audio and the voice; writes utterances.parquet, what measured them
+    (evaluators.json),
+    plots, the sounds and the listening page (index.html) into one folder, the summary as metrics.json, and what differs
+    from run
+    to run, time and memory, as speed.json; with `checkpoint_utterances` also checkpoints.csv, what every kept
+    checkpoint is worth.
     """
     table = manifests.read_manifest(split / "split.parquet", manifests.SPLIT)
     rows = table.filter(pc.equal(table.column("subset"), "test")).to_pylist()[: params.max_utterances]
@@ -176,8 +201,13 @@ def main(split: Path, resample: Path, voice: Path, report: Path, metrics: Path, 
     speakers = speakers_recordings(table, resample, {row["speaker"] for row in rows}, renditions[0].sample_rate_hz)
     scored, summary = score(renditions, hearing, speakers, ScoringSettings(params.anchors, threads=worker_count()))
     checkpoints = measure_checkpoints(voice, table, resample, hearing, params)
-    evaluators = {"test_set": test_set(renditions), "anchors": params.anchors, "speaker_recordings": SPEAKER_RECORDINGS,
-                  "networks": hearing.lineage, "signals": package_versions("pyworld", "numpy", "scipy", "soxr")}  # fmt: skip
+    evaluators = {
+        "test_set": test_set(renditions),
+        "anchors": params.anchors,
+        "speaker_recordings": SPEAKER_RECORDINGS,
+        "networks": hearing.lineage,
+        "signals": package_versions("pyworld", "numpy", "scipy", "soxr"),
+    }
     with output_folder(report) as folder:
         write_json(folder / "evaluators.json", evaluators)
         judged = {"step": speaker.metadata["step"], "voice_sha256": checkpoint_sha256(voice), "evaluators": evaluators}
@@ -189,8 +219,12 @@ def main(split: Path, resample: Path, voice: Path, report: Path, metrics: Path, 
     logger.info("evaluate: report in %s", report / "index.html")
 
 
-def lay_out(folder: Path, renditions: Sequence[Rendition], scored: list[dict[str, Any]], judged: dict[str, Any], voice: Voice) -> None:
-    """Write the table of scores, with what was judged in its metadata, plots, sounds and the page to listen into a folder."""
+def lay_out(
+    folder: Path, renditions: Sequence[Rendition], scored: list[dict[str, Any]], judged: dict[str, Any], voice: Voice
+) -> None:
+    """Write the table of scores, with what was judged in its metadata, plots, sounds and the page to listen into a
+    folder.
+    """
     manifests.write_manifest(folder / "utterances.parquet", manifests.table_from_rows(scored, ROW_SCHEMA, judged))
     write_plots(folder / "plots", scored)
     write_renditions(folder, renditions, _about(voice))
@@ -201,7 +235,11 @@ def test_set(renditions: Sequence[Rendition]) -> str:
     """Return the hash of what is spoken and of its recordings: experiments compare on the same test set only."""
     digest = hashlib.sha256()
     for rendition in sorted(renditions, key=lambda each: each.utterance_id):
-        digest.update(json.dumps([rendition.utterance_id, rendition.text, rendition.sample_rate_hz], ensure_ascii=False).encode("utf-8"))
+        digest.update(
+            json.dumps([rendition.utterance_id, rendition.text, rendition.sample_rate_hz], ensure_ascii=False).encode(
+                "utf-8"
+            )
+        )
         digest.update(np.ascontiguousarray(rendition.recording, dtype="<f4").tobytes())
     return digest.hexdigest()
 
@@ -217,6 +255,10 @@ def _samples(pcm: np.ndarray) -> np.ndarray:
 def _about(voice: Voice) -> dict[str, Any]:
     """Return what pages say of the voice: facts by name, and whose recordings it was trained on."""
     parameters = sum(parameter.numel() for parameter in voice.network.parameters())
-    facts = {"training steps": f"{voice.metadata['step']:,}", "parameters": f"{parameters / 1e6:.1f} million",
-             "sample rate": f"{voice.spectrogram.sample_rate_hz:,} Hz", "speakers": ", ".join(voice.speakers)}  # fmt: skip
+    facts = {
+        "training steps": f"{voice.metadata['step']:,}",
+        "parameters": f"{parameters / 1e6:.1f} million",
+        "sample rate": f"{voice.spectrogram.sample_rate_hz:,} Hz",
+        "speakers": ", ".join(voice.speakers),
+    }
     return {"facts": facts, "attribution": str(voice.metadata["source_note"])}

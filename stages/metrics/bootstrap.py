@@ -1,16 +1,22 @@
 """How sure a figure and a difference of two voices are: the bootstrap over the test utterances.
 
-What is drawn, always for all voices alike, so that their common ups and downs cancel (the paired bootstrap; Bisani and Ney 2004,
+What is drawn, always for all voices alike, so that their common ups and downs cancel (the paired bootstrap; Bisani and
+Ney 2004,
 "Bootstrap estimates for confidence intervals in ASR performance evaluation"):
 
 - One speaker: utterances.
-- Up to nine speakers: utterances within each speaker. So few speakers cannot stand for others (Cameron, Gelbach and Miller 2008), and
+- Up to nine speakers: utterances within each speaker. So few speakers cannot stand for others (Cameron, Gelbach and
+Miller 2008), and
   the interval speaks of these speakers only. Speakers of fewer than five utterances are drawn from together.
-- Ten speakers or more: whole speakers, each with all utterances, since those of a speaker resemble each other. Utterances are not
+- Ten speakers or more: whole speakers, each with all utterances, since those of a speaker resemble each other.
+Utterances are not
   drawn again inside: that would count their spread twice (Davison and Hinkley 1997, section 3.8; Field and Welsh 2007).
-- Several seeds of a voice are a level of their own (Bouthillier et al. 2021), too few to draw from: in each resample the difference is moved
-  by s · t · √(1/n + 1/m), with s the standard deviation of the seeds in it, pooled over both voices, and t drawn from Student's
-  distribution of n + m − 2 degrees of freedom, as in his test of two means. A voice of one seed is taken to vary as the other does.
+- Several seeds of a voice are a level of their own (Bouthillier et al. 2021), too few to draw from: in each resample
+the difference is moved
+  by s · t · √(1/n + 1/m), with s the standard deviation of the seeds in it, pooled over both voices, and t drawn from
+  Student's
+  distribution of n + m − 2 degrees of freedom, as in his test of two means. A voice of one seed is taken to vary as the
+  other does.
 
 Intervals are percentiles, widened for small samples as Student's t is (Hesterberg 2015).
 """
@@ -44,7 +50,9 @@ CHUNK_VALUES = 2**21  # draws held at once: 16 MB an array
 
 @dataclass(frozen=True)
 class Interval:
-    """A figure with its 95 % interval, in the metric's unit; NaN where no utterance has it, bounds also where only one does."""
+    """A figure with its 95 % interval, in the metric's unit; NaN where no utterance has it, bounds also where only one
+    does.
+    """
 
     value: float
     low: float
@@ -56,7 +64,8 @@ class Interval:
 class Difference:
     """B minus A with its 95 % interval, in the metric's unit.
 
-    `probability_better` is the share of the resamples in which B is the better one (ties count half). `n_utterances` are those that
+    `probability_better` is the share of the resamples in which B is the better one (ties count half). `n_utterances`
+    are those that
     both have; `drawn` says what was resampled (the module's docstring has why).
     """
 
@@ -85,7 +94,9 @@ def confidence_interval(rows: Rows, metric: Metric) -> Interval:
 
 
 def confidence_interval_of_seeds(runs: Sequence[Rows], metric: Metric) -> Interval:
-    """Return the mean figure of one voice's runs (its seeds) with its interval; the utterances that all runs have count."""
+    """Return the mean figure of one voice's runs (its seeds) with its interval; the utterances that all runs have
+    count.
+    """
     sample = _Sample.of(runs, metric)
     generator = np.random.default_rng(SEED)
     resampled = sample.resampled(generator)
@@ -139,7 +150,9 @@ class _Sample:
         n_utterances = len(names)
         if len(speakers) >= MIN_SPEAKERS:
             members = np.eye(len(speakers))[speaker_of]
-            return cls(above @ members, below @ members, [np.arange(len(speakers))], n_utterances, len(speakers), "speakers")
+            return cls(
+                above @ members, below @ members, [np.arange(len(speakers))], n_utterances, len(speakers), "speakers"
+            )
         strata = _strata(speaker_of, len(speakers))
         drawn = "utterances" if len(strata) == 1 else "utterances within speakers"
         return cls(above, below, strata, n_utterances, len(speakers), drawn)
@@ -192,7 +205,9 @@ def _draw(n_units: int, size: int, generator: np.random.Generator) -> npt.NDArra
 
 
 def _luck_of_seeds(voices: Sequence[FloatArray], generator: np.random.Generator) -> FloatArray:
-    """Return what the seeds add to a mean or difference of means (N_RESAMPLES,), from each voice's figures (N_RESAMPLES, seeds)."""
+    """Return what the seeds add to a mean or difference of means (N_RESAMPLES,), from each voice's figures
+    (N_RESAMPLES, seeds).
+    """
     freedom = sum(figures.shape[1] - 1 for figures in voices)
     if not freedom:
         return np.zeros(N_RESAMPLES)

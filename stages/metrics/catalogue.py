@@ -1,4 +1,6 @@
-"""What is measured of an utterance: every metric's name, unit, direction, meaning and source, and how it adds up over utterances."""
+"""What is measured of an utterance: every metric's name, unit, direction, meaning and source, and how it adds up over
+utterances.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,10 @@ NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"
 class Metric:
     """A column of utterances.parquet, and the figure of the same name over many utterances.
 
-    The figure is the mean over the utterances that have it, or total `numerator` over total `denominator` (columns) where
-    these are given: error rates count edits, they do not average utterances. `versions` are what has it: another version than
+    The figure is the mean over the utterances that have it, or total `numerator` over total `denominator` (columns)
+    where
+    these are given: error rates count edits, they do not average utterances. `versions` are what has it: another
+    version than
     the synthesis has its name before the key (`recording_cer`).
     """
 
@@ -77,67 +81,124 @@ class Metric:
 _COMPARED = (RESYNTHESIS, SYNTHESIS, NOISE)  # distances from the recording: it has none of its own
 METRICS = (
     Metric(
-        "cer", "Character error rate", "percent", False,
+        "cer",
+        "Character error rate",
+        "percent",
+        False,
         "Edits per character (letter, pinyin letter or tone, kana) between the text and what a speech recogniser heard.",
-        "Whisper base (Radford et al. 2022)", numerator="character_edits", denominator="characters",
+        "Whisper base (Radford et al. 2022)",
+        numerator="character_edits",
+        denominator="characters",
     ),
     Metric(
-        "wer", "Word error rate", "percent", False,
+        "wer",
+        "Word error rate",
+        "percent",
+        False,
         "The same by words (toned syllables in Chinese, kana in Japanese); one misheard letter costs the whole word.",
-        "Whisper base (Radford et al. 2022)", numerator="word_edits", denominator="words",
+        "Whisper base (Radford et al. 2022)",
+        numerator="word_edits",
+        denominator="words",
     ),
     Metric(
-        "mos", "Naturalness (predicted MOS)", "score", True,
+        "mos",
+        "Naturalness (predicted MOS)",
+        "score",
+        True,
         "A network's guess of listeners' ratings, 1 bad to 5 excellent.",
         "DistillMOS (Stahl and Gamper 2025)",
     ),
     Metric(
-        "dnsmos", "Signal quality (DNSMOS)", "score", True,
+        "dnsmos",
+        "Signal quality (DNSMOS)",
+        "score",
+        True,
         "A network's guess of how clean the sound is, 1 bad to 5 excellent; it hears noise and damage, not unnatural speech.",
         "DNSMOS P.835, overall (Reddy et al. 2022)",
     ),
     Metric(
-        "speaker_similarity", "Speaker similarity", "cosine", True,
+        "speaker_similarity",
+        "Speaker similarity",
+        "cosine",
+        True,
         "Cosine between the voice heard and the mean of ten training recordings of the speaker; 1 is the same.",
         "Resemblyzer, GE2E (Wan et al. 2018)",
     ),
     Metric(
-        "mcd_db", "Mel-cepstral distortion", "dB", False,
+        "mcd_db",
+        "Mel-cepstral distortion",
+        "dB",
+        False,
         "Distance of the spectral envelope (timbre) from the recording's.",
-        "Kubichek 1993; envelopes by WORLD (Morise et al. 2016), paired by dynamic time warping", _COMPARED,
+        "Kubichek 1993; envelopes by WORLD (Morise et al. 2016), paired by dynamic time warping",
+        _COMPARED,
     ),
     Metric(
-        "f0_rmse_cents", "Pitch error", "cents", False,
+        "f0_rmse_cents",
+        "Pitch error",
+        "cents",
+        False,
         "Root mean square distance of the melody; 100 cents are a semitone.",
-        "F0 by WORLD's DIO and StoneMask (Morise et al. 2016)", _COMPARED,
+        "F0 by WORLD's DIO and StoneMask (Morise et al. 2016)",
+        _COMPARED,
     ),
     Metric(
-        "f0_correlation", "Pitch correlation", "correlation", True,
+        "f0_correlation",
+        "Pitch correlation",
+        "correlation",
+        True,
         "Whether the melody rises and falls where the recording's does: 1 always, 0 by chance.",
-        "Pearson's r of log F0 by WORLD's DIO and StoneMask (Morise et al. 2016)", _COMPARED,
+        "Pearson's r of log F0 by WORLD's DIO and StoneMask (Morise et al. 2016)",
+        _COMPARED,
     ),
     Metric(
-        "voicing_error", "Voicing error", "percent", False,
+        "voicing_error",
+        "Voicing error",
+        "percent",
+        False,
         "Share of the speech that is voiced in one and unvoiced in the other.",
-        "F0 by WORLD's DIO and StoneMask (Morise et al. 2016)", _COMPARED,
+        "F0 by WORLD's DIO and StoneMask (Morise et al. 2016)",
+        _COMPARED,
     ),
     Metric(
-        "energy_rmse_db", "Energy error", "dB", False,
+        "energy_rmse_db",
+        "Energy error",
+        "dB",
+        False,
         "Root mean square distance of the loudness contour, whatever the level of the whole.",
-        "Level of WORLD's envelope (Morise et al. 2016), paired by dynamic time warping", _COMPARED,
+        "Level of WORLD's envelope (Morise et al. 2016), paired by dynamic time warping",
+        _COMPARED,
     ),
-    Metric("duration_error", "Length error", "percent", False, "Difference of the total length from the recording's.", "", (SYNTHESIS,)),
     Metric(
-        "phone_duration_error_ms", "Phone length error", "ms", False,
+        "duration_error",
+        "Length error",
+        "percent",
+        False,
+        "Difference of the total length from the recording's.",
+        "",
+        (SYNTHESIS,),
+    ),
+    Metric(
+        "phone_duration_error_ms",
+        "Phone length error",
+        "ms",
+        False,
         "Mean absolute difference of the phones' lengths from the recording's, as the voice's own search aligns it.",
-        "Monotonic alignment search (Kim et al. 2020)", (SYNTHESIS,),
+        "Monotonic alignment search (Kim et al. 2020)",
+        (SYNTHESIS,),
     ),
     Metric(
-        "real_time_factor", "Real-time factor", "×", False,
+        "real_time_factor",
+        "Real-time factor",
+        "×",
+        False,
         "Seconds of computing per second of speech. Below 1 is faster than speech.",
-        "", (SYNTHESIS,), numerator="synthesis_wall_seconds", denominator="synthesis_seconds",
+        "",
+        (SYNTHESIS,),
+        numerator="synthesis_wall_seconds",
+        denominator="synthesis_seconds",
     ),
-)  # fmt: skip
+)
 BY_KEY = {metric.key: metric for metric in METRICS}
 
 

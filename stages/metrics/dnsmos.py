@@ -1,6 +1,7 @@
 """DNSMOS P.835: a network's guess of the overall quality of noisy speech, 1 bad … 5 excellent.
 
-Reddy et al. 2022, DNSMOS P.835: A non-intrusive perceptual objective speech quality metric to evaluate noise suppressors. It
+Reddy et al. 2022, DNSMOS P.835: A non-intrusive perceptual objective speech quality metric to evaluate noise
+suppressors. It
 hears noise and damage, not unnatural speech: it is no replacement for `mos`. The package speechmos brings the network.
 """
 
@@ -21,7 +22,9 @@ OVERALL = np.poly1d([-0.06766283, 1.11546468, 0.04602535])
 
 
 class DnsMosPredictor:
-    """Predicts the overall score: the mean over windows of 9 s, a second apart; a shorter clip is doubled until it fills one."""
+    """Predicts the overall score: the mean over windows of 9 s, a second apart; a shorter clip is doubled until it
+    fills one.
+    """
 
     def __init__(self) -> None:
         """Load the network. Raises PipelineError where its package is missing."""
@@ -41,8 +44,15 @@ class DnsMosPredictor:
             samples = np.concatenate([samples, samples])
         n_windows = int(len(samples) // SAMPLE_RATE_HZ - WINDOW_SECONDS) + 1
         # As in the package, where rounding cuts some windows a sample short, which are then left out.
-        windows = [samples[None, number * SAMPLE_RATE_HZ : int((number + WINDOW_SECONDS) * SAMPLE_RATE_HZ)] for number in range(n_windows)]
-        raw = [self._session.run(None, {"input_1": window})[0][0][2] for window in windows if window.shape[1] == WINDOW_SAMPLES]
+        windows = [
+            samples[None, number * SAMPLE_RATE_HZ : int((number + WINDOW_SECONDS) * SAMPLE_RATE_HZ)]
+            for number in range(n_windows)
+        ]
+        raw = [
+            self._session.run(None, {"input_1": window})[0][0][2]
+            for window in windows
+            if window.shape[1] == WINDOW_SAMPLES
+        ]
         return float(np.mean(OVERALL(np.array(raw, dtype=np.float64))))
 
 
@@ -51,6 +61,8 @@ def weights_file() -> Path:
     try:
         import speechmos
     except ModuleNotFoundError as error:
-        raise PipelineError(f"DNSMOS needs the package {error.name}: pip install --no-deps speechmos==0.0.1.1, "
-                            "or leave it out of evaluate.hear") from error  # fmt: skip
+        raise PipelineError(
+            f"DNSMOS needs the package {error.name}: pip install --no-deps speechmos==0.0.1.1, "
+            "or leave it out of evaluate.hear"
+        ) from error
     return Path(speechmos.__file__).parent / "dnsmos_models" / "sig_bak_ovr.onnx"

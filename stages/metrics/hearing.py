@@ -1,6 +1,7 @@
 """Networks that hear a waveform and judge it alone: what was said, how natural it sounds, whose voice it is.
 
-What they say depends on the waveform, the networks and their settings only, so that it is kept (see row_store) and asked for
+What they say depends on the waveform, the networks and their settings only, so that it is kept (see row_store) and
+asked for
 once: the recordings of a test set are heard in the first evaluation, not in every experiment's.
 """
 
@@ -31,10 +32,15 @@ from stages.rows.store import RowStore, short_key, store_folder
 
 logger = logging.getLogger(__name__)
 
-# The networks that can be left out, by name: what loads one, what names the file of its weights, and the packages it is made of.
+# The networks that can be left out, by name: what loads one, what names the file of its weights, and the packages it is
+# made of.
 OPTIONAL: dict[str, tuple[Callable[[], Any], Callable[[], Path], tuple[str, ...]]] = {
     "mos": (mos.MosPredictor, mos.weights_file, ("distillmos", "xls-r-sqa", "torch")),
-    "speaker_similarity": (speaker_similarity.SpeakerEncoder, speaker_similarity.weights_file, ("resemblyzer", "webrtcvad-wheels", "torch")),
+    "speaker_similarity": (
+        speaker_similarity.SpeakerEncoder,
+        speaker_similarity.weights_file,
+        ("resemblyzer", "webrtcvad-wheels", "torch"),
+    ),
     "dnsmos": (dnsmos.DnsMosPredictor, dnsmos.weights_file, ("speechmos", "onnxruntime")),
 }
 STORE = "evaluate"
@@ -72,9 +78,14 @@ class Hearing:
         self._recogniser: SpeechRecogniser | None = None
         chosen = set(wanted)
         self.lineage: dict[str, dict[str, Any]] = {
-            "recogniser": {"model": "Whisper base", "sha256": MODEL_SHA256, "beam_size": beam_size, "compute_type": "int8",
-                           "packages": package_versions("faster-whisper", "ctranslate2", "jiwer")},
-        }  # fmt: skip
+            "recogniser": {
+                "model": "Whisper base",
+                "sha256": MODEL_SHA256,
+                "beam_size": beam_size,
+                "compute_type": "int8",
+                "packages": package_versions("faster-whisper", "ctranslate2", "jiwer"),
+            },
+        }
         self._available: list[str] = []
         self._optional: dict[str, Any] = {}
         for name, (_, weights, packages) in OPTIONAL.items():
@@ -95,7 +106,9 @@ class Hearing:
             keyed = [(_key(sound, identity), sound) for sound in sounds]
             kept = {key: _unpacked(found) for key, _ in keyed if (found := store.get(short_key(key)))}
             new = {key: sound for key, sound in keyed if key not in kept}
-            logger.info("evaluate: %d sounds in all, %d to hear, %d heard before", len(keyed), len(new), len(keyed) - len(new))
+            logger.info(
+                "evaluate: %d sounds in all, %d to hear, %d heard before", len(keyed), len(new), len(keyed) - len(new)
+            )
             self._load(new.values())
             results = executor.map(self._hear, new.values())
             for key, _ in keyed:
@@ -111,10 +124,17 @@ class Hearing:
             self._recogniser = SpeechRecogniser(self._whisper, workers=self._threads, beam_size=self._beam_size)
 
     def _hear(self, sound: Sound) -> Heard:
-        heard = {name: network(sound.waveform, sound.sample_rate_hz) for name, network in self._optional.items()
-                 if sound.language or name == "speaker_similarity"}  # fmt: skip
+        heard = {
+            name: network(sound.waveform, sound.sample_rate_hz)
+            for name, network in self._optional.items()
+            if sound.language or name == "speaker_similarity"
+        }
         embedding = heard.pop("speaker_similarity", None)
-        transcript = self._recogniser(sound.waveform, sound.sample_rate_hz, sound.language) if self._recogniser and sound.language else ""
+        transcript = (
+            self._recogniser(sound.waveform, sound.sample_rate_hz, sound.language)
+            if self._recogniser and sound.language
+            else ""
+        )
         return Heard(transcript, embedding=embedding, **heard)
 
 

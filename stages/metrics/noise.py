@@ -14,7 +14,8 @@ ENVELOPE_SECONDS = 0.02
 def speech_shaped_noise(waveform: npt.NDArray[np.float32], sample_rate_hz: int, name: str) -> npt.NDArray[np.float32]:
     """Return noise (S,) with the long-term spectrum, the level and the level's course of a waveform (S,).
 
-    Its phases are random, drawn from `name`: the same utterance has the same noise. It has the rhythm of the speech, no phone
+    Its phases are random, drawn from `name`: the same utterance has the same noise. It has the rhythm of the speech, no
+    phone
     and no melody.
     """
     if not waveform.any():

@@ -48,15 +48,11 @@ class Rendition:
         for version in VERSIONS:
             if self.waveform(version).ndim != 1:
                 shape = self.waveform(version).shape
-                raise ValueError(
-                    f"{self.utterance_id}: the {version} has shape {shape}, one dimension is expected"
-                )
+                raise ValueError(f"{self.utterance_id}: the {version} has shape {shape}, one dimension is expected")
         for name in ("synthesis_durations_frames", "recording_durations_frames"):
             durations = getattr(self, name)
             if durations is not None and len(durations) != len(self.phones):
-                raise ValueError(
-                    f"{self.utterance_id}: {len(durations)} {name} for {len(self.phones)} phones"
-                )
+                raise ValueError(f"{self.utterance_id}: {len(durations)} {name} for {len(self.phones)} phones")
 
     def waveform(self, version: str) -> FloatArray:
         """Return the waveform (S,) of one of MEASURED."""

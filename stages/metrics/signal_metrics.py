@@ -110,15 +110,21 @@ def compare(reference: SignalFeatures | str, other: SignalFeatures | str, *, ali
     mcd_db = float(np.mean(10 / np.log(10) * np.sqrt(2 * np.sum(difference**2, axis=1))))
     reference_f0_hz, other_f0_hz = reference.f0_hz[left], other.f0_hz[right]
     voicing_error = float(np.mean((reference_f0_hz > 0) != (other_f0_hz > 0)))
-    levels_db = [20 / np.log(10) * features.mel_cepstrum[frames, 0] for features, frames in ((reference, left), (other, right))]
+    levels_db = [
+        20 / np.log(10) * features.mel_cepstrum[frames, 0] for features, frames in ((reference, left), (other, right))
+    ]
     energy_rmse_db = _root_mean_square((levels_db[1] - levels_db[1].mean()) - (levels_db[0] - levels_db[0].mean()))
     voiced = (reference_f0_hz > 0) & (other_f0_hz > 0)
     if not voiced.any():
-        return SignalDistance(mcd_db, voicing_error=voicing_error, energy_rmse_db=energy_rmse_db, reason="no frame is voiced in both")
+        return SignalDistance(
+            mcd_db, voicing_error=voicing_error, energy_rmse_db=energy_rmse_db, reason="no frame is voiced in both"
+        )
     cents = 1200 * np.log2(other_f0_hz[voiced] / reference_f0_hz[voiced])
     hertz = other_f0_hz[voiced] - reference_f0_hz[voiced]
     correlation = _correlation(np.log(reference_f0_hz[voiced]), np.log(other_f0_hz[voiced]))
-    return SignalDistance(mcd_db, _root_mean_square(cents), _root_mean_square(hertz), correlation, voicing_error, energy_rmse_db)
+    return SignalDistance(
+        mcd_db, _root_mean_square(cents), _root_mean_square(hertz), correlation, voicing_error, energy_rmse_db
+    )
 
 
 def relative_length_error(reference_seconds: float, other_seconds: float) -> float:
@@ -150,9 +156,7 @@ def _defect(waveform: npt.NDArray[np.floating], sample_rate_hz: int) -> str:
     return ""
 
 
-def _pair(
-    reference: SignalFeatures, other: SignalFeatures, *, aligned: bool
-) -> tuple[npt.NDArray[np.intp], ...]:
+def _pair(reference: SignalFeatures, other: SignalFeatures, *, aligned: bool) -> tuple[npt.NDArray[np.intp], ...]:
     if aligned:
         frames = np.arange(min(len(reference.f0_hz), len(other.f0_hz)))
         return frames, frames

@@ -1,6 +1,7 @@
 """Whose voice it is: the cosine between speaker embeddings by Resemblyzer, 1 for the same.
 
-The network is the GE2E encoder of Wan et al. 2018, Generalized end-to-end loss for speaker verification, whose weights lie in
+The network is the GE2E encoder of Wan et al. 2018, Generalized end-to-end loss for speaker verification, whose weights
+lie in
 the package. It is installed without its dependencies: its voice detector comes from webrtcvad-wheels.
 """
 
@@ -50,8 +51,10 @@ def _resemblyzer() -> Any:
     try:
         import resemblyzer
     except ModuleNotFoundError as error:
-        raise PipelineError(f"speaker similarity needs the package {error.name}: pip install --no-deps resemblyzer==0.1.4 "
-                            "webrtcvad-wheels==2.0.14.post1, or leave it out of evaluate.hear") from error  # fmt: skip
+        raise PipelineError(
+            f"speaker similarity needs the package {error.name}: pip install --no-deps resemblyzer==0.1.4 "
+            "webrtcvad-wheels==2.0.14.post1, or leave it out of evaluate.hear"
+        ) from error
     return resemblyzer
 
 

@@ -25,9 +25,7 @@ from stages.metrics.audible import SAMPLE_RATE_HZ
 WINDOW_SECONDS = 30  # what Whisper was trained on; shorter ones cost less but made it repeat itself on real recordings
 TRAILING_SILENCE_SECONDS = 1
 FRAMES_PER_SECOND = 100
-TOKENS_PER_SECOND = (
-    15  # several times what anyone speaks: bounds what is made up over a sound that is not speech
-)
+TOKENS_PER_SECOND = 15  # several times what anyone speaks: bounds what is made up over a sound that is not speech
 MIN_TOKENS = 16
 WHISPER_LANGUAGES = {"EN": "en", "ZH": "zh", "JP": "ja"}
 
@@ -85,10 +83,7 @@ class SpeechRecogniser:
             return ""  # Whisper would make words up
         samples = soxr.resample(samples, sample_rate_hz, SAMPLE_RATE_HZ, quality="HQ")
         piece = (WINDOW_SECONDS - TRAILING_SILENCE_SECONDS) * SAMPLE_RATE_HZ
-        texts = [
-            self._transcribe(samples[start : start + piece], language)
-            for start in range(0, len(samples), piece)
-        ]
+        texts = [self._transcribe(samples[start : start + piece], language) for start in range(0, len(samples), piece)]
         return " ".join(text for text in texts if text)
 
     def _transcribe(self, samples: npt.NDArray[np.float32], language: str) -> str:
@@ -97,9 +92,7 @@ class SpeechRecogniser:
 
         padded = np.pad(samples, (0, WINDOW_SECONDS * SAMPLE_RATE_HZ - len(samples)))
         features = self._model.feature_extractor(padded, padding=0)
-        tokenizer = Tokenizer(
-            self._model.hf_tokenizer, True, task="transcribe", language=WHISPER_LANGUAGES[language]
-        )
+        tokenizer = Tokenizer(self._model.hf_tokenizer, True, task="transcribe", language=WHISPER_LANGUAGES[language])
         prompt = self._model.get_prompt(tokenizer, [], without_timestamps=True)
         max_tokens = MIN_TOKENS + int(TOKENS_PER_SECOND * len(samples) / SAMPLE_RATE_HZ)
         result = self._model.model.generate(

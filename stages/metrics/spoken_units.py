@@ -1,6 +1,7 @@
 """What error rates count: a text as its sound, so that a recogniser's choice of script does not.
 
-English is compared by words. Chinese characters and Japanese kanji do not show their sound, and the recogniser may write the
+English is compared by words. Chinese characters and Japanese kanji do not show their sound, and the recogniser may
+write the
 same sound otherwise (妈/马 differ in tone, 她/他 do not; 私/わたし): Chinese is compared by toned pinyin syllables, Japanese by
 kana. Each language's readings come from its dictionary (pypinyin, OpenJTalk), for both sides alike.
 """

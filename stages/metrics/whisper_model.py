@@ -61,8 +61,7 @@ def _data_folder(package: str) -> Traversable:
         return resources.files(package) / "data"
     except ModuleNotFoundError as error:
         raise PipelineError(
-            f"speech recognition needs the package {package.replace('_', '-')}: "
-            "install the project's requirements"
+            f"speech recognition needs the package {package.replace('_', '-')}: install the project's requirements"
         ) from error
 
 

@@ -13,9 +13,16 @@ from matplotlib.figure import Figure
 
 
 def fill_page(template: Path, **values: Any) -> str:
-    """Return an HTML template filled with values, which are escaped; a value that it lacks raises jinja2.UndefinedError."""
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(template.parent), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-                                     undefined=jinja2.StrictUndefined)  # fmt: skip
+    """Return an HTML template filled with values, which are escaped; a value that it lacks raises
+    jinja2.UndefinedError.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(template.parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
     return environment.get_template(template.name).render(**values)
 
 

@@ -1,4 +1,6 @@
-"""Resample stage: recordings become mono 16-bit PCM at the target rate, in shards; trimmed and of one loudness if so wished."""
+"""Resample stage: recordings become mono 16-bit PCM at the target rate, in shards; trimmed and of one loudness if so
+wished.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +31,11 @@ from stages.rows.outcomes import outcome_writer
 
 @dataclass(frozen=True)
 class ResampleParams:
-    """Target rate and soxr's quality ("HQ" is what librosa calls soxr_hq); then what else is done to the sound, if anything.
+    """Target rate and soxr's quality ("HQ" is what librosa calls soxr_hq); then what else is done to the sound, if
+    anything.
 
-    `loudness_lufs` is brought about as far as a peak of `peak_ceiling_dbfs` allows. `trim` cuts silence off both ends but for
+    `loudness_lufs` is brought about as far as a peak of `peak_ceiling_dbfs` allows. `trim` cuts silence off both ends
+    but for
     `trim_margin_seconds`: what is `trim_below_db` below the loudest 10 ms (energy), or where no voice is heard (vad).
     """
 
@@ -50,7 +54,9 @@ class ResampleParams:
         if self.peak_ceiling_dbfs > 0:
             raise ValueError(f"peak_ceiling_dbfs {self.peak_ceiling_dbfs:g} is above full scale, 0")
         if self.trim_margin_seconds < 0 or self.trim_below_db <= 0:
-            raise ValueError(f"trim_margin_seconds {self.trim_margin_seconds:g} is negative or trim_below_db {self.trim_below_db:g} not positive")
+            raise ValueError(
+                f"trim_margin_seconds {self.trim_margin_seconds:g} is negative or trim_below_db {self.trim_below_db:g} not positive"
+            )
         if not 4000 <= self.sample_rate_hz <= 192000:
             raise ValueError(f"sample_rate_hz {self.sample_rate_hz} is outside 4000–192000")
         if self.quality not in ("QQ", "LQ", "MQ", "HQ", "VHQ"):
@@ -120,8 +126,13 @@ def process(source: audio.HashedFile, params: ResampleParams) -> RowResult:
     if not done.pcm.any():
         raise RowRejected("silent_audio", "every sample is zero at 16 bits")
     packed = done.pcm.tobytes()
-    facts = {"n_samples": len(done.pcm), "pcm_xxh3": xxh3_128_hexdigest(packed), "gain_db": done.gain_db,
-             "trimmed_start_seconds": done.trimmed_start_seconds, "trimmed_end_seconds": done.trimmed_end_seconds}  # fmt: skip
+    facts = {
+        "n_samples": len(done.pcm),
+        "pcm_xxh3": xxh3_128_hexdigest(packed),
+        "gain_db": done.gain_db,
+        "trimmed_start_seconds": done.trimmed_start_seconds,
+        "trimmed_end_seconds": done.trimmed_end_seconds,
+    }
     return facts, packed
 
 
@@ -147,7 +158,8 @@ def make_rows(utterances: ManifestRows, params: ResampleParams) -> Iterator[Row]
 
 
 def main(corpus: Path, out: Path, params: ResampleParams) -> None:
-    """Decode, mix to mono and resample every recording of the corpus manifest; trim it and set its loudness if params say so.
+    """Decode, mix to mono and resample every recording of the corpus manifest; trim it and set its loudness if params
+    say so.
 
     Reads corpus.parquet and the recordings; writes resample.parquet, rejects.parquet and shards of 16-bit PCM.
     """
@@ -155,8 +167,16 @@ def main(corpus: Path, out: Path, params: ResampleParams) -> None:
     facts = {"sample_rate_hz": params.sample_rate_hz}
     with (
         output_folder(out) as temporary,
-        run_rows("resample", partial(make_rows, utterances, params), partial(compute, params), temporary, apart=True) as outcome,
-        outcome_writer(temporary, "resample", manifests.RESAMPLE, facts, n_input=utterances.n_rows,
-                       max_reject_share=params.max_reject_share) as writer,
-    ):  # fmt: skip
+        run_rows(
+            "resample", partial(make_rows, utterances, params), partial(compute, params), temporary, apart=True
+        ) as outcome,
+        outcome_writer(
+            temporary,
+            "resample",
+            manifests.RESAMPLE,
+            facts,
+            n_input=utterances.n_rows,
+            max_reject_share=params.max_reject_share,
+        ) as writer,
+    ):
         outcome.write(writer)

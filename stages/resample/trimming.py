@@ -20,14 +20,20 @@ def loud_frames(mono: npt.NDArray[np.float32], sample_rate_hz: int, below_db: fl
     return (power > 0) & (power >= power.max() * 10 ** (-below_db / 10))
 
 
-def energy_span(mono: npt.NDArray[np.float32], sample_rate_hz: int, below_db: float, margin_seconds: float) -> tuple[int, int] | None:
+def energy_span(
+    mono: npt.NDArray[np.float32], sample_rate_hz: int, below_db: float, margin_seconds: float
+) -> tuple[int, int] | None:
     """Return (start, end) in samples of what is loud enough with a margin on both sides; None of silence."""
     n_frame = max(1, round(ENERGY_FRAME_SECONDS * sample_rate_hz))
-    return _span(loud_frames(mono, sample_rate_hz, below_db), n_frame, len(mono), round(margin_seconds * sample_rate_hz))
+    return _span(
+        loud_frames(mono, sample_rate_hz, below_db), n_frame, len(mono), round(margin_seconds * sample_rate_hz)
+    )
 
 
 def speech_span(mono: npt.NDArray[np.float32], sample_rate_hz: int, margin_seconds: float) -> tuple[int, int] | None:
-    """Return (start, end) in samples from the first to the last speech with a margin on both sides; None without speech."""
+    """Return (start, end) in samples from the first to the last speech with a margin on both sides; None without
+    speech.
+    """
     n_frame = FRAME_SAMPLES * sample_rate_hz / RATE_HZ
     return _span(speech_frames(mono, sample_rate_hz), n_frame, len(mono), round(margin_seconds * sample_rate_hz))
 

@@ -1,6 +1,7 @@
 """Row stages: outputs that are a pure function of the inputs, computing only the rows whose key is new.
 
-Rows are gone through several times and never all in memory: what a run keeps of each is some forty bytes. Facts wait in an
+Rows are gone through several times and never all in memory: what a run keeps of each is some forty bytes. Facts wait in
+an
 unnamed file on the disk of the row store until the manifest is written.
 """
 
@@ -64,7 +65,8 @@ class Finished:
 def compute_each(compute: Callable[[Any], RowResult], rows: Sequence[Row]) -> list[RowResult]:
     """Apply `compute` to every row's payload; a RowRejected becomes a result of its own.
 
-    So does an error that nobody foresaw, so that one row never ends a run: it is logged with its traceback and not remembered.
+    So does an error that nobody foresaw, so that one row never ends a run: it is logged with its traceback and not
+    remembered.
     """
     results = []
     for row in rows:
@@ -76,7 +78,11 @@ def compute_each(compute: Callable[[Any], RowResult], rows: Sequence[Row]) -> li
             raise
         except Exception as error:
             logger.exception("utterance %s: unexpected error", row.utterance_id)
-            results.append(rejection("unexpected_error", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", lasting=False))
+            results.append(
+                rejection(
+                    "unexpected_error", f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", lasting=False
+                )
+            )
     return results
 
 
@@ -106,8 +112,13 @@ class RowOutcome:
         for row, packed in enumerate(self._ids):
             facts = self._results.read(row)
             rejected = facts.get("rejected")
-            yield Finished(packed[:-1].decode("unicode_escape"), {} if rejected else facts, int(self._results.hashes[row]) % n_shards,
-                           int(self._results.offsets[row]), tuple(rejected) if rejected else None)  # fmt: skip
+            yield Finished(
+                packed[:-1].decode("unicode_escape"),
+                {} if rejected else facts,
+                int(self._results.hashes[row]) % n_shards,
+                int(self._results.offsets[row]),
+                tuple(rejected) if rejected else None,
+            )
 
     def write(self, writer: OutcomeWriter) -> None:
         """Give every row to a stage's manifest, with its place and facts, or to its rejects."""
@@ -115,7 +126,14 @@ class RowOutcome:
             if row.rejected:
                 writer.reject(row.utterance_id, *row.rejected)
             else:
-                writer.keep({"utterance_id": row.utterance_id, "shard": row.shard, "offset_bytes": row.offset_bytes, **row.facts})
+                writer.keep(
+                    {
+                        "utterance_id": row.utterance_id,
+                        "shard": row.shard,
+                        "offset_bytes": row.offset_bytes,
+                        **row.facts,
+                    }
+                )
 
 
 class _Results:
@@ -143,16 +161,27 @@ class _Results:
 
 @contextmanager
 def run_rows(
-    stage: str, rows: Callable[[], Iterable[Row]], compute_chunk: ChunkFunction, folder: Path | None, *,
-    chunks: Chunks = fixed_chunks, needs_gpu: bool = False, get_ready: Callable[[int], bool] | None = None, apart: bool = False,
-) -> Iterator[RowOutcome]:  # fmt: skip
+    stage: str,
+    rows: Callable[[], Iterable[Row]],
+    compute_chunk: ChunkFunction,
+    folder: Path | None,
+    *,
+    chunks: Chunks = fixed_chunks,
+    needs_gpu: bool = False,
+    get_ready: Callable[[int], bool] | None = None,
+    apart: bool = False,
+) -> Iterator[RowOutcome]:
     """Bring every row's result into the row store, write the shards of `folder` (if any) from it and yield the outcome.
 
-    `rows` gives the same rows at every call; they lie in the shards in their order. `compute_chunk` takes a list of rows to
-    their (facts, bytes) and must be importable; a row's result may not depend on the others of its chunk. Rejects that blame
-    the moment (an unreadable disk) are not stored. `get_ready` is told how many rows there are to compute, if any, before they
+    `rows` gives the same rows at every call; they lie in the shards in their order. `compute_chunk` takes a list of
+    rows to
+    their (facts, bytes) and must be importable; a row's result may not depend on the others of its chunk. Rejects that
+    blame
+    the moment (an unreadable disk) are not stored. `get_ready` is told how many rows there are to compute, if any,
+    before they
     are; it returns whether they are so few that they had better be computed in this process. `apart` is for rows
-    that may take their process down with them, as decoders of damaged files do: none is computed in this one unless VOICE_WORKERS
+    that may take their process down with them, as decoders of damaged files do: none is computed in this one unless
+    VOICE_WORKERS
     is 1.
     """
     with (
@@ -168,7 +197,13 @@ def run_rows(
             ids.write(row.utterance_id.encode("unicode_escape") + b"\n")
         keys = np.array(packed_keys, dtype=np.uint8).view(f"S{KEY_BYTES}")
         missing = _first_of_equals(keys, np.flatnonzero(~store.contains(keys)))
-        logger.info("%s: %d in all, %d rows to compute, %d kept from earlier runs", stage, len(keys), len(missing), len(keys) - len(missing))
+        logger.info(
+            "%s: %d in all, %d rows to compute, %d kept from earlier runs",
+            stage,
+            len(keys),
+            len(missing),
+            len(keys) - len(missing),
+        )
         results = _Results(np.array(packed_hashes, dtype=np.uint32), facts)
         del packed_keys, packed_hashes
         work.compute(missing)
@@ -177,7 +212,9 @@ def run_rows(
                 break
             work.compute(_first_of_equals(keys, lost))
         else:
-            raise PipelineError(f"{store.folder}: rows are lost or damaged again and again; check the disk, or set VOICE_ROW_STORE to another")
+            raise PipelineError(
+                f"{store.folder}: rows are lost or damaged again and again; check the disk, or set VOICE_ROW_STORE to another"
+            )
         yield RowOutcome(ids, results, len(missing))
 
 
@@ -212,7 +249,11 @@ class _Work:
         here = self.get_ready is not None and self.get_ready(len(numbers))
         chunks = self.chunks(self._pick(numbers))
         with progress_bar(self.stage, len(numbers), "row") as bar:
-            computed = map(partial(_run_chunk, self.compute_chunk), chunks) if here else self._compute_all(chunks, len(numbers))
+            computed = (
+                map(partial(_run_chunk, self.compute_chunk), chunks)
+                if here
+                else self._compute_all(chunks, len(numbers))
+            )
             for keys, results in computed:
                 for key, result in zip(keys, results, strict=True):
                     if result[0].get("lasting", True):
@@ -227,7 +268,9 @@ class _Work:
             yield next(row for number, row in rows if number == wanted)
 
     def _compute_all(self, chunks: Iterable[Sequence[Row]], n_rows: int) -> Iterator[ChunkResult]:
-        """Yield (keys, results) of every chunk; a row that takes its worker process down is rejected, the others of its chunk are not."""
+        """Yield (keys, results) of every chunk; a row that takes its worker process down is rejected, the others of its
+        chunk are not.
+        """
         run_chunk = partial(_run_chunk, self.compute_chunk)
         suspects: list[Sequence[Row]] = []
 
@@ -237,7 +280,9 @@ class _Work:
 
         n_processes = -(-n_rows // ROWS_PER_PROCESS)
         apart = self.apart and setting("VOICE_WORKERS") != "1"
-        yield from map_unordered(run_chunk, chunks, needs_gpu=self.needs_gpu, give_up=suspect, apart=apart, max_processes=n_processes)
+        yield from map_unordered(
+            run_chunk, chunks, needs_gpu=self.needs_gpu, give_up=suspect, apart=apart, max_processes=n_processes
+        )
         yield from map_unordered(run_chunk, suspects, needs_gpu=self.needs_gpu, give_up=_lost, apart=True)
 
     def collect(self, keys: npt.NDArray[np.bytes_], results: _Results, folder: Path | None) -> npt.NDArray[np.int64]:

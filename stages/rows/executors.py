@@ -34,10 +34,16 @@ def engine() -> str:
 
 
 def map_unordered(
-    function: Callable[[ItemT], ResultT], items: Iterable[ItemT], *,
-    needs_gpu: bool = False, give_up: Callable[[ItemT], ResultT] | None = None, apart: bool = False, max_processes: int | None = None,
-) -> Iterator[ResultT]:  # fmt: skip
-    """Yield function(item) for every item as results arrive, with a bounded number of items taken from `items` and in flight.
+    function: Callable[[ItemT], ResultT],
+    items: Iterable[ItemT],
+    *,
+    needs_gpu: bool = False,
+    give_up: Callable[[ItemT], ResultT] | None = None,
+    apart: bool = False,
+    max_processes: int | None = None,
+) -> Iterator[ResultT]:
+    """Yield function(item) for every item as results arrive, with a bounded number of items taken from `items` and in
+    flight.
 
     `function` must be importable (a module-level function or a functools.partial of one). Workers run one thread
     each, so that they do not compete for cores; a single item, or a single worker, runs in this process unless
@@ -62,11 +68,16 @@ def map_unordered(
 
 
 def _ends_the_run(item: object) -> Any:
-    raise PipelineError(f"a worker process died over {str(item)[:200]}; if the machine ran out of memory, set VOICE_WORKERS lower")
+    raise PipelineError(
+        f"a worker process died over {str(item)[:200]}; if the machine ran out of memory, set VOICE_WORKERS lower"
+    )
 
 
 def _map_on_processes(
-    function: Callable[[ItemT], ResultT], remaining: Iterator[ItemT], n_workers: int, give_up: Callable[[ItemT], ResultT]
+    function: Callable[[ItemT], ResultT],
+    remaining: Iterator[ItemT],
+    n_workers: int,
+    give_up: Callable[[ItemT], ResultT],
 ) -> Iterator[ResultT]:
     """Start pools until every item had its turn: what was in flight when a worker died is tried again, one at a time."""
     suspects: list[ItemT] = []
@@ -88,7 +99,9 @@ def _map_on_processes(
 def _pool(n_workers: int) -> ProcessPoolExecutor:
     for name in THREAD_SETTINGS:
         os.environ.setdefault(name, "1")
-    return ProcessPoolExecutor(n_workers, mp_context=multiprocessing.get_context("spawn"), initializer=keep_freed_memory)
+    return ProcessPoolExecutor(
+        n_workers, mp_context=multiprocessing.get_context("spawn"), initializer=keep_freed_memory
+    )
 
 
 def _fill_pool(

@@ -40,6 +40,8 @@ def _from_file() -> dict[str, str]:
             continue
         name, equals, value = (part.strip() for part in line.partition("="))
         if not equals or name not in IN_FILE:
-            raise ParamsError(f"{FILE}, line {number}: expected NAME=VALUE with a name of {', '.join(IN_FILE)}, found {line.strip()!r}")
+            raise ParamsError(
+                f"{FILE}, line {number}: expected NAME=VALUE with a name of {', '.join(IN_FILE)}, found {line.strip()!r}"
+            )
         found[name] = value
     return found

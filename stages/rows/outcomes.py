@@ -1,4 +1,6 @@
-"""What a stage leaves behind: its manifest and rejects.parquet, written row by row, with every input row in one of the two."""
+"""What a stage leaves behind: its manifest and rejects.parquet, written row by row, with every input row in one of the
+two.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +89,9 @@ class OutcomeWriter:
     def _check_count(self, n_input: int) -> None:
         n_kept, n_rejected = self._kept.n_rows, self._rejects.n_rows
         if n_kept + n_rejected != n_input:
-            raise ManifestError(f"{self._stage}: {n_input} utterances came in, {n_kept} kept + {n_rejected} rejected went out")
+            raise ManifestError(
+                f"{self._stage}: {n_input} utterances came in, {n_kept} kept + {n_rejected} rejected went out"
+            )
 
     def _too_many(self, n_input: int, max_reject_share: float) -> str | None:
         """Return what to tell the user where too much was rejected."""
@@ -114,7 +118,8 @@ def outcome_writer(
 ) -> Iterator[OutcomeWriter]:
     """Write STAGE.parquet (of schema `kind`, with `facts` about the whole) and rejects.parquet into `folder`.
 
-    Raises ManifestError when not all of `n_input` rows were kept or rejected, and when more than `max_reject_share` of them
+    Raises ManifestError when not all of `n_input` rows were kept or rejected, and when more than `max_reject_share` of
+    them
     were rejected or nothing is left: the message counts the reasons, and the rejects are listed outside the folder.
     """
     manifest, listing = folder / f"{stage}.parquet", folder / "rejects.parquet"

@@ -1,7 +1,9 @@
 """The Ray engine: the work of `map_unordered` on every node of a Ray cluster.
 
-Nodes see the project and its data under the same paths (shared storage). Workers are actors of one CPU (or GPU) that keep
-what they load, such as an encoder. They write nothing: results go to the driver, which alone writes. When a node dies, what
+Nodes see the project and its data under the same paths (shared storage). Workers are actors of one CPU (or GPU) that
+keep
+what they load, such as an encoder. They write nothing: results go to the driver, which alone writes. When a node dies,
+what
 its workers had in hand is done by others; workers on a node that joins, or that an autoscaler starts, take part.
 
 A worker whose code, packages, processor or GPU differ from the driver's could give other bytes, so it ends the run.
@@ -52,9 +54,16 @@ def describe_node(with_gpu: bool) -> dict[str, str]:
     lines = (root / "requirements.lock").read_text(encoding="utf-8").splitlines()
     facts = {name: _version(name) for name, equals, _ in (line.partition("==") for line in lines) if equals}
     cpuinfo = Path("/proc/cpuinfo")
-    flags = PROCESSOR_FLAGS & set(cpuinfo.read_text(encoding="ascii", errors="ignore").split()) if cpuinfo.is_file() else set()
-    facts |= {"the project's code": code.hexdigest()[:12], "Python": platform.python_version(),
-              "the processor": " ".join([platform.machine(), *sorted(flags)])}  # fmt: skip
+    flags = (
+        PROCESSOR_FLAGS & set(cpuinfo.read_text(encoding="ascii", errors="ignore").split())
+        if cpuinfo.is_file()
+        else set()
+    )
+    facts |= {
+        "the project's code": code.hexdigest()[:12],
+        "Python": platform.python_version(),
+        "the processor": " ".join([platform.machine(), *sorted(flags)]),
+    }
     if with_gpu:
         import torch
 
@@ -88,7 +97,9 @@ class Worker:
         self._function: Callable[[Any], Any] | None = None
 
     def start(self, folder: str, function: bytes, with_gpu: bool) -> tuple[str, dict[str, str]]:
-        """Take up the work; returns the node's name and what it is made of. Raises FileNotFoundError for a folder not shared."""
+        """Take up the work; returns the node's name and what it is made of. Raises FileNotFoundError for a folder not
+        shared.
+        """
         os.chdir(folder)
         keep_freed_memory()
         self._function = _Unpickler(function, self._main_module).load()
@@ -105,7 +116,9 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError:
-        raise PipelineError("VOICE_EXECUTOR=ray: Ray is not installed; run `make ray` on every node, or set VOICE_EXECUTOR=processes") from None
+        raise PipelineError(
+            "VOICE_EXECUTOR=ray: Ray is not installed; run `make ray` on every node, or set VOICE_EXECUTOR=processes"
+        ) from None
     return ray
 
 
@@ -118,8 +131,10 @@ def connect() -> Any:
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
         except (ConnectionError, ValueError, RuntimeError, TimeoutError, ray.exceptions.RayError) as error:
-            raise PipelineError(f"VOICE_RAY_ADDRESS={address}: no Ray cluster answers ({' '.join(str(error).split())[:160]}); "
-                                "start one with `ray start --head`, or set VOICE_EXECUTOR=processes") from None  # fmt: skip
+            raise PipelineError(
+                f"VOICE_RAY_ADDRESS={address}: no Ray cluster answers ({' '.join(str(error).split())[:160]}); "
+                "start one with `ray start --head`, or set VOICE_EXECUTOR=processes"
+            ) from None
     return ray
 
 
@@ -144,7 +159,8 @@ def map_on_ray(
 ) -> Iterator[ResultT]:
     """Yield function(item) for every item as results arrive; see `executors.map_unordered`.
 
-    Starts a worker for every CPU (with `needs_gpu`: GPU) of the cluster, or VOICE_WORKERS of them: on a cluster that grows on
+    Starts a worker for every CPU (with `needs_gpu`: GPU) of the cluster, or VOICE_WORKERS of them: on a cluster that
+    grows on
     demand, those that find no room are the demand. Raises PipelineError for a cluster that cannot be used.
     """
     team: _Team[ItemT, ResultT] = _Team(function, iter(items), needs_gpu, give_up)
@@ -158,7 +174,11 @@ class _Team(Generic[ItemT, ResultT]):
     """The workers of one map."""
 
     def __init__(
-        self, function: Callable[[ItemT], ResultT], items: Iterator[ItemT], needs_gpu: bool, give_up: Callable[[ItemT], ResultT]
+        self,
+        function: Callable[[ItemT], ResultT],
+        items: Iterator[ItemT],
+        needs_gpu: bool,
+        give_up: Callable[[ItemT], ResultT],
     ) -> None:
         self._ray = connect()
         self._lost = (self._ray.exceptions.RayActorError, self._ray.exceptions.ObjectLostError)
@@ -170,7 +190,9 @@ class _Team(Generic[ItemT, ResultT]):
         self._main_module = specification.name if specification else "__main__"
         self._function = pickle.dumps(function)
         self._hands: list[_Hand] = []
-        self._next: deque[_Job[ItemT]] = deque()  # what dead workers had in hand, then what was taken from the items ahead of need
+        self._next: deque[_Job[ItemT]] = (
+            deque()
+        )  # what dead workers had in hand, then what was taken from the items ahead of need
         self._counted = self._spoke = -SILENT_SECONDS
         self._n_wanted = 0
 
@@ -210,7 +232,9 @@ class _Team(Generic[ItemT, ResultT]):
         """Return an actor's options: kernels and threads are chosen by its environment, before anything is imported."""
         environment = {name: "1" for name in THREAD_SETTINGS}
         environment |= {name: os.environ[name] for name in ("MKL_CBWR", "VOICE_LOG_LEVEL") if name in os.environ}
-        environment["PYTHONPATH"] = os.pathsep.join([str(project_root()), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        environment["PYTHONPATH"] = os.pathsep.join([str(project_root()), os.environ.get("PYTHONPATH", "")]).rstrip(
+            os.pathsep
+        )
         return {"num_cpus": 1, "num_gpus": int(self._needs_gpu), "runtime_env": {"env_vars": environment}}
 
     def _hand_out(self) -> None:
@@ -238,8 +262,10 @@ class _Team(Generic[ItemT, ResultT]):
             yield from self._bury(hand)
             return
         except self._ray.exceptions.RayTaskError as error:
-            raise PipelineError(f"a Ray worker cannot start in {Path.cwd()}: {str(error.cause)[:200]}; every node needs the project "
-                                "and its data under the same path (shared storage)") from None  # fmt: skip
+            raise PipelineError(
+                f"a Ray worker cannot start in {Path.cwd()}: {str(error.cause)[:200]}; every node needs the project "
+                "and its data under the same path (shared storage)"
+            ) from None
         if not hand.ready:
             self._compare(*value)
             hand.ready = True
@@ -251,8 +277,10 @@ class _Team(Generic[ItemT, ResultT]):
     def _compare(self, node: str, there: dict[str, str]) -> None:
         for name, here in self._here.items():
             if there.get(name) != here:
-                raise PipelineError(f"Ray node {node}: {name} is {there.get(name)} there and {here} here, so that results could differ; "
-                                    "make the nodes alike (`make setup`), or take it out of the cluster")  # fmt: skip
+                raise PipelineError(
+                    f"Ray node {node}: {name} is {there.get(name)} there and {here} here, so that results could differ; "
+                    "make the nodes alike (`make setup`), or take it out of the cluster"
+                )
 
     def _bury(self, hand: _Hand) -> Iterator[ResultT]:
         """Take a dead worker's jobs back: the first was at work when it died, the others waited."""
@@ -271,5 +299,8 @@ class _Team(Generic[ItemT, ResultT]):
             self._spoke = time.monotonic()
         elif time.monotonic() > self._spoke + SILENT_SECONDS:
             if self._spoke > 0:
-                logger.warning("ray: no worker has started for %.0f s; waiting for free CPUs or new nodes (`ray status` shows them)", SILENT_SECONDS)
+                logger.warning(
+                    "ray: no worker has started for %.0f s; waiting for free CPUs or new nodes (`ray status` shows them)",
+                    SILENT_SECONDS,
+                )
             self._spoke = time.monotonic()

@@ -18,7 +18,8 @@ import numpy.typing as npt
 from stages.common.errors import StageError
 
 MIN_SHARDS = 16
-ROWS_PER_SHARD = 32  # so few that one clip in a hundred changes a quarter of the shards, so many that DVC has few files to look after
+# so few that one clip in a hundred changes a quarter of the shards, so many that DVC has few files to look after
+ROWS_PER_SHARD = 32
 MAX_OPEN_SHARDS = 256
 
 
@@ -40,9 +41,11 @@ def shard_path(folder: Path, shard: int) -> Path:
 def write_shards(
     folder: Path, hashes: npt.NDArray[np.uint32], read_row: Callable[[int], bytes], progress: Callable[[int], object]
 ) -> npt.NDArray[np.int64]:
-    """Write the bytes of N rows, given the hashes (N,) of their ids, into shards where they lie in the order of the rows.
+    """Write the bytes of N rows, given the hashes (N,) of their ids, into shards where they lie in the order of the
+    rows.
 
-    Returns offsets in bytes (N,); the shard of a row is its hash modulo `shard_count(N)`. One row is in memory at a time.
+    Returns offsets in bytes (N,); the shard of a row is its hash modulo `shard_count(N)`. One row is in memory at a
+    time.
     """
     shards = hashes % shard_count(len(hashes))
     offsets = np.zeros(len(hashes), dtype=np.int64)
@@ -61,7 +64,8 @@ def write_shards(
 class ShardReader:
     """Random access to the rows of a stage's shards with pread; the last `MAX_OPEN_SHARDS` files used stay open.
 
-    A reader may be pickled or forked: descriptors are opened anew in every process that uses it. One thread may use it at a time.
+    A reader may be pickled or forked: descriptors are opened anew in every process that uses it. One thread may use it
+    at a time.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -106,8 +110,11 @@ class ShardReader:
 
     def _require(self, shard: int, offset_bytes: int, n_bytes: int, n_read: int) -> None:
         if n_read != n_bytes:
-            raise StageError(None, shard_path(self.folder, shard), f"ends at byte {offset_bytes + n_read}, "
-                             f"{offset_bytes + n_bytes} expected; run `dvc checkout --force`")  # fmt: skip
+            raise StageError(
+                None,
+                shard_path(self.folder, shard),
+                f"ends at byte {offset_bytes + n_read}, {offset_bytes + n_bytes} expected; run `dvc checkout --force`",
+            )
 
     def close(self) -> None:
         """Close every open shard."""

@@ -2,10 +2,12 @@
 
 A key hashes all that a row depends on (content, params, code), so an entry is right or absent, never stale. Rows lie
 in append-only packs. Every process writes a pack of its own; a reader scans the headers and ignores a tail that a
-crash cut off. Each record carries a checksum: a corrupted row is reported and computed again. A pack's time of modification
+crash cut off. Each record carries a checksum: a corrupted row is reported and computed again. A pack's time of
+modification
 is its last use, by which `make gc` chooses; a pack deleted while a run goes on is only so many rows to compute again.
 
-Record: magic (4) | key (32) | length of meta (4) | length of blob (8) | XXH3 of these (8) | XXH3 of the rest (8) | meta | blob.
+Record: magic (4) | key (32) | length of meta (4) | length of blob (8) | XXH3 of these (8) | XXH3 of the rest (8) | meta
+| blob.
 
 What an open store holds in memory is 28 bytes a row: the first half of its key, its pack and its place there.
 """
@@ -90,12 +92,16 @@ class RowStore:
                     scanned += _PACKED_PLACE.pack(key, len(self._packs) - 1, start)
         places = np.frombuffer(bytes(scanned), dtype=_PLACE) if scanned else np.empty(0, dtype=_PLACE)
         order = np.argsort(places["key"], kind="stable")
-        self._keys, self._pack_numbers, self._starts = (np.ascontiguousarray(places[name][order]) for name in ("key", "pack", "start"))
+        self._keys, self._pack_numbers, self._starts = (
+            np.ascontiguousarray(places[name][order]) for name in ("key", "pack", "start")
+        )
 
     def __enter__(self) -> RowStore:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for descriptor in self._readers.values():
             os.close(descriptor)
         self._readers.clear()
@@ -210,7 +216,9 @@ def _scan(pack: Path) -> Iterator[tuple[bytes, int]]:
         while start < size:
             header = _read_header(descriptor, start)
             if header is None or start + header.n_bytes > size:
-                logger.warning("row store: %s is cut off or damaged at byte %d; its later rows are computed again", pack, start)
+                logger.warning(
+                    "row store: %s is cut off or damaged at byte %d; its later rows are computed again", pack, start
+                )
                 return
             yield header.key, start
             start += header.n_bytes

@@ -40,8 +40,15 @@ class SpectrogramParams:
 
     def settings(self, sample_rate_hz: int) -> SpectrogramSettings:
         """Return the model's settings at a sample rate; raises ParamsError when they cannot work."""
-        settings = SpectrogramSettings(sample_rate_hz, self.n_fft, self.hop_samples, self.win_samples, self.n_mels,
-                                       self.mel_fmin_hz, self.mel_fmax_hz)  # fmt: skip
+        settings = SpectrogramSettings(
+            sample_rate_hz,
+            self.n_fft,
+            self.hop_samples,
+            self.win_samples,
+            self.n_mels,
+            self.mel_fmin_hz,
+            self.mel_fmax_hz,
+        )
         try:
             settings.validate()
         except ValueError as error:
@@ -81,7 +88,13 @@ def compute(settings: SpectrogramSettings, rows: Sequence[Row]) -> list[RowResul
 
 def make_rows(utterances: ManifestRows, resample: Path, settings: SpectrogramSettings) -> Iterator[Row]:
     """Yield every utterance's work."""
-    transform = [settings.n_fft, settings.hop_samples, settings.win_samples, *transform_kernels(), code_version("stages.spectrogram.stage")]
+    transform = [
+        settings.n_fft,
+        settings.hop_samples,
+        settings.win_samples,
+        *transform_kernels(),
+        code_version("stages.spectrogram.stage"),
+    ]
     for row in utterances.read("utterance_id", "pcm_xxh3", "shard", "offset_bytes", "n_samples"):
         place = PcmPlace(str(resample), row["shard"], row["offset_bytes"], row["n_samples"])
         yield Row(row["utterance_id"], content_key("spectrogram", row["pcm_xxh3"], transform), place)
@@ -95,7 +108,14 @@ def describe_all(utterances: ManifestRows, settings: SpectrogramSettings, writer
         except RowRejected as error:
             writer.reject(row["utterance_id"], error.reason, error.detail)
         else:
-            writer.keep({"utterance_id": row["utterance_id"], "shard": 0, "offset_bytes": 0, "n_frames": settings.frame_count(row["n_samples"])})
+            writer.keep(
+                {
+                    "utterance_id": row["utterance_id"],
+                    "shard": 0,
+                    "offset_bytes": 0,
+                    "n_frames": settings.frame_count(row["n_samples"]),
+                }
+            )
 
 
 def main(resample: Path, out: Path, params: SpectrogramParams) -> None:
@@ -109,9 +129,15 @@ def main(resample: Path, out: Path, params: SpectrogramParams) -> None:
     facts = {"settings": dataclasses.asdict(settings), "source": params.source}
     with (
         output_folder(out) as temporary,
-        outcome_writer(temporary, "spectrogram", manifests.SPECTROGRAM, facts, n_input=utterances.n_rows,
-                       max_reject_share=params.max_reject_share) as writer,
-    ):  # fmt: skip
+        outcome_writer(
+            temporary,
+            "spectrogram",
+            manifests.SPECTROGRAM,
+            facts,
+            n_input=utterances.n_rows,
+            max_reject_share=params.max_reject_share,
+        ) as writer,
+    ):
         if params.source == "on_the_fly":
             describe_all(utterances, settings, writer)
             return

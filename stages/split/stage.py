@@ -28,10 +28,12 @@ logger = logging.getLogger(__name__)
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 RANK_BYTES = 16
 COLUMNS = {
-    "corpus": ("speaker", "synthetic"), "resample": ("shard", "offset_bytes", "n_samples"),
-    "clean_text": ("language", "normalised", "phones", "tones"), "spectrogram": ("shard", "offset_bytes", "n_frames"),
+    "corpus": ("speaker", "synthetic"),
+    "resample": ("shard", "offset_bytes", "n_samples"),
+    "clean_text": ("language", "normalised", "phones", "tones"),
+    "spectrogram": ("shard", "offset_bytes", "n_frames"),
     "bert": ("spans", "phone_tokens"),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,17 @@ class SplitParams:
     max_reject_share: float
 
     def __post_init__(self) -> None:
-        if not (0 < self.validation_share < 1 and 0 < self.test_share < 1 and self.validation_share + self.test_share < 1):
+        if not (
+            0 < self.validation_share < 1 and 0 < self.test_share < 1 and self.validation_share + self.test_share < 1
+        ):
             raise ValueError("validation_share and test_share must be above 0 and together below 1")
         if not self.min_seconds < self.max_seconds:
             raise ValueError(f"min_seconds {self.min_seconds} must be less than max_seconds {self.max_seconds}")
         if not self.held_out_min_seconds < self.held_out_max_seconds:
-            raise ValueError(f"held_out_min_seconds {self.held_out_min_seconds} must be less than "
-                             f"held_out_max_seconds {self.held_out_max_seconds}")  # fmt: skip
+            raise ValueError(
+                f"held_out_min_seconds {self.held_out_min_seconds} must be less than "
+                f"held_out_max_seconds {self.held_out_max_seconds}"
+            )
 
 
 def rank(text: str, salt: str) -> bytes:
@@ -112,7 +118,9 @@ def length_problem(n_frames: int, n_phones: int, seconds: float, params: SplitPa
 
 @dataclass(frozen=True)
 class Joined:
-    """An utterance of the corpus: its columns of every manifest under their names' prefix (``bert.spans``), or why it is not used."""
+    """An utterance of the corpus: its columns of every manifest under their names' prefix (``bert.spans``), or why it
+    is not used.
+    """
 
     utterance_id: str
     row: dict[str, Any]
@@ -120,7 +128,9 @@ class Joined:
 
 
 def join(tables: Mapping[str, Iterator[Mapping[str, Any]]]) -> Iterator[Joined]:
-    """Yield every row of the first table with those of its utterance in the others; all are in the order of utterance ids."""
+    """Yield every row of the first table with those of its utterance in the others; all are in the order of utterance
+    ids.
+    """
     (first, main_rows), *others = tables.items()
     heads = {name: next(rows, None) for name, rows in others}
     for main_row in main_rows:
@@ -138,7 +148,10 @@ def join(tables: Mapping[str, Iterator[Mapping[str, Any]]]) -> Iterator[Joined]:
         if missing:
             yield Joined(utterance_id, {}, ("rejected_before", f"by {', '.join(missing)}"))
         else:
-            yield Joined(utterance_id, {f"{name}.{column}": value for name, row in found.items() for column, value in row.items()})
+            yield Joined(
+                utterance_id,
+                {f"{name}.{column}": value for name, row in found.items() for column, value in row.items()},
+            )
 
 
 def usable(joined: Iterable[Joined], sample_rate_hz: int, params: SplitParams) -> Iterator[Joined]:
@@ -159,21 +172,43 @@ def usable(joined: Iterable[Joined], sample_rate_hz: int, params: SplitParams) -
 
 def _split_row(row: Mapping[str, Any], subset: str) -> dict[str, Any]:
     return {
-        "utterance_id": row["utterance_id"], "subset": subset, "speaker": row["speaker"], "language": row["clean_text.language"],
-        "synthetic": row["corpus.synthetic"], "text": row["normalised"], "phones": row["clean_text.phones"], "tones": row["clean_text.tones"],
-        "pcm_shard": row["resample.shard"], "pcm_offset_bytes": row["resample.offset_bytes"], "n_samples": row["resample.n_samples"],
-        "spectrogram_shard": row["spectrogram.shard"], "spectrogram_offset_bytes": row["spectrogram.offset_bytes"],
-        "n_frames": row["spectrogram.n_frames"], "bert_spans": row["bert.spans"], "phone_tokens": row["bert.phone_tokens"],
-    }  # fmt: skip
+        "utterance_id": row["utterance_id"],
+        "subset": subset,
+        "speaker": row["speaker"],
+        "language": row["clean_text.language"],
+        "synthetic": row["corpus.synthetic"],
+        "text": row["normalised"],
+        "phones": row["clean_text.phones"],
+        "tones": row["clean_text.tones"],
+        "pcm_shard": row["resample.shard"],
+        "pcm_offset_bytes": row["resample.offset_bytes"],
+        "n_samples": row["resample.n_samples"],
+        "spectrogram_shard": row["spectrogram.shard"],
+        "spectrogram_offset_bytes": row["spectrogram.offset_bytes"],
+        "n_frames": row["spectrogram.n_frames"],
+        "bert_spans": row["bert.spans"],
+        "phone_tokens": row["bert.phone_tokens"],
+    }
 
 
-def main(corpus: Path, resample: Path, clean_text: Path, spectrogram: Path, bert: Path, out: Path, params: SplitParams) -> None:
+def main(
+    corpus: Path, resample: Path, clean_text: Path, spectrogram: Path, bert: Path, out: Path, params: SplitParams
+) -> None:
     """Join the stages' manifests and hold out validation and test utterances.
 
     Reads the five manifests; writes split.parquet and rejects.parquet (too long, too short, rejected by one stage).
     """
-    folders = {"corpus": corpus, "resample": resample, "clean_text": clean_text, "spectrogram": spectrogram, "bert": bert}
-    tables = {name: manifests.open_manifest(folder / f"{name}.parquet", getattr(manifests, name.upper())) for name, folder in folders.items()}
+    folders = {
+        "corpus": corpus,
+        "resample": resample,
+        "clean_text": clean_text,
+        "spectrogram": spectrogram,
+        "bert": bert,
+    }
+    tables = {
+        name: manifests.open_manifest(folder / f"{name}.parquet", getattr(manifests, name.upper()))
+        for name, folder in folders.items()
+    }
     facts = {name: table.facts for name, table in tables.items()}
 
     def rows() -> Iterator[Joined]:
@@ -184,7 +219,9 @@ def main(corpus: Path, resample: Path, clean_text: Path, spectrogram: Path, bert
     counts = dict.fromkeys((TRAIN, VALIDATION, TEST), 0)
     with output_folder(out) as temporary:
         n_input = tables["corpus"].n_rows
-        with outcome_writer(temporary, "split", manifests.SPLIT, facts, n_input=n_input, max_reject_share=params.max_reject_share) as writer:
+        with outcome_writer(
+            temporary, "split", manifests.SPLIT, facts, n_input=n_input, max_reject_share=params.max_reject_share
+        ) as writer:
             for one in rows():
                 if one.rejected:
                     writer.reject(one.utterance_id, *one.rejected)
@@ -193,6 +230,10 @@ def main(corpus: Path, resample: Path, clean_text: Path, spectrogram: Path, bert
                 counts[subset] += 1
                 writer.keep(_split_row(one.row, subset))
         if not all(counts.values()):
-            raise StageError(None, "split", f"{counts}: a subset is empty; use more data, a larger split.validation_share or "
-                             "test_share, or a wider range of split.held_out_*_seconds")  # fmt: skip
+            raise StageError(
+                None,
+                "split",
+                f"{counts}: a subset is empty; use more data, a larger split.validation_share or "
+                "test_share, or a wider range of split.held_out_*_seconds",
+            )
     logger.info("split: %s", ", ".join(f"{count} {subset}" for subset, count in counts.items()))

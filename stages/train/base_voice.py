@@ -37,27 +37,41 @@ class BaseVoiceParams:
         if self.folder is not None and not self.folder.strip():
             raise ValueError("folder is empty; name the base voice's folder, or null for none")
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise ValueError(f"sha256 {self.sha256!r} is not 64 hexadecimal digits; leave it null to be told the right one")
+            raise ValueError(
+                f"sha256 {self.sha256!r} is not 64 hexadecimal digits; leave it null to be told the right one"
+            )
 
 
-def begin_from(params: BaseVoiceParams, trainer: Trainer, symbols: SymbolTable, speakers: Sequence[str]) -> dict[str, Any] | None:
+def begin_from(
+    params: BaseVoiceParams, trainer: Trainer, symbols: SymbolTable, speakers: Sequence[str]
+) -> dict[str, Any] | None:
     """Carry a base voice over into a new trainer and return the report; None when there is no base.
 
-    The base's folder is only read. Raises PipelineError when it is missing, damaged or not the one that the parameters name.
+    The base's folder is only read. Raises PipelineError when it is missing, damaged or not the one that the parameters
+    name.
     """
     if params.folder is None:
         return None
     folder = Path(params.folder)
     if not folder.is_dir():
-        raise PipelineError(f"{folder}: no such folder; train.base_voice.folder has to name a voice folder, outside the outputs of the "
-                            "train stage, which are deleted before it runs")  # fmt: skip
+        raise PipelineError(
+            f"{folder}: no such folder; train.base_voice.folder has to name a voice folder, outside the outputs of the "
+            "train stage, which are deleted before it runs"
+        )
     try:
         found = checkpoint_sha256(folder)
         if found != params.sha256:
-            raise PipelineError(f"{folder}: the base voice has sha256 {found}, train.base_voice.sha256 is {params.sha256 or 'null'}; "
-                                f"set train.base_voice.sha256 to {found} if this is the voice to start from")  # fmt: skip
-        report = transfer(folder, trainer.synthesizer, Vocabulary(symbols, tuple(speakers)),
-                          discriminator=trainer.discriminator, duration_discriminator=trainer.duration_discriminator)  # fmt: skip
+            raise PipelineError(
+                f"{folder}: the base voice has sha256 {found}, train.base_voice.sha256 is {params.sha256 or 'null'}; "
+                f"set train.base_voice.sha256 to {found} if this is the voice to start from"
+            )
+        report = transfer(
+            folder,
+            trainer.synthesizer,
+            Vocabulary(symbols, tuple(speakers)),
+            discriminator=trainer.discriminator,
+            duration_discriminator=trainer.duration_discriminator,
+        )
     except CheckpointError as error:
         raise PipelineError(f"train.base_voice: {error}") from None
     with torch.no_grad():

@@ -29,7 +29,9 @@ AVERAGE_FOLDER = "checkpoints/average"
 
 @dataclass(frozen=True)
 class Kept:
-    """Steps whose weights are kept: the voice's own (None: the average's), and those of the extra checkpoints beside it."""
+    """Steps whose weights are kept: the voice's own (None: the average's), and those of the extra checkpoints beside
+    it.
+    """
 
     voice: int | None
     extra: tuple[int, ...]
@@ -68,7 +70,9 @@ def best_steps(log: Log, keep: KeepParams) -> list[int]:
 
 
 def ranked_steps(log: Log, keep: KeepParams) -> list[int]:
-    """Return the steps that have the value `keep.by`, the best first; of equals the earlier one counts, and NaN is the worst."""
+    """Return the steps that have the value `keep.by`, the best first; of equals the earlier one counts, and NaN is the
+    worst.
+    """
     values = {int(row["step"]): row[PREFIX + keep.by] for row in log if PREFIX + keep.by in row}
     return sorted(values, key=lambda step: (math.inf if math.isnan(values[step]) else values[step], step))
 
@@ -85,7 +89,8 @@ def worth_storing(log: Log, keep: KeepParams) -> set[int]:
 
 
 def kept_at_the_end(log: Log, params: TrainParams) -> Kept:
-    """Return what is kept of a finished run, whose last step is validated; without any value to choose by, the last is the best.
+    """Return what is kept of a finished run, whose last step is validated; without any value to choose by, the last is
+    the best.
 
     Raises PipelineError where `train.voice` is a step that was not kept.
     """
@@ -93,8 +98,10 @@ def kept_at_the_end(log: Log, params: TrainParams) -> Kept:
     kept = sorted({*best, *steps[-params.keep.last :]})
     if isinstance(params.voice, int):
         if params.voice not in kept:
-            raise PipelineError(f"train.voice is step {params.voice}, whose weights were not kept; "
-                                f"kept: {', '.join(map(str, kept))} (see train.keep)")  # fmt: skip
+            raise PipelineError(
+                f"train.voice is step {params.voice}, whose weights were not kept; "
+                f"kept: {', '.join(map(str, kept))} (see train.keep)"
+            )
         voice: int | None = params.voice
     else:
         voice = {"last": steps[-1], "best": best[0] if best else steps[-1], "average": None}[params.voice]
@@ -110,9 +117,13 @@ def describe_choice(log: Log, params: TrainParams, kept: Kept, average: Average 
     others = [step for step in ranked_steps(log, params.keep) if step != kept.voice]
     means = {"averaged_steps": list(average.steps), "average_value": average.values.get(name)} if average else {}
     return {
-        "voice": params.voice, "by": name, "step": kept.voice, "value": values.get(kept.voice) if kept.voice else means.get("average_value"),
-        "runner_up": {"step": others[0], "value": values[others[0]]} if others else None, **means,
-    }  # fmt: skip
+        "voice": params.voice,
+        "by": name,
+        "step": kept.voice,
+        "value": values.get(kept.voice) if kept.voice else means.get("average_value"),
+        "runner_up": {"step": others[0], "value": values[others[0]]} if others else None,
+        **means,
+    }
 
 
 def voice_tensors(trainer: Trainer) -> dict[str, dict[str, Tensor]]:
@@ -123,7 +134,9 @@ def voice_tensors(trainer: Trainer) -> dict[str, dict[str, Tensor]]:
     return tensors
 
 
-def weights_of_step(step: int, names: Sequence[str] | None, trainer: Trainer, artefacts: Artefacts) -> dict[str, dict[str, Tensor]]:
+def weights_of_step(
+    step: int, names: Sequence[str] | None, trainer: Trainer, artefacts: Artefacts
+) -> dict[str, dict[str, Tensor]]:
     """Return networks (None: all) of a step whose weights are stored, or are the trainer's own."""
     if step == trainer.step_count:
         return {name: tensors for name, tensors in voice_tensors(trainer).items() if names is None or name in names}
@@ -133,10 +146,14 @@ def weights_of_step(step: int, names: Sequence[str] | None, trainer: Trainer, ar
 def average_of_steps(steps: Sequence[int], trainer: Trainer, artefacts: Artefacts) -> dict[str, Tensor]:
     """Return the mean of the synthesizer's weights over stored steps."""
     try:
-        return average_weights(weights_of_step(step, ["synthesizer"], trainer, artefacts)["synthesizer"] for step in steps)
+        return average_weights(
+            weights_of_step(step, ["synthesizer"], trainer, artefacts)["synthesizer"] for step in steps
+        )
     except ValueError as error:
-        raise PipelineError(f"train: the checkpoints of steps {', '.join(map(str, steps))}: {error}; "
-                            f"delete {artefacts.work} and train again") from None  # fmt: skip
+        raise PipelineError(
+            f"train: the checkpoints of steps {', '.join(map(str, steps))}: {error}; "
+            f"delete {artefacts.work} and train again"
+        ) from None
 
 
 def write_checkpoint(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], metadata: Mapping[str, Any]) -> None:
@@ -145,8 +162,10 @@ def write_checkpoint(folder: Path, tensors: Mapping[str, Mapping[str, Tensor]], 
         save_checkpoint(folder, tensors=tensors, metadata=metadata)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise PipelineError(f"{folder.name}: cannot write the checkpoint ({reason}); free some space and run again: "
-                            "what was trained is saved") from None  # fmt: skip
+        raise PipelineError(
+            f"{folder.name}: cannot write the checkpoint ({reason}); free some space and run again: "
+            "what was trained is saved"
+        ) from None
 
 
 def read_checkpoint(folder: Path, names: Sequence[str] | None = None) -> dict[str, dict[str, Tensor]]:
@@ -170,7 +189,9 @@ def write_table(path: Path, log: Log, keep: KeepParams, kept: Kept, average: Ave
         writer.writerow(["step", "folder", f"place_by_{keep.by}", *names])
         for row in rows:
             step = int(row["step"])
-            writer.writerow([step, kept.folder(step), places.get(step, ""), *(row.get(PREFIX + name, "") for name in names)])
+            writer.writerow(
+                [step, kept.folder(step), places.get(step, ""), *(row.get(PREFIX + name, "") for name in names)]
+            )
         if average:
             steps = "+".join(map(str, average.steps))
             writer.writerow([steps, kept.folder(None), "", *(average.values.get(name, "") for name in names)])

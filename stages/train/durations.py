@@ -30,7 +30,12 @@ Durations = list[npt.NDArray[np.int64]]
 
 
 def learn_durations(
-    sources: Sequence[ManifestSource], params: TrainParams, facts: CorpusFacts, path: Path, device: torch.device, rank: int
+    sources: Sequence[ManifestSource],
+    params: TrainParams,
+    facts: CorpusFacts,
+    path: Path,
+    device: torch.device,
+    rank: int,
 ) -> list[Durations]:
     """Return, for each source, the frames of every phone (pads and blanks included) of every utterance.
 
@@ -54,19 +59,32 @@ def padded_durations(durations: Durations | None, batch: Batch) -> Tensor | None
     return torch.from_numpy(padded).to(batch.phone_ids.device)
 
 
-def _compute(sources: Sequence[ManifestSource], params: TrainParams, facts: CorpusFacts, device: torch.device) -> list[Durations]:
+def _compute(
+    sources: Sequence[ManifestSource], params: TrainParams, facts: CorpusFacts, device: torch.device
+) -> list[Durations]:
     settings, source = params.aligner, sources[0]
     torch.manual_seed(params.optimisation.seed)
     symbols = source.symbols
     n_speakers = len(facts.speakers) if len(facts.speakers) > 1 else 0
-    aligner = Aligner(n_symbols=len(symbols.symbols), n_tones=symbols.tone_count, mel_channels=facts.spectrogram.n_mels,
-                      channels=settings.channels, n_speakers=n_speakers).to(device)  # fmt: skip
+    aligner = Aligner(
+        n_symbols=len(symbols.symbols),
+        n_tones=symbols.tone_count,
+        mel_channels=facts.spectrogram.n_mels,
+        channels=settings.channels,
+        n_speakers=n_speakers,
+    ).to(device)
     filterbank = torch.from_numpy(mel_filterbank(facts.spectrogram)).to(device)
 
     def inputs(stored: StoredBatch) -> AlignerInputs:
         batch = stored.to(device)
-        return AlignerInputs(batch.phone_ids, batch.tone_ids, batch.phone_lengths, log_mel(batch.linear, filterbank),
-                             batch.frame_lengths, batch.speaker_ids if n_speakers else None)  # fmt: skip
+        return AlignerInputs(
+            batch.phone_ids,
+            batch.tone_ids,
+            batch.phone_lengths,
+            log_mel(batch.linear, filterbank),
+            batch.frame_lengths,
+            batch.speaker_ids if n_speakers else None,
+        )
 
     sampler = BatchSampler(source.n_frames, settings.batch_size, settings.max_batch_frames, params.optimisation.seed)
     with progress_bar("aligner", settings.steps, "step") as bar:
@@ -85,7 +103,9 @@ def _batches(source: ManifestSource, sampler: BatchSampler, facts: CorpusFacts, 
             bar.update(1)
 
 
-def _align_all(source: ManifestSource, aligner: Aligner, inputs: Callable[[StoredBatch], AlignerInputs], facts: CorpusFacts) -> Durations:
+def _align_all(
+    source: ManifestSource, aligner: Aligner, inputs: Callable[[StoredBatch], AlignerInputs], facts: CorpusFacts
+) -> Durations:
     """Return durations of every utterance, read off one at a time, then refined over each speaker's utterances."""
     durations: Durations = []
     log_mels, phone_ids = [], []
@@ -100,7 +120,9 @@ def _align_all(source: ManifestSource, aligner: Aligner, inputs: Callable[[Store
             by_speaker.setdefault(int(batch.speaker_ids[0]), []).append(index)
             bar.update(1)
     for members in by_speaker.values():
-        refined = refine_durations([log_mels[i] for i in members], [phone_ids[i] for i in members], [durations[i] for i in members])
+        refined = refine_durations(
+            [log_mels[i] for i in members], [phone_ids[i] for i in members], [durations[i] for i in members]
+        )
         for index, each in zip(members, refined, strict=True):
             durations[index] = each.astype(np.int64)
     return durations

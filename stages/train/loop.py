@@ -22,7 +22,14 @@ from model.training.trainer import Trainer
 from stages.common.errors import ParamsError, PipelineError
 from stages.common.progress import progress_bar
 from stages.train.base_voice import begin_from
-from stages.train.checkpoints import Average, average_of_steps, averaged_steps, voice_tensors, worth_storing, write_checkpoint
+from stages.train.checkpoints import (
+    Average,
+    average_of_steps,
+    averaged_steps,
+    voice_tensors,
+    worth_storing,
+    write_checkpoint,
+)
 from stages.train.durations import Durations, learn_durations, padded_durations
 from stages.train.manifest_source import ManifestSource, read_split
 from stages.train.outputs import RunFacts, write_outputs
@@ -31,7 +38,16 @@ from stages.train.preflight import check_data, describe_batches
 from stages.train.samples import write_samples
 from stages.train.settings import TrainParams, TrainPaths, own_style
 from stages.train.spoken_metrics import SpokenMetrics
-from stages.train.state import DamagedStateError, Position, RunState, from_first_rank, read_state, restore_random_state, save_state, state_files
+from stages.train.state import (
+    DamagedStateError,
+    Position,
+    RunState,
+    from_first_rank,
+    read_state,
+    restore_random_state,
+    save_state,
+    state_files,
+)
 from stages.train.validation import Validator
 from stages.train.work_folder import CHECKPOINTS, SAMPLES, Artefacts, exclusive
 
@@ -41,7 +57,16 @@ logger = logging.getLogger(__name__)
 class TrainingRun:
     """All that one rank does. Rank 0 also logs, saves and writes the outputs."""
 
-    def __init__(self, params: TrainParams, paths: TrainPaths, lineage: dict[str, Any], *, rank: int, n_ranks: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        params: TrainParams,
+        paths: TrainPaths,
+        lineage: dict[str, Any],
+        *,
+        rank: int,
+        n_ranks: int,
+        device: torch.device,
+    ) -> None:
         self.params = params
         self.paths = paths
         self.lineage = lineage
@@ -51,17 +76,31 @@ class TrainingRun:
         self.symbols = SymbolTable()
         table, self.facts = read_split(paths.data.split)
         self.train_source, self.validation_source = (
-            ManifestSource(paths.data, table, self.facts, subset, self.symbols, params.add_blank) for subset in ("train", "validation")
+            ManifestSource(paths.data, table, self.facts, subset, self.symbols, params.add_blank)
+            for subset in ("train", "validation")
         )
         self.model_config, discriminator_config = params.networks(self.facts, self.symbols)
         check_data(params, self.model_config, self.train_source, self.validation_source, n_ranks)
         try:
-            self.trainer = Trainer(self.model_config, discriminator_config, params.optimisation, self.facts.spectrogram, device,
-                                   reference_quirks=params.reference_quirks, freeze=params.freeze)  # fmt: skip
+            self.trainer = Trainer(
+                self.model_config,
+                discriminator_config,
+                params.optimisation,
+                self.facts.spectrogram,
+                device,
+                reference_quirks=params.reference_quirks,
+                freeze=params.freeze,
+            )
         except ConfigError as error:
             raise ParamsError(f"params.yaml: train: {error}") from None
-        self.sampler = BatchSampler(self.train_source.n_frames, params.optimisation.batch_size, params.optimisation.max_batch_frames,
-                                    params.optimisation.seed, rank, n_ranks)  # fmt: skip
+        self.sampler = BatchSampler(
+            self.train_source.n_frames,
+            params.optimisation.batch_size,
+            params.optimisation.max_batch_frames,
+            params.optimisation.seed,
+            rank,
+            n_ranks,
+        )
         self.run_state = RunState()
         self.artefacts = Artefacts(paths.work)
         self.artefacts_before: dict[str, str] = {}  # of the state before the newest one
@@ -79,8 +118,14 @@ class TrainingRun:
                 attach_pitch([self.train_source, self.validation_source], self.paths.work / "pitch.npz", self.rank)
             validation_durations = None
             if self.params.aligner.steps:
-                self.durations, validation_durations = learn_durations([self.train_source, self.validation_source], self.params, self.facts,
-                                                                       self.paths.work / "durations.npz", self.device, self.rank)  # fmt: skip
+                self.durations, validation_durations = learn_durations(
+                    [self.train_source, self.validation_source],
+                    self.params,
+                    self.facts,
+                    self.paths.work / "durations.npz",
+                    self.device,
+                    self.rank,
+                )
             self.validator = Validator(self.trainer, self.validation_source, self.facts, validation_durations)
             style = own_style(self.params, self.model_config)
             self.spoken_metrics = SpokenMetrics(self.validator, self.params.metrics.utterances, style)
@@ -96,13 +141,17 @@ class TrainingRun:
         step, state = self._newest_sound_state() if self.rank == 0 else (None, None)
         step = from_first_rank(step)
         if step is None:
-            self.run_state.transfer = begin_from(self.params.base_voice, self.trainer, self.symbols, self.facts.speakers)
+            self.run_state.transfer = begin_from(
+                self.params.base_voice, self.trainer, self.symbols, self.facts.speakers
+            )
             return
         path = self.paths.work / f"state-{step:08d}.pt"
         try:
             state = state or read_state(path)
         except DamagedStateError as error:
-            raise PipelineError(f"{path}: {error}; every rank must see the same folder: set VOICE_WORK_DIR to a shared one") from None
+            raise PipelineError(
+                f"{path}: {error}; every rank must see the same folder: set VOICE_WORK_DIR to a shared one"
+            ) from None
         self.trainer.load_state_dict(state["trainer"])
         self.run_state = RunState.from_dict(state["run"])
         self.artefacts_before = dict(self.run_state.artefacts)
@@ -120,8 +169,11 @@ class TrainingRun:
             damaged = self.artefacts.damaged(state["run"]["artefacts"])
             if not damaged:
                 return step, state
-            logger.warning("%s: cannot be used, %s is missing or altered; the run goes on from the state before it, or from the start",
-                           path, ", ".join(damaged))  # fmt: skip
+            logger.warning(
+                "%s: cannot be used, %s is missing or altered; the run goes on from the state before it, or from the start",
+                path,
+                ", ".join(damaged),
+            )
         return None, None
 
     def _batches(self) -> Iterator[Batch]:
@@ -130,10 +182,17 @@ class TrainingRun:
         while True:
             plan = self.sampler.epoch(state.position.epoch)
             self.steps_in_epoch = len(plan)
-            dataset = BatchDataset(self.train_source, plan[state.position.batch :], self.facts.bert_channels, self.facts.spectrogram.hop_samples)
+            dataset = BatchDataset(
+                self.train_source,
+                plan[state.position.batch :],
+                self.facts.bert_channels,
+                self.facts.spectrogram.hop_samples,
+            )
             on_gpu = self.device.type == "cuda"
             # A generator of its own: a loader draws a seed when it starts, and a resumed run starts one loader more.
-            loader = DataLoader(dataset, batch_size=None, num_workers=2 if on_gpu else 0, pin_memory=on_gpu, generator=torch.Generator())
+            loader = DataLoader(
+                dataset, batch_size=None, num_workers=2 if on_gpu else 0, pin_memory=on_gpu, generator=torch.Generator()
+            )
             for batch in loader:
                 state.position.batch += 1
                 yield batch.to(self.device)
@@ -178,7 +237,9 @@ class TrainingRun:
         row = self._log_values(step, last=last)
         if row:
             state.log.append(row)
-            bar.set_postfix_str(f"mel {row.get('train/mel', math.nan):.3f} kl {row.get('train/kl', math.nan):.2f}", refresh=False)
+            bar.set_postfix_str(
+                f"mel {row.get('train/mel', math.nan):.3f} kl {row.get('train/kl', math.nan):.2f}", refresh=False
+            )
         if params.samples.every and self.rank == 0 and (step % params.samples.every == 0 or last):
             with self._stored(SAMPLES, step) as folder:
                 write_samples(folder, self.validator, params.samples.utterances)
@@ -195,10 +256,16 @@ class TrainingRun:
             values.update({f"train/{name}": value for name, value in self.run_state.means.take().items()})
         if step % self.params.validate_every == 0 or last:
             logger.debug("step %d: validates", step)
-            values.update({f"validation/{name}": value for name, value in self._validation_values(step, last=last).items()})
+            values.update(
+                {f"validation/{name}": value for name, value in self._validation_values(step, last=last).items()}
+            )
             logger.debug("step %d: validated", step)
             if self.rank == 0:
-                shown = ", ".join(f"{name.partition('/')[2]} {value:.4g}" for name, value in values.items() if name.startswith("validation/"))
+                shown = ", ".join(
+                    f"{name.partition('/')[2]} {value:.4g}"
+                    for name, value in values.items()
+                    if name.startswith("validation/")
+                )
                 logger.info("train: step %d: validation %s", step, shown)
         return {"step": float(step), **values} if values else {}
 
@@ -209,7 +276,9 @@ class TrainingRun:
         return values
 
     def _average(self) -> Average | None:
-        """Return the mean of the last validated weights with what it is worth, where it is asked for; a resumed run makes it again."""
+        """Return the mean of the last validated weights with what it is worth, where it is asked for; a resumed run
+        makes it again.
+        """
         steps = averaged_steps(self.run_state.log, self.params.keep)
         if not steps:
             return None
@@ -230,7 +299,11 @@ class TrainingRun:
     def _save(self, step: int) -> None:
         state = self.run_state
         wanted = {self.artefacts.name(CHECKPOINTS, each) for each in worth_storing(state.log, self.params.keep)}
-        state.artefacts = {name: digest for name, digest in state.artefacts.items() if name in wanted or not name.startswith(CHECKPOINTS)}
+        state.artefacts = {
+            name: digest
+            for name, digest in state.artefacts.items()
+            if name in wanted or not name.startswith(CHECKPOINTS)
+        }
         logger.debug("step %d: saves", step)
         save_state(self.paths.work, step, self.trainer.state_dict(), state)
         logger.debug("step %d: saved", step)

@@ -57,14 +57,18 @@ def read_split(folder: Path) -> tuple[pa.Table, CorpusFacts]:
     sizes: dict[str, int] = {}
     for language, size in sorted(_sizes(table)):
         if sizes.setdefault(language, size) != size:
-            raise StageError(None, folder / "split.parquet", f"{language} has BERT features of {sizes[language]} and {size} channels")
+            raise StageError(
+                None, folder / "split.parquet", f"{language} has BERT features of {sizes[language]} and {size} channels"
+            )
     return table, CorpusFacts(
         spectrogram=SpectrogramSettings(**facts["spectrogram"]["settings"]),
         spectrogram_cached=facts["spectrogram"]["source"] == "cache",
-        bert_channels=sizes, encoders=facts["bert"]["encoders"],
-        speakers=tuple(sorted(pc.unique(table.column("speaker")).to_pylist())), source_note=facts["corpus"]["source_note"],
+        bert_channels=sizes,
+        encoders=facts["bert"]["encoders"],
+        speakers=tuple(sorted(pc.unique(table.column("speaker")).to_pylist())),
+        source_note=facts["corpus"]["source_note"],
         lexicon=facts["clean_text"]["lexicon"],
-    )  # fmt: skip
+    )
 
 
 def _sizes(table: pa.Table) -> set[tuple[str, int]]:
@@ -93,7 +97,8 @@ class _Lists:
 
 
 class _Columns:
-    """The manifest's columns as NumPy arrays, views where they can be: Arrow takes longer to gather a batch's rows than they take to read.
+    """The manifest's columns as NumPy arrays, views where they can be: Arrow takes longer to gather a batch's rows than
+    they take to read.
     Symbols, tones, languages and speakers are ids, -1 where there is none."""
 
     def __init__(self, table: pa.Table, symbols: SymbolTable, speakers: Sequence[str]) -> None:
@@ -127,7 +132,10 @@ class _Columns:
         """Language id, n_phones, shard, offset_bytes and n_tokens of every span (5, spans)."""
         column = _in_one_piece(self._table.column("bert_spans"))
         languages = _ids(column.values.field("language"), self._symbols.languages)
-        return _Lists(column.offsets.to_numpy(), np.stack([languages, *(column.values.field(name).to_numpy() for name in _SPAN)], dtype=np.int64))
+        return _Lists(
+            column.offsets.to_numpy(),
+            np.stack([languages, *(column.values.field(name).to_numpy() for name in _SPAN)], dtype=np.int64),
+        )
 
 
 def _in_one_piece(column: pa.ChunkedArray) -> pa.Array:
@@ -136,7 +144,9 @@ def _in_one_piece(column: pa.ChunkedArray) -> pa.Array:
 
 def _ids(values: pa.Array, known: Sequence[str]) -> npt.NDArray[np.int32]:
     """Return the place of every string in `known`, -1 for those that are not there."""
-    ids: npt.NDArray[np.int32] = pc.fill_null(pc.index_in(values, value_set=pa.array(known, pa.string())), -1).to_numpy()
+    ids: npt.NDArray[np.int32] = pc.fill_null(
+        pc.index_in(values, value_set=pa.array(known, pa.string())), -1
+    ).to_numpy()
     return ids
 
 
@@ -153,7 +163,9 @@ def _text_ids(rows: pa.RecordBatch, symbols: SymbolTable) -> npt.NDArray[np.int1
     text[2] = np.repeat(_ids(spans.field("language"), symbols.languages), spans.field("n_phones").to_numpy())
     text[2, first] = text[2, last] = _ids(rows.column("language"), symbols.languages)
     n_tones = max(map(len, symbols.tones.values()))
-    tone_ids = np.full((len(symbols.languages), n_tones + 1), -1, dtype=np.int16)  # a column more, for tones that no language has
+    tone_ids = np.full(
+        (len(symbols.languages), n_tones + 1), -1, dtype=np.int16
+    )  # a column more, for tones that no language has
     for language_id, language in enumerate(symbols.languages):
         tone_ids[language_id, : len(symbols.tones[language])] = symbols.tones[language]
     tones = np.zeros(len(inner), dtype=np.int16)
@@ -165,17 +177,26 @@ def _text_ids(rows: pa.RecordBatch, symbols: SymbolTable) -> npt.NDArray[np.int1
 class ManifestSource:
     """Random access to the utterances of one subset; satisfies `model.training.dataset.UtteranceSource`.
 
-    It holds the table that it was given, uncopied, and which of the rows are the subset's. A batch's rows are gathered and worked on
+    It holds the table that it was given, uncopied, and which of the rows are the subset's. A batch's rows are gathered
+    and worked on
     together: an object for each field and utterance takes longer than reading the utterance.
     """
 
     def __init__(
-        self, folders: DataFolders, table: pa.Table, facts: CorpusFacts, subset: str, symbols: SymbolTable, add_blank: bool
+        self,
+        folders: DataFolders,
+        table: pa.Table,
+        facts: CorpusFacts,
+        subset: str,
+        symbols: SymbolTable,
+        add_blank: bool,
     ) -> None:
         self.facts = facts
         self.symbols = symbols
         self.add_blank = add_blank
-        self.pitch: Sequence[npt.NDArray[np.float32]] | None = None  # of every utterance (2, T), for models that read it
+        self.pitch: Sequence[npt.NDArray[np.float32]] | None = (
+            None  # of every utterance (2, T), for models that read it
+        )
         self._table = table
         self._columns = _Columns(table, symbols, facts.speakers)
         self._rows = np.flatnonzero(pc.equal(table.column("subset"), subset).to_numpy())
@@ -233,7 +254,9 @@ class ManifestSource:
             languages = [span["language"] for span in row["bert_spans"] for _ in range(span["n_phones"])][1:-1]
             encode_phones(row["phones"], row["tones"], languages, row["language"], self.symbols, self.add_blank)
 
-    def _read_bert(self, rows: npt.NDArray[np.int64], is_phone: npt.NDArray[np.bool_], room: Mapping[str, npt.NDArray[np.float16]]) -> None:
+    def _read_bert(
+        self, rows: npt.NDArray[np.int64], is_phone: npt.NDArray[np.bool_], room: Mapping[str, npt.NDArray[np.float16]]
+    ) -> None:
         phone_tokens, spans = self._columns.phone_tokens.gather(rows), self._columns.spans.gather(rows)
         language_ids, n_phones, _, _, n_tokens = spans
         for language, plane in room.items():
@@ -250,13 +273,17 @@ class ManifestSource:
 
     def _read_sound(self, rows: npt.NDArray[np.int64], room: Room) -> None:
         places = self._columns.sound[:, rows].T.tolist()
-        for pcm, linear, (pcm_shard, pcm_offset, n_samples, shard, offset, n_frames) in zip(room.pcm, room.linear, places, strict=True):
+        for pcm, linear, (pcm_shard, pcm_offset, n_samples, shard, offset, n_frames) in zip(
+            room.pcm, room.linear, places, strict=True
+        ):
             if self.facts.spectrogram_cached:
                 self._pcm.read_into(pcm[:n_samples], pcm_shard, pcm_offset)
                 pcm[n_samples:] = 0
                 self._spectrogram.read_into(linear[:n_frames], shard, offset)
             else:
-                samples = self._pcm.read_array(pcm_shard, pcm_offset, (n_samples,), "int16")  # all: frames reach beyond the last whole hop
+                samples = self._pcm.read_array(
+                    pcm_shard, pcm_offset, (n_samples,), "int16"
+                )  # all: frames reach beyond the last whole hop
                 fill_samples(pcm, samples)
                 half_spectrogram(samples, self.facts.spectrogram, linear[:n_frames])
             linear[n_frames:] = 0

@@ -48,16 +48,33 @@ class RunFacts:
     batches: dict[str, Any]
 
     def metadata(self, state: RunState, step: int) -> dict[str, Any]:
-        """Return what is saved beside the weights of a step: all that speaking with them needs, and where they come from."""
-        validation = {name.removeprefix(PREFIX): value for row in state.log if int(row["step"]) == step
-                      for name, value in row.items() if name.startswith(PREFIX)}  # fmt: skip
+        """Return what is saved beside the weights of a step: all that speaking with them needs, and where they come
+        from.
+        """
+        validation = {
+            name.removeprefix(PREFIX): value
+            for row in state.log
+            if int(row["step"]) == step
+            for name, value in row.items()
+            if name.startswith(PREFIX)
+        }
         return {
-            "model": self.model.to_dict(), "spectrogram": vars(self.corpus.spectrogram), "posterior_input": self.params.posterior_input,
-            "symbols": self.symbols.to_dict(), "add_blank": self.params.add_blank, "speakers": list(self.corpus.speakers),
-            "encoders": self.corpus.encoders, "lexicon": self.corpus.lexicon, "source_note": self.corpus.source_note, "lineage": self.lineage,
-            "style": own_style(self.params, self.model), "step": step, "validation": validation, "ended_by": state.ended,
+            "model": self.model.to_dict(),
+            "spectrogram": vars(self.corpus.spectrogram),
+            "posterior_input": self.params.posterior_input,
+            "symbols": self.symbols.to_dict(),
+            "add_blank": self.params.add_blank,
+            "speakers": list(self.corpus.speakers),
+            "encoders": self.corpus.encoders,
+            "lexicon": self.corpus.lexicon,
+            "source_note": self.corpus.source_note,
+            "lineage": self.lineage,
+            "style": own_style(self.params, self.model),
+            "step": step,
+            "validation": validation,
+            "ended_by": state.ended,
             "base_voice": state.transfer,
-        }  # fmt: skip
+        }
 
 
 def write_outputs(
@@ -72,13 +89,25 @@ def write_outputs(
         own = {**facts.metadata(state, kept.voice), "choice": choice}
         write_checkpoint(paths.voice, weights_of_step(kept.voice, None, trainer, artefacts), own)
     if average:
-        of_average = {**facts.metadata(state, average.steps[-1]), "validation": average.values, "averaged_steps": list(average.steps)}
+        of_average = {
+            **facts.metadata(state, average.steps[-1]),
+            "validation": average.values,
+            "averaged_steps": list(average.steps),
+        }
         if kept.voice is None:
-            write_checkpoint(paths.voice, {**voice_tensors(trainer), "synthesizer": average.synthesizer}, {**of_average, "choice": choice})
+            write_checkpoint(
+                paths.voice,
+                {**voice_tensors(trainer), "synthesizer": average.synthesizer},
+                {**of_average, "choice": choice},
+            )
         else:
             write_checkpoint(paths.voice / AVERAGE_FOLDER, {"synthesizer": average.synthesizer}, of_average)
     for step in kept.extra:
-        write_checkpoint(paths.voice / extra_folder(step), weights_of_step(step, ["synthesizer"], trainer, artefacts), facts.metadata(state, step))
+        write_checkpoint(
+            paths.voice / extra_folder(step),
+            weights_of_step(step, ["synthesizer"], trainer, artefacts),
+            facts.metadata(state, step),
+        )
     logger.debug("report: writes")
     _write_log(paths.report, state.log, average)
     write_curves(paths.report / "curves.png", state.log)
@@ -96,7 +125,9 @@ def _in_words(choice: Mapping[str, Any]) -> str:
         return f"{what} ({'not measured' if value is None else f'{value:.4g}'})"
 
     steps = "+".join(map(str, choice.get("averaged_steps", ())))
-    words = valued(f"the average of steps {steps}" if choice["step"] is None else f"step {choice['step']}", choice["value"])
+    words = valued(
+        f"the average of steps {steps}" if choice["step"] is None else f"step {choice['step']}", choice["value"]
+    )
     if choice["runner_up"]:
         words += f"; the best other step is {valued(str(choice['runner_up']['step']), choice['runner_up']['value'])}"
     if steps and choice["step"] is not None:
@@ -122,6 +153,11 @@ def _copy_samples(paths: TrainPaths, state: RunState) -> None:
     for name in sorted(name for name in state.artefacts if name.startswith(SAMPLES)):
         step = int(name.rpartition("-")[2])
         for source in sorted((paths.work / name).iterdir()):
-            target = paths.report / ("alignments" if source.suffix == ".png" else "samples") / f"step-{step:06d}" / source.name
+            target = (
+                paths.report
+                / ("alignments" if source.suffix == ".png" else "samples")
+                / f"step-{step:06d}"
+                / source.name
+            )
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, target)

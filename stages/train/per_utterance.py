@@ -22,7 +22,11 @@ Array = npt.NDArray[Any]
 
 
 def once_per_run(
-    path: Path, sources: Sequence[ManifestSource], rank: int, compute: Callable[[], Iterable[Iterable[Array]]], again: str
+    path: Path,
+    sources: Sequence[ManifestSource],
+    rank: int,
+    compute: Callable[[], Iterable[Iterable[Array]]],
+    again: str,
 ) -> list[list[Array]]:
     """Return, for each source, an array (…, L) of every utterance; all axes but the last are of one size.
 

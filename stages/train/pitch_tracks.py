@@ -16,7 +16,9 @@ from stages.train.per_utterance import once_per_run
 
 def attach_pitch(sources: Sequence[ManifestSource], path: Path, rank: int) -> None:
     """Give each source the pitch features (2, T) of its utterances, which are kept in `path`."""
-    tracks = once_per_run(path, sources, rank, lambda: [_track(source) for source in sources], "the pitch is tracked again")
+    tracks = once_per_run(
+        path, sources, rank, lambda: [_track(source) for source in sources], "the pitch is tracked again"
+    )
     for source, own in zip(sources, tracks, strict=True):
         source.pitch = own
 
@@ -26,6 +28,8 @@ def _track(source: ManifestSource) -> list[npt.NDArray[np.float32]]:
     tracks = []
     with progress_bar("pitch", len(source), "utterance") as bar:
         for index, n_frames in enumerate(source.n_frames):
-            tracks.append(pitch_features(source.pcm(index), settings.sample_rate_hz, settings.hop_samples, int(n_frames)))
+            tracks.append(
+                pitch_features(source.pcm(index), settings.sample_rate_hz, settings.hop_samples, int(n_frames))
+            )
             bar.update(1)
     return tracks

@@ -45,14 +45,21 @@ def _write_sample(folder: Path, validator: Validator, index: int) -> None:
     resynthesis = network.reconstruct(spectrogram, batch.frame_lengths, inputs.speaker_ids)
     for suffix, waveform in (("", spoken.waveform[0, 0]), (".resynthesis", resynthesis[0, 0])):
         encoded = io.BytesIO()  # a full disk is then an OSError like any other
-        soundfile.write(encoded, waveform.nan_to_num().clamp(-1, 1).cpu().numpy(), rate_hz, format="WAV", subtype="PCM_16")
+        soundfile.write(
+            encoded, waveform.nan_to_num().clamp(-1, 1).cpu().numpy(), rate_hz, format="WAV", subtype="PCM_16"
+        )
         (folder / f"{name}{suffix}.wav").write_bytes(encoded.getvalue())
     symbols = validator.source.symbols.symbols
     phones = [symbols[phone] for phone in batch.phone_ids[0].tolist()]
     # Of a voice that diverged as of one that says next to nothing there has to be a picture too.
-    waveforms = [functional.pad(waveform.nan_to_num(), (0, max(0, trainer.spectrogram.min_samples - waveform.shape[1])))
-                 for waveform in (batch.waveform, spoken.waveform[:, 0])]  # fmt: skip
-    mels = [log_mel_spectrogram(waveform, trainer.spectrogram, trainer.filterbank)[0].cpu().numpy() for waveform in waveforms]
+    waveforms = [
+        functional.pad(waveform.nan_to_num(), (0, max(0, trainer.spectrogram.min_samples - waveform.shape[1])))
+        for waveform in (batch.waveform, spoken.waveform[:, 0])
+    ]
+    mels = [
+        log_mel_spectrogram(waveform, trainer.spectrogram, trainer.filterbank)[0].cpu().numpy()
+        for waveform in waveforms
+    ]
     panels = [("recording", mels[0], _frames(durations)), ("spoken", mels[1], _frames(spoken.durations))]
     write_alignment(folder / f"{name}.png", phones, panels, trainer.spectrogram.hop_samples / rate_hz)
 
@@ -62,22 +69,44 @@ def _frames(durations: Tensor) -> npt.NDArray[np.int64]:
 
 
 def write_alignment(
-    path: Path, phones: list[str], panels: list[tuple[str, npt.NDArray[np.float32], npt.NDArray[np.int64]]], frame_seconds: float
+    path: Path,
+    phones: list[str],
+    panels: list[tuple[str, npt.NDArray[np.float32], npt.NDArray[np.int64]]],
+    frame_seconds: float,
 ) -> None:
-    """Draw each panel's log-mel spectrogram (C, T) with its `phones` (P,) at their durations (P,) in frames, one time axis for all."""
+    """Draw each panel's log-mel spectrogram (C, T) with its `phones` (P,) at their durations (P,) in frames, one time
+    axis for all.
+    """
     figure = Figure(figsize=(11, 2.2 * len(panels)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
     for axis, (title, mel, durations) in zip(axes, panels, strict=True):
         n_bands, n_frames = mel.shape
-        axis.imshow(mel, origin="lower", aspect="auto", cmap="magma", interpolation="nearest", vmin=mel.max() - RANGE_NEPERS, vmax=mel.max(),
-                    extent=(0, n_frames * frame_seconds, 0, n_bands))  # fmt: skip
+        axis.imshow(
+            mel,
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            interpolation="nearest",
+            vmin=mel.max() - RANGE_NEPERS,
+            vmax=mel.max(),
+            extent=(0, n_frames * frame_seconds, 0, n_bands),
+        )
         ends = np.minimum(np.cumsum(durations), n_frames) * frame_seconds
         axis.vlines(ends, 0, n_bands, color="white", linewidth=0.6, alpha=0.7)
-        for position, (phone, start, end) in enumerate(zip(phones, np.concatenate([[0.0], ends[:-1]]), ends, strict=True)):
+        for position, (phone, start, end) in enumerate(
+            zip(phones, np.concatenate([[0.0], ends[:-1]]), ends, strict=True)
+        ):
             if end > start:
-                axis.annotate(phone, ((start + end) / 2, 0.02 + 0.1 * (position % 2)), xycoords=("data", "axes fraction"), ha="center",
-                              color="white", fontsize=7, parse_math=False)  # fmt: skip
+                axis.annotate(
+                    phone,
+                    ((start + end) / 2, 0.02 + 0.1 * (position % 2)),
+                    xycoords=("data", "axes fraction"),
+                    ha="center",
+                    color="white",
+                    fontsize=7,
+                    parse_math=False,
+                )
         axis.set_title(title, fontsize=9, loc="left")
         axis.set_ylabel("mel band", fontsize=8)
     axes[-1].set_xlim(0, max(mel.shape[1] for _, mel, _ in panels) * frame_seconds)

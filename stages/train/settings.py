@@ -55,7 +55,8 @@ class KeepParams:
     """Which validated weights are kept beside the voice: the `last` ones, and the `best` ones by a validation value.
 
     The voice itself counts: `last: 1` keeps nothing beside it. The extra ones hold the synthesizer alone. `average` is
-    over how many of the last validated weights a mean is taken, kept and measured at the end; 0 is none. A voice that is
+    over how many of the last validated weights a mean is taken, kept and measured at the end; 0 is none. A voice that
+    is
     the average is none of the `last`, which then all lie beside it.
     """
 
@@ -66,7 +67,11 @@ class KeepParams:
 
     def __post_init__(self) -> None:
         lowest = {"last": 1, "best": 0}
-        problems = [f"{name} is {getattr(self, name)}; it must be at least {low}" for name, low in lowest.items() if getattr(self, name) < low]
+        problems = [
+            f"{name} is {getattr(self, name)}; it must be at least {low}"
+            for name, low in lowest.items()
+            if getattr(self, name) < low
+        ]
         if self.by not in VALIDATION_VALUES:
             problems.append(f"by {self.by!r} is not one of {', '.join(VALIDATION_VALUES)}")
         if self.average < 0 or self.average == 1:
@@ -77,7 +82,8 @@ class KeepParams:
 
 @dataclass(frozen=True)
 class MetricsParams:
-    """When `utterances` of the validation set are spoken from their text, in the voice's own style, and compared with their recordings.
+    """When `utterances` of the validation set are spoken from their text, in the voice's own style, and compared with
+    their recordings.
 
     `every` counts validations; 0 is never, otherwise the last validation is always measured.
     """
@@ -154,15 +160,19 @@ class TrainParams:
         if (self.keep.best or self.keep.average) and self.keep.by in SPOKEN_METRICS and not self.metrics.every:
             problems.append(f"keep.by is {self.keep.by}, which is not measured; set metrics.every to 1")
         counts = ("ranks", "threads_per_rank", "log_every", "validate_every", "checkpoint_every")
-        problems += [f"{name} is {getattr(self, name)}; it must be at least 1" for name in counts if getattr(self, name) < 1]
+        problems += [
+            f"{name} is {getattr(self, name)}; it must be at least 1" for name in counts if getattr(self, name) < 1
+        ]
         if problems:
             raise ValueError("; ".join(problems))
 
     def _spectrogram_channels(self, settings: SpectrogramSettings) -> int:
         if self.model.get("decoder") == "source_filter":
             if self.posterior_input != "mel":
-                raise ParamsError("params.yaml: train.posterior_input is linear, but the source_filter decoder's latent follows the mels; "
-                                  "set it to mel")  # fmt: skip
+                raise ParamsError(
+                    "params.yaml: train.posterior_input is linear, but the source_filter decoder's latent follows the mels; "
+                    "set it to mel"
+                )
             return settings.n_mels + PITCH_ROWS
         return settings.n_mels if self.posterior_input == "mel" else settings.n_frequencies
 
@@ -170,24 +180,36 @@ class TrainParams:
         """Return the networks' configurations; what the data decides (symbols, speakers, sizes) is filled in."""
         speaker_channels = self.model.get("speaker_channels", 0)
         if not speaker_channels and len(facts.speakers) > 1:
-            raise ParamsError(f"params.yaml: train.model.speaker_channels is 0, but the corpus has {len(facts.speakers)} speakers; "
-                              "set it to 256, say")  # fmt: skip
+            raise ParamsError(
+                f"params.yaml: train.model.speaker_channels is 0, but the corpus has {len(facts.speakers)} speakers; "
+                "set it to 256, say"
+            )
         settings = facts.spectrogram
         derived = {
-            "n_symbols": len(symbols.symbols), "n_tones": symbols.tone_count, "n_languages": len(symbols.languages),
-            "n_speakers": len(facts.speakers) if speaker_channels else 0, "bert_channels": dict(facts.bert_channels),
-            "spectrogram_channels": self._spectrogram_channels(settings), "sample_rate_hz": settings.sample_rate_hz,
-            "mel_fmin_hz": settings.mel_fmin_hz, "mel_fmax_hz": settings.mel_fmax_hz or 0.0,
+            "n_symbols": len(symbols.symbols),
+            "n_tones": symbols.tone_count,
+            "n_languages": len(symbols.languages),
+            "n_speakers": len(facts.speakers) if speaker_channels else 0,
+            "bert_channels": dict(facts.bert_channels),
+            "spectrogram_channels": self._spectrogram_channels(settings),
+            "sample_rate_hz": settings.sample_rate_hz,
+            "mel_fmin_hz": settings.mel_fmin_hz,
+            "mel_fmax_hz": settings.mel_fmax_hz or 0.0,
             "hop_samples": settings.hop_samples,
-        }  # fmt: skip
+        }
         overridden = sorted(set(derived) & set(self.model))
         if overridden:
             raise ParamsError(f"params.yaml: train.model: {', '.join(overridden)} follow from the data; remove them")
         if self.model.get("frame_prior_layers") and not self.aligner.steps:
-            raise ParamsError("params.yaml: train.model.frame_prior_layers needs durations: set train.aligner.steps to 600, say, "
-                              "or the layers to 0")  # fmt: skip
+            raise ParamsError(
+                "params.yaml: train.model.frame_prior_layers needs durations: set train.aligner.steps to 600, say, "
+                "or the layers to 0"
+            )
         try:
-            model, discriminator = ModelConfig.from_dict({**self.model, **derived}), DiscriminatorConfig.from_dict(self.discriminator)
+            model, discriminator = (
+                ModelConfig.from_dict({**self.model, **derived}),
+                DiscriminatorConfig.from_dict(self.discriminator),
+            )
             check_training_fit(model, discriminator, settings)
             return model, discriminator
         except ConfigError as error:
@@ -205,7 +227,9 @@ class TrainPaths:
 
 
 def own_style(params: TrainParams, model: ModelConfig) -> dict[str, float]:
-    """Return how the voice speaks unless told otherwise: a decoder that learnt from the text's latents gets them as it did."""
+    """Return how the voice speaks unless told otherwise: a decoder that learnt from the text's latents gets them as it
+    did.
+    """
     settings = params.optimisation
     noise = {"noise_scale": settings.decode_prior_noise} if settings.decode_prior_share else {}
     return noise if model.use_sdp else {**noise, "sdp_ratio": 0.0}

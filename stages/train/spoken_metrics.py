@@ -1,4 +1,6 @@
-"""Signal metrics on the way: validation utterances spoken from their text by the weights to keep, compared with their recordings."""
+"""Signal metrics on the way: validation utterances spoken from their text by the weights to keep, compared with their
+recordings.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,8 @@ class SpokenMetrics:
     def figures(self, rank: int, n_ranks: int) -> dict[str, float]:
         """Return metric → mean over the spoken utterances; every rank measures some, all know the result.
 
-        A metric that any utterance lacks is left out and logged: over fewer utterances it would not compare with other steps.
+        A metric that any utterance lacks is left out and logged: over fewer utterances it would not compare with other
+        steps.
         """
         own = {index: self._measure(index) for index in self.indices[rank::n_ranks]}
         measured = {index: row for share in gather(own) for index, row in share.items()}
@@ -46,7 +49,12 @@ class SpokenMetrics:
         unknown = [key for key in SPOKEN_METRICS if not all(math.isfinite(row[key]) for row in rows)]
         if unknown and rank == 0:
             reasons = sorted({row["reason"] for row in rows} - {""})
-            logger.info("train: step %d: cannot measure %s: %s", self.validator.trainer.step_count, ", ".join(unknown), "; ".join(reasons))
+            logger.info(
+                "train: step %d: cannot measure %s: %s",
+                self.validator.trainer.step_count,
+                ", ".join(unknown),
+                "; ".join(reasons),
+            )
         return {key: float(np.mean([row[key] for row in rows])) for key in SPOKEN_METRICS if key not in unknown}
 
     def _measure(self, index: int) -> Row:

@@ -28,7 +28,9 @@ from stages.train.state import from_first_rank
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = datetime.timedelta(hours=6)  # ranks wait while the first one trains the aligner; when one dies, its launcher ends the others
+PATIENCE = datetime.timedelta(
+    hours=6
+)  # ranks wait while the first one trains the aligner; when one dies, its launcher ends the others
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -37,7 +39,9 @@ def training_device(local_rank: int) -> torch.device:
     wanted = os.environ.get("VOICE_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
     if wanted == "cuda":
         if local_rank >= torch.cuda.device_count():
-            raise PipelineError(f"rank {local_rank} has no GPU of its own ({torch.cuda.device_count()} here); lower train.ranks")
+            raise PipelineError(
+                f"rank {local_rank} has no GPU of its own ({torch.cuda.device_count()} here); lower train.ranks"
+            )
         torch.cuda.set_device(local_rank)
         return torch.device("cuda", local_rank)
     return torch.device(wanted)
@@ -46,16 +50,28 @@ def training_device(local_rank: int) -> torch.device:
 def fingerprint(params: TrainParams, data: DataFolders, n_ranks: int) -> dict[str, Any]:
     """Return all that the trained weights depend on; the manifest stands for the shards, which its rows describe.
 
-    Which of the kept weights become the voice is no part of it: another choice writes the outputs anew from the saved state.
+    Which of the kept weights become the voice is no part of it: another choice writes the outputs anew from the saved
+    state.
     """
     settings = dataclasses.asdict(params)
     del settings["voice"]
-    manifests = {name: hashlib.sha256((folder / f"{name}.parquet").read_bytes()).hexdigest() for name, folder in dataclasses.asdict(data).items()}
-    return {"params": settings, "data": manifests, "code": code_version("stages.train.stage"),
-            "torch": torch.__version__, "cpu": torch.backends.cpu.get_cpu_capability(), "n_ranks": n_ranks}  # fmt: skip
+    manifests = {
+        name: hashlib.sha256((folder / f"{name}.parquet").read_bytes()).hexdigest()
+        for name, folder in dataclasses.asdict(data).items()
+    }
+    return {
+        "params": settings,
+        "data": manifests,
+        "code": code_version("stages.train.stage"),
+        "torch": torch.__version__,
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        "n_ranks": n_ranks,
+    }
 
 
-def _train_rank(local_rank: int, params: TrainParams, paths: TrainPaths, lineage: dict[str, Any], n_ranks: int, meeting: str | None) -> None:
+def _train_rank(
+    local_rank: int, params: TrainParams, paths: TrainPaths, lineage: dict[str, Any], n_ranks: int, meeting: str | None
+) -> None:
     """Run one rank; `meeting` is the file where local ranks find each other, None for one rank or torchrun's own."""
     torch.set_num_threads(params.threads_per_rank)
     device = training_device(local_rank)
@@ -66,7 +82,9 @@ def _train_rank(local_rank: int, params: TrainParams, paths: TrainPaths, lineage
             dist.init_process_group(backend, timeout=PATIENCE)
             rank = dist.get_rank()
         else:
-            dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=n_ranks, timeout=PATIENCE)
+            dist.init_process_group(
+                backend, init_method=f"file://{meeting}", rank=rank, world_size=n_ranks, timeout=PATIENCE
+            )
     # Nodes with other CPUs would name it otherwise.
     paths = dataclasses.replace(paths, work=paths.work.parent / from_first_rank(paths.work.name))
     try:
@@ -74,17 +92,22 @@ def _train_rank(local_rank: int, params: TrainParams, paths: TrainPaths, lineage
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise
-        raise PipelineError(f"{error.filename or paths.work}: {error.strerror}; free some space and run again: "
-                            "it goes on from the last saved state") from None  # fmt: skip
+        raise PipelineError(
+            f"{error.filename or paths.work}: {error.strerror}; free some space and run again: "
+            "it goes on from the last saved state"
+        ) from None
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
-def main(split: Path, resample: Path, spectrogram: Path, bert: Path, voice: Path, report: Path, params: TrainParams) -> None:
+def main(
+    split: Path, resample: Path, spectrogram: Path, bert: Path, voice: Path, report: Path, params: TrainParams
+) -> None:
     """Train a voice.
 
-    Reads the split manifest and the shards of resample, spectrogram and bert; writes the voice (safetensors and JSON, kept
+    Reads the split manifest and the shards of resample, spectrogram and bert; writes the voice (safetensors and JSON,
+    kept
     checkpoints below it) and a report (DVCLive metrics and plots, samples, the table of checkpoints).
     A run that was killed goes on from its last saved state, never from another run's.
     Under `torchrun --nproc-per-node N -m stages.train …` every process is a rank.
@@ -95,7 +118,9 @@ def main(split: Path, resample: Path, spectrogram: Path, bert: Path, voice: Path
     lineage = fingerprint(params, data, n_ranks)
     work = (work_root() / "train" / content_key(lineage)[:24]).absolute()
     if under_torchrun and os.environ["RANK"] != "0":  # rank 0 alone writes outputs
-        _train_rank(int(os.environ["LOCAL_RANK"]), params, TrainPaths(data, voice, report, work), lineage, n_ranks, None)
+        _train_rank(
+            int(os.environ["LOCAL_RANK"]), params, TrainPaths(data, voice, report, work), lineage, n_ranks, None
+        )
         return
     work.mkdir(parents=True, exist_ok=True)
     logger.info("train: resumable state in %s", work)
@@ -119,7 +144,9 @@ def _spawn_ranks(params: TrainParams, paths: TrainPaths, lineage: dict[str, Any]
             raise
 
 
-def _spawned_rank(rank: int, params: TrainParams, paths: TrainPaths, lineage: dict[str, Any], n_ranks: int, folder: str) -> None:
+def _spawned_rank(
+    rank: int, params: TrainParams, paths: TrainPaths, lineage: dict[str, Any], n_ranks: int, folder: str
+) -> None:
     # torch has the kernel send SIGINT when the parent dies; where that is ignored (a job in the background of a script)
     # ranks would live on as orphans.
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -73,8 +73,15 @@ class RunState:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain containers, for torch.save."""
-        return {"position": vars(self.position), "log": self.log, "means": vars(self.means), "artefacts": self.artefacts,
-                "transfer": self.transfer, "seconds": self.seconds, "ended": self.ended}  # fmt: skip
+        return {
+            "position": vars(self.position),
+            "log": self.log,
+            "means": vars(self.means),
+            "artefacts": self.artefacts,
+            "transfer": self.transfer,
+            "seconds": self.seconds,
+            "ended": self.ended,
+        }
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunState:
@@ -105,8 +112,10 @@ def save_state(work: Path, step: int, trainer_state: dict[str, Any], run: RunSta
         with atomic_path(path) as temporary, temporary.open("w+b") as stream:
             _write(stream, {"trainer": trainer_state, "run": run.to_dict(), "random_states": random_states})
     except OSError as error:
-        raise PipelineError(f"{path}: cannot save the training state ({error.strerror or error}); free some space and run again: "
-                            "it goes on from the state before") from None  # fmt: skip
+        raise PipelineError(
+            f"{path}: cannot save the training state ({error.strerror or error}); free some space and run again: "
+            "it goes on from the state before"
+        ) from None
     for _, old in [item for item in state_files(work).items() if item[0] <= step][STATES_KEPT:]:
         old.unlink()
 

@@ -19,7 +19,9 @@ MAX_LENGTHENING = 2  # of what is spoken over what was recorded: untrained durat
 class Validator:
     """Measures a trainer's weights to keep, one utterance at a time, without disturbing its random numbers."""
 
-    def __init__(self, trainer: Trainer, source: ManifestSource, facts: CorpusFacts, durations: Durations | None) -> None:
+    def __init__(
+        self, trainer: Trainer, source: ManifestSource, facts: CorpusFacts, durations: Durations | None
+    ) -> None:
         self.trainer = trainer
         self.source = source
         self.facts = facts
@@ -27,7 +29,9 @@ class Validator:
 
     def batch(self, index: int) -> tuple[Batch, Tensor | None]:
         """Return one utterance as a batch, and its durations (1, P) where they are known."""
-        batch = BatchDataset(self.source, [[index]], self.facts.bert_channels, self.facts.spectrogram.hop_samples)[0].to(self.trainer.device)
+        batch = BatchDataset(self.source, [[index]], self.facts.bert_channels, self.facts.spectrogram.hop_samples)[
+            0
+        ].to(self.trainer.device)
         return batch, padded_durations(self.durations, batch)
 
     def values(self, rank: int, n_ranks: int) -> dict[str, float]:
@@ -41,12 +45,22 @@ class Validator:
         return {name: math.fsum(values[name] for values in measured.values()) / len(measured) for name in names}
 
     def speak(self, batch: Batch, **style: float) -> InferenceOutput:
-        """Return a batch's text spoken by the weights to keep in a style (see `Synthesizer.infer`); it draws random numbers."""
+        """Return a batch's text spoken by the weights to keep in a style (see `Synthesizer.infer`); it draws random
+        numbers.
+        """
         network = self.trainer.voice_network()
         spectrogram = self.trainer.posterior_input(batch)
-        return network.infer(batch.phone_ids, batch.phone_lengths, batch.tone_ids, batch.language_ids, batch.bert,
-                             batch.speaker_ids if network.config.n_speakers else None, max_frames=MAX_LENGTHENING * spectrogram.shape[2],
-                             reference_spectrogram=spectrogram, **style)  # fmt: skip
+        return network.infer(
+            batch.phone_ids,
+            batch.phone_lengths,
+            batch.tone_ids,
+            batch.language_ids,
+            batch.bert,
+            batch.speaker_ids if network.config.n_speakers else None,
+            max_frames=MAX_LENGTHENING * spectrogram.shape[2],
+            reference_spectrogram=spectrogram,
+            **style,
+        )
 
     def _measure(self, index: int) -> dict[str, float]:
         return self.trainer.evaluate(*self.batch(index))

@@ -32,7 +32,9 @@ def exclusive(work: Path) -> Iterator[None]:
         deadline = time.monotonic() + LOCK_SECONDS
         while not _locked(stream.fileno()):
             if time.monotonic() > deadline:
-                raise PipelineError(f"{work}: this very run is training in another process; wait for it, or end it and run again")
+                raise PipelineError(
+                    f"{work}: this very run is training in another process; wait for it, or end it and run again"
+                )
             time.sleep(0.1)
         _remove_left_overs(work)
         yield
@@ -44,7 +46,10 @@ def _locked(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     except OSError as error:
-        logger.warning("train: this file system has no locks (%s); take care that no other process trains the same run", error.strerror)
+        logger.warning(
+            "train: this file system has no locks (%s); take care that no other process trains the same run",
+            error.strerror,
+        )
     return True
 
 

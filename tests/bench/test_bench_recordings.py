@@ -9,17 +9,31 @@ from model.text.registry import get_front_end
 
 
 def test_texts_of_five_languages_become_latin_letters_that_the_english_front_end_reads():
-    texts = ["Нажмите решётку.", "Veuillez laissez votre message après l’étoile…", "¿Contraseña?", "«Perché» – sì", "Объём"]
+    texts = [
+        "Нажмите решётку.",
+        "Veuillez laissez votre message après l’étoile…",
+        "¿Contraseña?",
+        "«Perché» – sì",
+        "Объём",
+    ]
     assert [latin(text) for text in texts] == [
-        "nazhmite reshyotku.", "Veuillez laissez votre message apres l'etoile.", "Contrasena?", '"Perche" - si', "obyom",
-    ]  # fmt: skip
+        "nazhmite reshyotku.",
+        "Veuillez laissez votre message apres l'etoile.",
+        "Contrasena?",
+        '"Perche" - si',
+        "obyom",
+    ]
     assert pinyin("吕不") == "lv bu"
     front_end = get_front_end("EN")
     assert all(front_end.to_phones(front_end.normalise(latin(text))).phones for text in texts)
 
 
 def test_a_text_that_occurs_twice_is_followed_by_the_clips_name():
-    rows = [("carlo/digits/1.g722", "carlo", "uno"), ("june/b-c.g722", "june", "un"), ("allison-es/digits/1f_n.g722", "allison-es", "Uno")]
+    rows = [
+        ("carlo/digits/1.g722", "carlo", "uno"),
+        ("june/b-c.g722", "june", "un"),
+        ("allison-es/digits/1f_n.g722", "allison-es", "Uno"),
+    ]
     assert [text for _, _, text in distinct(rows)] == ["Uno", "uno, carlo digits 1.", "un"]
 
 

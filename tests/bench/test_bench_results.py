@@ -40,7 +40,15 @@ def surroundings(monkeypatch, tmp_path_factory):
 
 
 def make_result(**fields):
-    values = {"name": "made_up", "ours": 1.0, "reference": 2.0, "ratio": 2.0, "limit_share": None, "target": None, "unit": "ms a clip"}
+    values = {
+        "name": "made_up",
+        "ours": 1.0,
+        "reference": 2.0,
+        "ratio": 2.0,
+        "limit_share": None,
+        "target": None,
+        "unit": "ms a clip",
+    }
     return Result(**{**values, **fields})
 
 
@@ -76,7 +84,9 @@ def test_sides_take_turns_and_are_normalised_by_their_work():
         calls.append(name)
         sum(range(2_000_000))
 
-    timings = interleave({OURS: lambda: busy("a"), REFERENCE: lambda: busy("b")}, seconds=0.0, work={OURS: 1, REFERENCE: 100})
+    timings = interleave(
+        {OURS: lambda: busy("a"), REFERENCE: lambda: busy("b")}, seconds=0.0, work={OURS: 1, REFERENCE: 100}
+    )
     assert timings.rounds == MIN_ROUNDS
     assert calls[:2] == ["a", "a"] and "b" in calls[2:4]  # warm-up and calibration, then A B A B
     changes = sum(first != second for first, second in itertools.pairwise(calls[4:]))
@@ -88,7 +98,18 @@ def test_the_table_shows_value_target_and_whether_it_is_met():
     missed = make_result(target=3.0, note="on real clips")
     met = make_result(name="other", target=5.0, target_of="ours_at_most", limit_share=0.25, reference=None, ratio=None)
     lines = table([missed, met]).splitlines()
-    assert lines[0].split() == ["name", "measured", "unit", "target", "met", "reference", "ratio", "share", "of", "limit"]
+    assert lines[0].split() == [
+        "name",
+        "measured",
+        "unit",
+        "target",
+        "met",
+        "reference",
+        "ratio",
+        "share",
+        "of",
+        "limit",
+    ]
     assert lines[2].split() == ["made_up", "1", "ms", "a", "clip", "≥", "3", "×", "no", "2", "2.00", "×"]
     assert lines[3].split() == ["other", "1", "ms", "a", "clip", "≤", "5", "yes", "25%"]
     assert "made_up: on real clips" in lines
@@ -146,7 +167,10 @@ def write_prompts(folder, lines, seed=0):
 
 def test_only_spoken_prompts_of_some_length_are_taken(tmp_path):
     recordings = tmp_path / "recordings"
-    write_prompts(recordings, [("word", 1.0, "A word."), ("tone", 1.0, "[a tone]"), ("short", 0.2, "Ah."), ("absent", 1.0, "Gone.")])
+    write_prompts(
+        recordings,
+        [("word", 1.0, "A word."), ("tone", 1.0, "[a tone]"), ("short", 0.2, "Ah."), ("absent", 1.0, "Gone.")],
+    )
     (recordings / "absent.wav").unlink()
     (clip,) = sample(read_clips(kept_speech(recordings, tmp_path / "kept")), 5)
     assert (clip.name, clip.text, len(clip.pcm)) == ("word", "A word.", 16000)

@@ -29,12 +29,17 @@ def speechlike(n_samples, seed):
 
 
 def make_clips():
-    return [Clip(f"speaker/{number}", text, speechlike(9000 + 2500 * number, number)) for number, text in enumerate(WORDS)]
+    return [
+        Clip(f"speaker/{number}", text, speechlike(9000 + 2500 * number, number)) for number, text in enumerate(WORDS)
+    ]
 
 
 def random_features(texts):
     rng = np.random.default_rng(0)
-    return [corpora.TokenFeatures([(0, 0), (0, len(text)), (0, 0)], rng.standard_normal((3, 5)).astype(np.float16)) for text in texts]
+    return [
+        corpora.TokenFeatures([(0, 0), (0, len(text)), (0, 0)], rng.standard_normal((3, 5)).astype(np.float16))
+        for text in texts
+    ]
 
 
 def test_resampling_by_row_by_stage_and_by_librosa_gives_the_same_pcm(tmp_path, monkeypatch):
@@ -42,8 +47,14 @@ def test_resampling_by_row_by_stage_and_by_librosa_gives_the_same_pcm(tmp_path, 
     monkeypatch.setenv("VOICE_ROW_STORE", "")  # set by the side itself
     clips = [Clip(str(seed), "", speechlike(8000, seed)) for seed in range(3)]
     recordings = resample.write_recordings(clips, tmp_path / "recordings")
-    by_row, by_stage, reference = resample.ours(recordings), resample.ours_as_stage(recordings), resample.reference(recordings)
-    of_rows, of_stage = ({path.name: path.read_bytes() for path in (folder / "shards").iterdir()} for folder in (by_row, by_stage))
+    by_row, by_stage, reference = (
+        resample.ours(recordings),
+        resample.ours_as_stage(recordings),
+        resample.reference(recordings),
+    )
+    of_rows, of_stage = (
+        {path.name: path.read_bytes() for path in (folder / "shards").iterdir()} for folder in (by_row, by_stage)
+    )
     assert of_rows == of_stage
     for number in range(3):
         expected, rate_hz = soundfile.read(reference / f"{number:05d}.wav", dtype="int16")
@@ -56,7 +67,11 @@ def test_resampling_by_row_by_stage_and_by_librosa_gives_the_same_pcm(tmp_path, 
 def test_torch_frames_as_rows_are_bitwise_the_usual_magnitudes():
     pcm = speechlike(30000, 1)
     expected = stft.reference(pcm, torch.hann_window(2048)).t().numpy()
-    assert stft.agreement([stft.ours_torch(pcm)], [expected]) == stft.agreement([stft.ours_clip(pcm)], [expected]) == stft.EQUAL
+    assert (
+        stft.agreement([stft.ours_torch(pcm)], [expected])
+        == stft.agreement([stft.ours_clip(pcm)], [expected])
+        == stft.EQUAL
+    )
 
 
 def test_agreement_is_told_as_it_is():
@@ -71,7 +86,9 @@ def test_both_loaders_give_the_same_batch(tmp_path, cached):
     loader = load_batch.PerFileLoader(corpora.write_per_file(utterances, tmp_path / "files", load_batch.SETTINGS))
     expected = loader.batch([0, 1, 2, 3])
     order = expected["indices"].tolist()
-    found = BatchDataset(source, [order], source.facts.bert_channels, load_batch.SETTINGS.hop_samples)[0].to(torch.device("cpu"))
+    found = BatchDataset(source, [order], source.facts.bert_channels, load_batch.SETTINGS.hop_samples)[0].to(
+        torch.device("cpu")
+    )
     for name in ("indices", "phone_ids", "tone_ids", "language_ids", "phone_lengths", "frame_lengths"):
         assert torch.equal(getattr(found, name), expected[name]), name
     torch.testing.assert_close(found.bert["EN"], expected["bert"])
@@ -83,7 +100,9 @@ def test_both_loaders_give_the_same_batch(tmp_path, cached):
 def test_both_searches_find_the_same_path_for_mixed_lengths():
     scores = alignment_search.make_scores(3, 30, 11, seed=3)
     frames, phones = torch.tensor([30, 25, 12]), torch.tensor([11, 7, 11])
-    mask = (torch.arange(30)[None, :, None] < frames[:, None, None]) & (torch.arange(11)[None, None, :] < phones[:, None, None])
+    mask = (torch.arange(30)[None, :, None] < frames[:, None, None]) & (
+        torch.arange(11)[None, None, :] < phones[:, None, None]
+    )
     path = search_full_table(scores, mask.float())
     assert torch.equal(path.sum(2), mask.any(2).float())
     assert torch.equal(path.sum(1).long(), search_durations(scores, frames, phones))
@@ -91,7 +110,9 @@ def test_both_searches_find_the_same_path_for_mixed_lengths():
 
 def test_buckets_repeat_and_drop_where_our_sampler_does_neither():
     n_frames = np.concatenate([np.arange(40, 140), [20, 1500]])
-    theirs = [index for batch in padding.bucket_batches(n_frames, 24, padding.BUCKET_EDGES_FRAMES, 0) for index in batch]
+    theirs = [
+        index for batch in padding.bucket_batches(n_frames, 24, padding.BUCKET_EDGES_FRAMES, 0) for index in batch
+    ]
     ours = [index for batch in padding.our_batches(n_frames, 0) for index in batch]
     assert len(theirs) == 120 and set(theirs) == set(range(100))
     assert sorted(ours) == list(range(102))
@@ -124,9 +145,13 @@ def test_the_limit_of_bert_has_as_many_tokens_as_full_batches():
         assert MAX_BATCH_TOKENS - length < n_tokens <= MAX_BATCH_TOKENS
 
 
-@pytest.mark.parametrize(("run", "names"), [
-    (load_batch.run, ["load_batch", "load_batch_on_the_fly", "spectrogram_bytes"]), (stft.run, ["stft", "stft_torch"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("run", "names"),
+    [
+        (load_batch.run, ["load_batch", "load_batch_on_the_fly", "spectrogram_bytes"]),
+        (stft.run, ["stft", "stft_torch"]),
+    ],
+)
 def test_benchmarks_of_clips_measure_all_of_them_and_leave_nothing(tmp_path, run, names):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

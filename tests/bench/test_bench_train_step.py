@@ -24,11 +24,28 @@ def _clip(seed: int, n_samples: int, text: str) -> Clip:
 def _narrow():
     model, _, training = train_step.full_size()
     narrow = dataclasses.replace(
-        model, inter_channels=8, hidden_channels=16, filter_channels=16, n_layers=2, speaker_layer_index=1, flow_layers=1, n_flows=2,
-        posterior_layers=1, sdp_channels=8, duration_channels=8, speaker_channels=8, spectrogram_channels=65, hop_samples=32, segment_frames=32,
-        upsample_rates=(8, 4), upsample_kernel_sizes=(16, 8), upsample_initial_channels=8, resblock_kernel_sizes=(3,),
-        resblock_dilation_sizes=((1, 3),), bert_channels={"ZH": 4},
-    )  # fmt: skip
+        model,
+        inter_channels=8,
+        hidden_channels=16,
+        filter_channels=16,
+        n_layers=2,
+        speaker_layer_index=1,
+        flow_layers=1,
+        n_flows=2,
+        posterior_layers=1,
+        sdp_channels=8,
+        duration_channels=8,
+        speaker_channels=8,
+        spectrogram_channels=65,
+        hop_samples=32,
+        segment_frames=32,
+        upsample_rates=(8, 4),
+        upsample_kernel_sizes=(16, 8),
+        upsample_initial_channels=8,
+        resblock_kernel_sizes=(3,),
+        resblock_dilation_sizes=((1, 3),),
+        bert_channels={"ZH": 4},
+    )
     return narrow, DISCRIMINATOR, training
 
 

@@ -20,7 +20,9 @@ def golden_folder() -> Path:
     """Return the folder of the cases; pytest.UsageError when it has no index."""
     folder = Path(os.environ.get("GOLDEN_MODEL") or DEFAULT_FOLDER)
     if not (folder / "index.json").is_file():
-        raise pytest.UsageError(f"GOLDEN_MODEL: {folder} has no index.json; name a folder of golden cases, or unset GOLDEN_MODEL for the default one")
+        raise pytest.UsageError(
+            f"GOLDEN_MODEL: {folder} has no index.json; name a folder of golden cases, or unset GOLDEN_MODEL for the default one"
+        )
     return folder
 
 
@@ -32,7 +34,9 @@ def read_index(folder: Path) -> dict[str, dict[str, Any]]:
 
 @dataclass
 class GoldenCase:
-    """Configuration, inputs, expected outputs and weights (published names) of one case; `compared` are outputs looked at."""
+    """Configuration, inputs, expected outputs and weights (published names) of one case; `compared` are outputs looked
+    at.
+    """
 
     name: str
     config: dict[str, Any]
@@ -44,7 +48,9 @@ class GoldenCase:
     def check(self, name: str, actual: Tensor, tolerance: float = RELATIVE_TOLERANCE) -> None:
         """Assert that the largest deviation is within `tolerance` of the largest expected value."""
         expected = self.outputs[name]
-        assert actual.shape == expected.shape, f"{self.name} {name}: shape {tuple(actual.shape)} for {tuple(expected.shape)}"
+        assert actual.shape == expected.shape, (
+            f"{self.name} {name}: shape {tuple(actual.shape)} for {tuple(expected.shape)}"
+        )
         self.compared.add(name)
         if not expected.numel():
             return

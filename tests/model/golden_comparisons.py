@@ -1,4 +1,6 @@
-"""How each kind of golden case is run through our networks. Every size comes from the case's own configuration and tensors."""
+"""How each kind of golden case is run through our networks. Every size comes from the case's own configuration and
+tensors.
+"""
 
 from __future__ import annotations
 
@@ -64,11 +66,19 @@ def bert_features(case: GoldenCase) -> dict[str, Tensor]:
 
 def attention(case: GoldenCase, folder: Path) -> None:
     config, given = case.config, case.inputs
-    network = loaded(ReferenceAttention(
-        config["channels"], config["out_channels"], config["n_heads"], window=config.get("window_size"),
-        share_heads=config.get("heads_share", True), block_length=config.get("block_length"),
-        proximal_bias=config.get("proximal_bias", False), proximal_init=config.get("proximal_init", False),
-    ), case)  # fmt: skip
+    network = loaded(
+        ReferenceAttention(
+            config["channels"],
+            config["out_channels"],
+            config["n_heads"],
+            window=config.get("window_size"),
+            share_heads=config.get("heads_share", True),
+            block_length=config.get("block_length"),
+            proximal_bias=config.get("proximal_bias", False),
+            proximal_init=config.get("proximal_init", False),
+        ),
+        case,
+    )
     keys, blocked = given.get("c", given["x"]), given["mask"] == 0
     case.check("y", network(given["x"], keys, blocked))
     case.check("weights", network.probabilities(given["x"], keys, blocked))
@@ -77,33 +87,45 @@ def attention(case: GoldenCase, folder: Path) -> None:
 def feed_forward(case: GoldenCase, folder: Path) -> None:
     config = case.config
     block = ReferenceFeedForward(
-        channels=config["in_channels"], out_channels=config["out_channels"], filter_channels=config["filter_channels"],
-        kernel_size=config["kernel_size"], causal=config.get("causal", False), gelu=config.get("activation") == "gelu",
-    )  # fmt: skip
+        channels=config["in_channels"],
+        out_channels=config["out_channels"],
+        filter_channels=config["filter_channels"],
+        kernel_size=config["kernel_size"],
+        causal=config.get("causal", False),
+        gelu=config.get("activation") == "gelu",
+    )
     case.check("y", loaded(block, case, "enc_p.encoder.ffn_layers.0")(case.inputs["x"], case.inputs["mask"]))
 
 
 def transformer_shape(config: dict[str, Any], window: int | None) -> TransformerShape:
     return TransformerShape(
-        hidden_channels=config["hidden_channels"], filter_channels=config["filter_channels"], n_heads=config["n_heads"],
-        n_layers=config["n_layers"], kernel_size=config["kernel_size"], window=window,
-    )  # fmt: skip
+        hidden_channels=config["hidden_channels"],
+        filter_channels=config["filter_channels"],
+        n_heads=config["n_heads"],
+        n_layers=config["n_layers"],
+        kernel_size=config["kernel_size"],
+        window=window,
+    )
 
 
 def encoder(case: GoldenCase, folder: Path) -> None:
     config = case.config
     channels = config.get("gin_channels", 0)
     network = TransformerEncoder(
-        transformer_shape(config, config.get("window_size", REFERENCE_WINDOW)), speaker_channels=channels,
+        transformer_shape(config, config.get("window_size", REFERENCE_WINDOW)),
+        speaker_channels=channels,
         speaker_layer_index=config.get("cond_layer_idx", REFERENCE_SPEAKER_LAYER) if channels else -1,
-    )  # fmt: skip
+    )
     case.check("y", loaded(network, case, "enc_p.encoder")(case.inputs["x"], case.inputs["mask"], case.inputs.get("g")))
 
 
 def decoder(case: GoldenCase, folder: Path) -> None:
     config, given = case.config, case.inputs
-    network = TransformerDecoder(transformer_shape(config, config.get("window_size")), proximal_bias=config.get("proximal_bias", False),
-                                 proximal_init=config.get("proximal_init", True))  # fmt: skip
+    network = TransformerDecoder(
+        transformer_shape(config, config.get("window_size")),
+        proximal_bias=config.get("proximal_bias", False),
+        proximal_init=config.get("proximal_init", True),
+    )
     case.check("y", loaded(network, case)(given["x"], given["mask"], given["h"], given["h_mask"]))
 
 
@@ -189,22 +211,35 @@ def mel(case: GoldenCase, folder: Path) -> None:
     config, waveform = case.config, case.inputs["wav"]
     assert not config["center"]
     settings = SpectrogramSettings(
-        sample_rate_hz=config["sampling_rate"], n_fft=config["n_fft"], hop_samples=config["hop_length"], win_samples=config["win_length"],
-        n_mels=config["n_mels"], mel_fmin_hz=config["fmin"], mel_fmax_hz=config["fmax"],
-    )  # fmt: skip
+        sample_rate_hz=config["sampling_rate"],
+        n_fft=config["n_fft"],
+        hop_samples=config["hop_length"],
+        win_samples=config["win_length"],
+        n_mels=config["n_mels"],
+        mel_fmin_hz=config["fmin"],
+        mel_fmax_hz=config["fmax"],
+    )
     filterbank = torch.from_numpy(mel_filterbank(settings))
     case.check("spec", torch_linear_spectrogram(waveform, settings))
-    case.check("spec", torch.stack([torch.from_numpy(linear_spectrogram(clip.numpy(), settings).T) for clip in waveform]))
+    case.check(
+        "spec", torch.stack([torch.from_numpy(linear_spectrogram(clip.numpy(), settings).T) for clip in waveform])
+    )
     case.check("mel_from_spec", log_mel(case.outputs["spec"], filterbank))
     case.check("mel", log_mel_spectrogram(waveform, settings, filterbank))
 
 
 def duration_discriminator(case: GoldenCase, folder: Path) -> None:
     config, given = case.config, case.inputs
-    network = loaded(DurationDiscriminator(
-        in_channels=config["in_channels"], filter_channels=config["filter_channels"], kernel_size=config["kernel_size"],
-        speaker_channels=config.get("gin_channels", 0),
-    ), case, kind="duration_discriminator")  # fmt: skip
+    network = loaded(
+        DurationDiscriminator(
+            in_channels=config["in_channels"],
+            filter_channels=config["filter_channels"],
+            kernel_size=config["kernel_size"],
+            speaker_channels=config.get("gin_channels", 0),
+        ),
+        case,
+        kind="duration_discriminator",
+    )
     real, generated = network(given["x"], given["mask"], given["logw"], given["logw_hat"], given.get("g"))
     case.check("prob", real)
     case.check("prob_hat", generated)
@@ -212,8 +247,15 @@ def duration_discriminator(case: GoldenCase, folder: Path) -> None:
 
 def transformer_flow(case: GoldenCase, folder: Path) -> None:
     config = case.config
-    flow(case, {"flow": "transformer", "filter_channels": config["filter_channels"], "n_heads": config["n_heads"],
-                "share_flow_parameters": config.get("share_parameter", False)})  # fmt: skip
+    flow(
+        case,
+        {
+            "flow": "transformer",
+            "filter_channels": config["filter_channels"],
+            "n_heads": config["n_heads"],
+            "share_flow_parameters": config.get("share_parameter", False),
+        },
+    )
 
 
 def residual_flow(case: GoldenCase, folder: Path) -> None:
@@ -223,10 +265,21 @@ def residual_flow(case: GoldenCase, folder: Path) -> None:
 
 def flow(case: GoldenCase, kind: dict[str, Any]) -> None:
     config, given = case.config, case.inputs
-    network = loaded(CouplingFlow(ModelConfig(
-        inter_channels=config["channels"], hidden_channels=config["hidden_channels"], flow_layers=config["n_layers"],
-        flow_kernel_size=config["kernel_size"], n_flows=config["n_flows"], **kind, **speakers(config),
-    )), case, "flow")  # fmt: skip
+    network = loaded(
+        CouplingFlow(
+            ModelConfig(
+                inter_channels=config["channels"],
+                hidden_channels=config["hidden_channels"],
+                flow_layers=config["n_layers"],
+                flow_kernel_size=config["kernel_size"],
+                n_flows=config["n_flows"],
+                **kind,
+                **speakers(config),
+            )
+        ),
+        case,
+        "flow",
+    )
     latent_prior = network(given["z"], given["mask"], given.get("g"))
     case.check("z_p", latent_prior)
     case.check("back", network(latent_prior, given["mask"], given.get("g"), reverse=True))
@@ -235,10 +288,18 @@ def flow(case: GoldenCase, kind: dict[str, Any]) -> None:
 def stochastic_duration_predictor(case: GoldenCase, folder: Path) -> None:
     config, given = case.config, case.inputs
     # The published width is the one of the text encoder, whatever the configuration says.
-    network = loaded(StochasticDurationPredictor(
-        channels=config["in_channels"], hidden_channels=config["in_channels"], kernel_size=config["kernel_size"],
-        dropout=config["p_dropout"], n_couplings=config["n_flows"], speaker_channels=config.get("gin_channels", 0),
-    ), case, "sdp")  # fmt: skip
+    network = loaded(
+        StochasticDurationPredictor(
+            channels=config["in_channels"],
+            hidden_channels=config["in_channels"],
+            kernel_size=config["kernel_size"],
+            dropout=config["p_dropout"],
+            n_couplings=config["n_flows"],
+            speaker_channels=config.get("gin_channels", 0),
+        ),
+        case,
+        "sdp",
+    )
     torch.manual_seed(config["noise_seed"])
     case.check("nll", network(given["x"], given["mask"], given["w"], given.get("g")))
     case.check("logw_noise0", network.sample(given["x"], given["mask"], given.get("g"), noise_scale=0.0))
@@ -246,21 +307,41 @@ def stochastic_duration_predictor(case: GoldenCase, folder: Path) -> None:
 
 def duration_predictor(case: GoldenCase, folder: Path) -> None:
     config = case.config
-    network = loaded(DurationPredictor(
-        channels=config["in_channels"], filter_channels=config["filter_channels"], kernel_size=config["kernel_size"],
-        dropout=config.get("p_dropout", 0.5), speaker_channels=config.get("gin_channels", 0),
-    ), case, "dp")  # fmt: skip
+    network = loaded(
+        DurationPredictor(
+            channels=config["in_channels"],
+            filter_channels=config["filter_channels"],
+            kernel_size=config["kernel_size"],
+            dropout=config.get("p_dropout", 0.5),
+            speaker_channels=config.get("gin_channels", 0),
+        ),
+        case,
+        "dp",
+    )
     case.check("logw", network(case.inputs["x"], case.inputs["mask"], case.inputs.get("g")))
 
 
 def text_encoder(case: GoldenCase, folder: Path) -> None:
     config, given, bert = case.config, case.inputs, bert_features(case)
-    network = loaded(TextEncoder(ModelConfig(
-        n_symbols=config["n_vocab"], n_tones=config["n_tones"], n_languages=config["n_languages"], inter_channels=config["out_channels"],
-        hidden_channels=config["hidden_channels"], filter_channels=config["filter_channels"], n_heads=config["n_heads"],
-        n_layers=config["n_layers"], kernel_size=config["kernel_size"],
-        bert_channels={language: each.shape[1] for language, each in bert.items()}, **speakers(config),
-    )), case, "enc_p")  # fmt: skip
+    network = loaded(
+        TextEncoder(
+            ModelConfig(
+                n_symbols=config["n_vocab"],
+                n_tones=config["n_tones"],
+                n_languages=config["n_languages"],
+                inter_channels=config["out_channels"],
+                hidden_channels=config["hidden_channels"],
+                filter_channels=config["filter_channels"],
+                n_heads=config["n_heads"],
+                n_layers=config["n_layers"],
+                kernel_size=config["kernel_size"],
+                bert_channels={language: each.shape[1] for language, each in bert.items()},
+                **speakers(config),
+            )
+        ),
+        case,
+        "enc_p",
+    )
     encoding = network(given["x"], given["x_lengths"], given["tone"], given["language"], bert, given.get("g"))
     case.check("x", encoding.hidden)
     case.check("m_p", encoding.prior_mean)
@@ -270,11 +351,21 @@ def text_encoder(case: GoldenCase, folder: Path) -> None:
 
 def posterior_encoder(case: GoldenCase, folder: Path) -> None:
     config, given = case.config, case.inputs
-    network = loaded(PosteriorEncoder(ModelConfig(
-        spectrogram_channels=config["in_channels"], inter_channels=config["out_channels"], hidden_channels=config["hidden_channels"],
-        posterior_layers=config["n_layers"], posterior_kernel_size=config["kernel_size"], posterior_dilation_rate=config["dilation_rate"],
-        **speakers(config),
-    )), case, "enc_q")  # fmt: skip
+    network = loaded(
+        PosteriorEncoder(
+            ModelConfig(
+                spectrogram_channels=config["in_channels"],
+                inter_channels=config["out_channels"],
+                hidden_channels=config["hidden_channels"],
+                posterior_layers=config["n_layers"],
+                posterior_kernel_size=config["kernel_size"],
+                posterior_dilation_rate=config["dilation_rate"],
+                **speakers(config),
+            )
+        ),
+        case,
+        "enc_q",
+    )
     torch.manual_seed(config["noise_seed"])
     encoding = network(given["spec"], given["spec_lengths"], given.get("g"))
     case.check("z", encoding.latent)
@@ -285,12 +376,23 @@ def posterior_encoder(case: GoldenCase, folder: Path) -> None:
 
 def hifigan(case: GoldenCase, folder: Path) -> None:
     config, given = case.config, case.inputs
-    network = loaded(HifiGanDecoder(ModelConfig(
-        inter_channels=config["initial_channel"], resblock=config["resblock"], resblock_kernel_sizes=tuple(config["resblock_kernel_sizes"]),
-        resblock_dilation_sizes=tuple(map(tuple, config["resblock_dilation_sizes"])), upsample_rates=tuple(config["upsample_rates"]),
-        upsample_initial_channels=config["upsample_initial_channel"], upsample_kernel_sizes=tuple(config["upsample_kernel_sizes"]),
-        hop_samples=math.prod(config["upsample_rates"]), **speakers(config),
-    )), case, "dec")  # fmt: skip
+    network = loaded(
+        HifiGanDecoder(
+            ModelConfig(
+                inter_channels=config["initial_channel"],
+                resblock=config["resblock"],
+                resblock_kernel_sizes=tuple(config["resblock_kernel_sizes"]),
+                resblock_dilation_sizes=tuple(map(tuple, config["resblock_dilation_sizes"])),
+                upsample_rates=tuple(config["upsample_rates"]),
+                upsample_initial_channels=config["upsample_initial_channel"],
+                upsample_kernel_sizes=tuple(config["upsample_kernel_sizes"]),
+                hop_samples=math.prod(config["upsample_rates"]),
+                **speakers(config),
+            )
+        ),
+        case,
+        "dec",
+    )
     case.check("wav", network(given["z"], given.get("g")))
     network.remove_weight_norm()
     assert not any("parametrizations" in key for key in network.state_dict())
@@ -306,9 +408,14 @@ def synthesizer(case: GoldenCase, folder: Path) -> None:
     config, batch = case.config, synthesizer_batch(case)
     n_tones, n_languages = (case.state[f"enc_p.{name}.weight"].shape[0] for name in ("tone_emb", "language_emb"))
     sizes = PublishedSizes(
-        n_speakers=config["n_speakers"], spectrogram_channels=config["spec_channels"], hop_samples=math.prod(config["upsample_rates"]),
-        segment_frames=config["segment_size"], n_symbols=config["n_vocab"], n_tones=n_tones, n_languages=n_languages,
-    )  # fmt: skip
+        n_speakers=config["n_speakers"],
+        spectrogram_channels=config["spec_channels"],
+        hop_samples=math.prod(config["upsample_rates"]),
+        segment_frames=config["segment_size"],
+        n_symbols=config["n_vocab"],
+        n_tones=n_tones,
+        n_languages=n_languages,
+    )
     network = loaded(Synthesizer(published_model_config(config, sizes)), case)
     torch.manual_seed(config["noise_seed"])
     output = network(batch, alignment_noise=config.get("mas_noise_scale_initial", REFERENCE_ALIGNMENT_NOISE))
@@ -316,10 +423,17 @@ def synthesizer(case: GoldenCase, folder: Path) -> None:
     case.check("ids_slice", output.segment_starts, tolerance=0.0)
     case.check("attn", masks.durations_to_path(output.durations, output.latent.shape[2]).unsqueeze(1), tolerance=0.0)
     for name, actual in {
-        "l_length": output.duration_loss, "z": output.latent, "z_p": output.latent_prior, "m_p": output.prior_mean,
-        "logs_p": output.prior_log_std, "m_q": output.posterior_mean, "logs_q": output.posterior_log_std, "hidden_x": output.text_hidden,
-        "logw": output.log_durations, "logw_target": output.log_durations_target,
-    }.items():  # fmt: skip
+        "l_length": output.duration_loss,
+        "z": output.latent,
+        "z_p": output.latent_prior,
+        "m_p": output.prior_mean,
+        "logs_p": output.prior_log_std,
+        "m_q": output.posterior_mean,
+        "logs_q": output.posterior_log_std,
+        "hidden_x": output.text_hidden,
+        "logw": output.log_durations,
+        "logw_target": output.log_durations_target,
+    }.items():
         case.check(name, actual)
     synthesizer_speech(case, network, batch)
 
@@ -328,12 +442,22 @@ def synthesizer_speech(case: GoldenCase, network: Synthesizer, batch: Synthesize
     options = case.config["infer"]
     torch.manual_seed(case.config["noise_seed"])
     output = network.infer(
-        batch.phone_ids, batch.phone_lengths, batch.tone_ids, batch.language_ids, batch.bert, batch.speaker_ids,
-        noise_scale=options["noise_scale"], duration_noise_scale=options["noise_scale_w"], sdp_ratio=options["sdp_ratio"],
-        length_scale=options["length_scale"], reference_spectrogram=batch.spectrogram,
-    )  # fmt: skip
+        batch.phone_ids,
+        batch.phone_lengths,
+        batch.tone_ids,
+        batch.language_ids,
+        batch.bert,
+        batch.speaker_ids,
+        noise_scale=options["noise_scale"],
+        duration_noise_scale=options["noise_scale_w"],
+        sdp_ratio=options["sdp_ratio"],
+        length_scale=options["length_scale"],
+        reference_spectrogram=batch.spectrogram,
+    )
     case.check("infer_wav", output.waveform, WAVEFORM_TOLERANCE)
-    case.check("infer_attn", masks.durations_to_path(output.durations, output.latent.shape[2]).unsqueeze(1), tolerance=0.0)
+    case.check(
+        "infer_attn", masks.durations_to_path(output.durations, output.latent.shape[2]).unsqueeze(1), tolerance=0.0
+    )
     case.check("infer_mask", output.frame_mask, tolerance=0.0)
     case.check("infer_z", output.latent)
 
@@ -341,9 +465,15 @@ def synthesizer_speech(case: GoldenCase, network: Synthesizer, batch: Synthesize
 def synthesizer_batch(case: GoldenCase) -> SynthesizerInputs:
     given = case.inputs
     return SynthesizerInputs(
-        phone_ids=given["x"], phone_lengths=given["x_lengths"], tone_ids=given["tone"], language_ids=given["language"],
-        bert=bert_features(case), spectrogram=given["spec"], spectrogram_lengths=given["spec_lengths"], speaker_ids=given.get("sid"),
-    )  # fmt: skip
+        phone_ids=given["x"],
+        phone_lengths=given["x_lengths"],
+        tone_ids=given["tone"],
+        language_ids=given["language"],
+        bert=bert_features(case),
+        spectrogram=given["spec"],
+        spectrogram_lengths=given["spec_lengths"],
+        speaker_ids=given.get("sid"),
+    )
 
 
 def monotonic_alignment(case: GoldenCase, folder: Path) -> None:
@@ -369,8 +499,14 @@ def multi_period_discriminator(case: GoldenCase, folder: Path) -> None:
     widths = {key: len(tensor) for key, tensor in state.items() if key.endswith(".bias")}
     use_scale = state["discriminators.0.convs.0.weight_v"].dim() == 3
     channels = widths[f"discriminators.{int(use_scale)}.convs.0.bias"]
-    network = MultiPeriodDiscriminator(DiscriminatorConfig(periods=tuple(case.config["periods"]), use_scale=use_scale, channels=channels,
-                                                           max_channels=max(widths.values())))  # fmt: skip
+    network = MultiPeriodDiscriminator(
+        DiscriminatorConfig(
+            periods=tuple(case.config["periods"]),
+            use_scale=use_scale,
+            channels=channels,
+            max_channels=max(widths.values()),
+        )
+    )
     load_published(network, state, kind="discriminator")
     pair = network(case.inputs["y"], case.inputs["y_hat"])
     for index, (real, generated) in enumerate(zip(pair.real, pair.generated, strict=True)):
@@ -388,15 +524,33 @@ def filled_state(rule: str, keys: dict[str, list[int]]) -> dict[str, Tensor]:
     state = {}
     for index, key in enumerate(sorted(keys)):
         flat = np.sin(rate * np.arange(math.prod(keys[key]), dtype=np.float64) + index) * scale
-        state[key] = torch.from_numpy((flat + (gain if key.endswith("_g") else 0.0)).astype(np.float32).reshape(keys[key]))
+        state[key] = torch.from_numpy(
+            (flat + (gain if key.endswith("_g") else 0.0)).astype(np.float32).reshape(keys[key])
+        )
     return state
 
 
 COMPARISONS: dict[str, Comparison] = {
-    "attention": attention, "ffn": feed_forward, "encoder": encoder, "decoder": decoder, "layer_norm": layer_norm, "commons": commons,
-    "fused_gate": fused_gate, "losses": losses, "mel": mel, "duration_discriminator": duration_discriminator,
-    "transformer_flow": transformer_flow, "residual_flow": residual_flow, "stochastic_duration_predictor": stochastic_duration_predictor,
-    "duration_predictor": duration_predictor, "text_encoder": text_encoder, "posterior_encoder": posterior_encoder,
-    "hifigan_generator": hifigan, "reference_encoder": reference_encoder, "synthesizer": synthesizer,
-    "monotonic_alignment": monotonic_alignment, "rational_quadratic_spline": spline, "multi_period_discriminator": multi_period_discriminator,
-}  # fmt: skip
+    "attention": attention,
+    "ffn": feed_forward,
+    "encoder": encoder,
+    "decoder": decoder,
+    "layer_norm": layer_norm,
+    "commons": commons,
+    "fused_gate": fused_gate,
+    "losses": losses,
+    "mel": mel,
+    "duration_discriminator": duration_discriminator,
+    "transformer_flow": transformer_flow,
+    "residual_flow": residual_flow,
+    "stochastic_duration_predictor": stochastic_duration_predictor,
+    "duration_predictor": duration_predictor,
+    "text_encoder": text_encoder,
+    "posterior_encoder": posterior_encoder,
+    "hifigan_generator": hifigan,
+    "reference_encoder": reference_encoder,
+    "synthesizer": synthesizer,
+    "monotonic_alignment": monotonic_alignment,
+    "rational_quadratic_spline": spline,
+    "multi_period_discriminator": multi_period_discriminator,
+}

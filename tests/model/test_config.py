@@ -43,15 +43,30 @@ def test_unknown_key_lists_valid_ones():
         ({"decoder": "wavernn"}, "decoder 'wavernn' is not one of hifigan, istft"),
         ({"upsample_rates": [-8, -8, 2, 2, 2]}, r"upsample_rates \(-8, -8, 2, 2, 2\) must all be positive"),
         ({"upsample_initial_channels": -64}, "upsample_initial_channels is -64; it must be positive"),
-        ({"decoder": "istft", "istft_n_fft": 1022}, "istft_n_fft 1022 does not fit hop_samples 512; use an even number of at least 1024"),
+        (
+            {"decoder": "istft", "istft_n_fft": 1022},
+            "istft_n_fft 1022 does not fit hop_samples 512; use an even number of at least 1024",
+        ),
         ({"decoder": "istft", "istft_n_fft": 2047}, "istft_n_fft 2047 does not fit hop_samples 512"),
-        ({"decoder": "istft", "istft_n_fft": 2, "hop_samples": 1}, "istft_n_fft 2 does not fit hop_samples 1; use an even number of at least 4"),
-        ({"resblock_kernel_sizes": [], "resblock_dilation_sizes": []}, "resblock_kernel_sizes is empty; give at least one kernel"),
+        (
+            {"decoder": "istft", "istft_n_fft": 2, "hop_samples": 1},
+            "istft_n_fft 2 does not fit hop_samples 1; use an even number of at least 4",
+        ),
+        (
+            {"resblock_kernel_sizes": [], "resblock_dilation_sizes": []},
+            "resblock_kernel_sizes is empty; give at least one kernel",
+        ),
         ({"resblock_kernel_sizes": [3, 7]}, "2 resblock_kernel_sizes but 3 resblock_dilation_sizes"),
         ({"resblock_kernel_sizes": [3, 4, 5]}, "resblock kernel 4 must be odd and positive"),
-        ({"resblock_dilation_sizes": [[1], [0, 1], []]}, r"resblock dilations \(0, 1\) must be positive.*resblock dilations \(\) must"),
+        (
+            {"resblock_dilation_sizes": [[1], [0, 1], []]},
+            r"resblock dilations \(0, 1\) must be positive.*resblock dilations \(\) must",
+        ),
         ({"resblock": "3"}, "resblock '3' is not one of 1, 2"),
-        ({"posterior_dilation_rate": 2}, "posterior_dilation_rate 2 over posterior_layers 16 .* more than 4096 frames; use a rate of 1 or"),
+        (
+            {"posterior_dilation_rate": 2},
+            "posterior_dilation_rate 2 over posterior_layers 16 .* more than 4096 frames; use a rate of 1 or",
+        ),
         ({"posterior_kernel_size": 4}, "posterior_kernel_size 4 is even"),
         ({"attention_window": -1}, "attention_window -1 is negative"),
         ({"duration_dropout": float("nan")}, r"duration_dropout nan is outside \[0, 1\)"),
@@ -62,7 +77,10 @@ def test_unknown_key_lists_valid_ones():
         ({"n_speakers": 2, "use_reference_encoder": True}, "use_reference_encoder needs n_speakers 0"),
         ({"speaker_layer_index": 6}, "speaker_layer_index 6 is not one of the 6 layers"),
         ({"bert_channels": {"EN": 0}}, r"bert_channels\['EN'\] is 0"),
-        ({"bert_channels": {"": 4}}, "bert_channels has a language ''; use a code of capital letters and digits, such as EN"),
+        (
+            {"bert_channels": {"": 4}},
+            "bert_channels has a language ''; use a code of capital letters and digits, such as EN",
+        ),
         ({"bert_channels": {"zh.cn": 4}}, "bert_channels has a language 'zh.cn'"),
         ({"bert_channels": {"forward": 4}}, "bert_channels has a language 'forward'"),
         ({"dropout": 1.0}, "dropout 1.0 is outside"),
@@ -93,7 +111,10 @@ def test_wrong_type_is_refused(changes, message):
 def test_all_problems_are_reported_at_once():
     with pytest.raises(ConfigError, match="n_heads 5 .*; flow 'x'"):
         ModelConfig.from_dict({"n_heads": 5, "flow": "x"})
-    with pytest.raises(ConfigError, match="unknown keys n_layer; .*; n_layers must be int, found '6'; dropout must be float, found None"):
+    with pytest.raises(
+        ConfigError,
+        match="unknown keys n_layer; .*; n_layers must be int, found '6'; dropout must be float, found None",
+    ):
         ModelConfig.from_dict({"n_layer": 3, "n_layers": "6", "dropout": None})
 
 
@@ -131,18 +152,42 @@ def test_default_networks_and_spectrogram_go_together():
 @pytest.mark.parametrize(
     ("changes", "discriminator", "spectrogram", "message"),
     [
-        ({"segment_frames": 1}, {}, {}, "segment_frames 1 of hop_samples 512 are 512 samples, too few for the spectrogram of n_fft 2048; "
-                                        "use at least 2 frames"),
-        ({"segment_frames": 2}, {"periods": (2, 2048)}, {}, "1024 samples, too few for the discriminator of period 2048; use at least 3 frames"),
+        (
+            {"segment_frames": 1},
+            {},
+            {},
+            "segment_frames 1 of hop_samples 512 are 512 samples, too few for the spectrogram of n_fft 2048; "
+            "use at least 2 frames",
+        ),
+        (
+            {"segment_frames": 2},
+            {"periods": (2, 2048)},
+            {},
+            "1024 samples, too few for the discriminator of period 2048; use at least 3 frames",
+        ),
         ({}, {}, {"hop_samples": 256}, "hop_samples 512 is not the spectrogram's 256; make them equal"),
-        ({"spectrogram_channels": 513}, {}, {}, "spectrogram_channels 513 is neither n_mels 128 nor the 1025 frequencies of n_fft 2048"),
+        (
+            {"spectrogram_channels": 513},
+            {},
+            {},
+            "spectrogram_channels 513 is neither n_mels 128 nor the 1025 frequencies of n_fft 2048",
+        ),
         ({}, {}, {"n_mels": 1025}, "n_mels 1025 equals the 1025 frequencies"),
-        ({"segment_frames": 1}, {"periods": (1025,)}, {}, "too few for the spectrogram.*; segment_frames 1 .* too few for the discriminator"),
+        (
+            {"segment_frames": 1},
+            {"periods": (1025,)},
+            {},
+            "too few for the spectrogram.*; segment_frames 1 .* too few for the discriminator",
+        ),
     ],
-)  # fmt: skip
-def test_networks_that_cannot_be_trained_together_are_refused_with_numbers(changes, discriminator, spectrogram, message):
+)
+def test_networks_that_cannot_be_trained_together_are_refused_with_numbers(
+    changes, discriminator, spectrogram, message
+):
     with pytest.raises(ConfigError, match=message):
-        check_training_fit(ModelConfig(**changes), DiscriminatorConfig(**discriminator), replace(SPECTROGRAM, **spectrogram))
+        check_training_fit(
+            ModelConfig(**changes), DiscriminatorConfig(**discriminator), replace(SPECTROGRAM, **spectrogram)
+        )
 
 
 def test_the_shortest_segment_that_is_accepted_can_be_judged_and_transformed():

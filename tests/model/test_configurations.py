@@ -32,12 +32,34 @@ from stages.train.pitch_tracks import attach_pitch
 from tests.small_corpus import ROOT, SmallCorpus
 
 SMALL: dict[str, Any] = {
-    "n_speakers": 0, "speaker_channels": 0, "spectrogram_channels": 80, "inter_channels": 8, "hidden_channels": 16, "filter_channels": 16,
-    "n_layers": 3, "dropout": 0.0, "flow": "residual", "n_flows": 2, "flow_layers": 2, "posterior_layers": 2, "use_sdp": False,
-    "sdp_channels": 8, "sdp_flows": 2, "duration_channels": 8, "duration_dropout": 0.0, "decoder": "istft", "istft_channels": 16,
-    "istft_layers": 1, "istft_filter_channels": 16, "istft_n_fft": 1024, "hop_samples": 256, "segment_frames": 12,
-    "upsample_rates": (8, 8, 2, 2), "upsample_kernel_sizes": (16, 16, 4, 4), "upsample_initial_channels": 16,
-}  # fmt: skip
+    "n_speakers": 0,
+    "speaker_channels": 0,
+    "spectrogram_channels": 80,
+    "inter_channels": 8,
+    "hidden_channels": 16,
+    "filter_channels": 16,
+    "n_layers": 3,
+    "dropout": 0.0,
+    "flow": "residual",
+    "n_flows": 2,
+    "flow_layers": 2,
+    "posterior_layers": 2,
+    "use_sdp": False,
+    "sdp_channels": 8,
+    "sdp_flows": 2,
+    "duration_channels": 8,
+    "duration_dropout": 0.0,
+    "decoder": "istft",
+    "istft_channels": 16,
+    "istft_layers": 1,
+    "istft_filter_channels": 16,
+    "istft_n_fft": 1024,
+    "hop_samples": 256,
+    "segment_frames": 12,
+    "upsample_rates": (8, 8, 2, 2),
+    "upsample_kernel_sizes": (16, 16, 4, 4),
+    "upsample_initial_channels": 16,
+}
 LINEAR = {"spectrogram_channels": 513}
 ONE_SPEAKER = {"n_speakers": 1, "speaker_channels": 8}
 MANY_SPEAKERS = {"n_speakers": 5, "speaker_channels": 8}
@@ -79,13 +101,24 @@ CASES = {
     "hifigan 2": Case({**HIFIGAN, "resblock": "2"}),
     "istft": Case({"decoder": "istft"}),
     "source filter": Case(SOURCE_FILTER),
-    "source filter, speakers, frame prior, shared flow": Case({**SOURCE_FILTER, **MANY_SPEAKERS, **FRAME_PRIOR, **SHARED}, known_durations=True),
+    "source filter, speakers, frame prior, shared flow": Case(
+        {**SOURCE_FILTER, **MANY_SPEAKERS, **FRAME_PRIOR, **SHARED}, known_durations=True
+    ),
     "source filter, reference encoder, stochastic durations": Case({**SOURCE_FILTER, **REFERENCE, **SDP}),
     "frame prior": Case(FRAME_PRIOR, known_durations=True),
     "one head, no window": Case({**TRANSFORMER, "n_heads": 1, "attention_window": 0}),
     "even kernels": Case({**TRANSFORMER, "kernel_size": 4, "flow_kernel_size": 2}),
-    "single layers": Case({**TRANSFORMER, **ONE_SPEAKER, "n_layers": 1, "flow_layers": 1, "n_flows": 1, "posterior_layers": 1,
-                           "speaker_layer_index": 0}),
+    "single layers": Case(
+        {
+            **TRANSFORMER,
+            **ONE_SPEAKER,
+            "n_layers": 1,
+            "flow_layers": 1,
+            "n_flows": 1,
+            "posterior_layers": 1,
+            "speaker_layer_index": 0,
+        }
+    ),
     "no features of a text encoder": Case({"bert_channels": {}}),
     # Pairs that share code or shapes.
     "shared transformer flow, no speakers": Case({**TRANSFORMER, **SHARED}),
@@ -95,12 +128,15 @@ CASES = {
     "reference encoder, stochastic durations, transformer flow": Case({**REFERENCE, **SDP, **TRANSFORMER}),
     "reference encoder, hifigan, shared flow": Case({**REFERENCE, **HIFIGAN, **SHARED}),
     "speaker joins no text layer": Case({**MANY_SPEAKERS, "speaker_layer_index": -1}),
-    "one speaker, no duration discriminator, stochastic durations": Case({**ONE_SPEAKER, **SDP}, duration_discriminator=False),
+    "one speaker, no duration discriminator, stochastic durations": Case(
+        {**ONE_SPEAKER, **SDP}, duration_discriminator=False
+    ),
     "frame prior, speakers, blanks": Case({**FRAME_PRIOR, **MANY_SPEAKERS}, blanks=True, known_durations=True),
     "frame prior, searched durations": Case({**FRAME_PRIOR, **SDP}),
-    "blanks, stochastic durations, hifigan, linear posterior, transformer flow":
-        Case({**SDP, **HIFIGAN, **LINEAR, **TRANSFORMER, **MANY_SPEAKERS}, blanks=True),
-}  # fmt: skip
+    "blanks, stochastic durations, hifigan, linear posterior, transformer flow": Case(
+        {**SDP, **HIFIGAN, **LINEAR, **TRANSFORMER, **MANY_SPEAKERS}, blanks=True
+    ),
+}
 
 
 @pytest.fixture(scope="module")
@@ -108,15 +144,22 @@ def sources(small_corpus: SmallCorpus, tmp_path_factory: pytest.TempPathFactory)
     """The small corpus with blanks between the phones (True) and without (False)."""
     table, facts = read_split(small_corpus.split)
     folders = DataFolders(small_corpus.split, small_corpus.resample, small_corpus.spectrogram, small_corpus.bert)
-    sources = {add_blank: ManifestSource(folders, table, facts, "train", SymbolTable(), add_blank) for add_blank in (False, True)}
+    sources = {
+        add_blank: ManifestSource(folders, table, facts, "train", SymbolTable(), add_blank)
+        for add_blank in (False, True)
+    }
     attach_pitch(list(sources.values()), tmp_path_factory.mktemp("pitch") / "pitch.npz", 0)
     return sources
 
 
 def model_config(source: ManifestSource, changes: dict[str, Any]) -> ModelConfig:
     symbols = SymbolTable()
-    of_the_corpus = {"n_symbols": len(symbols.symbols), "n_tones": symbols.tone_count, "n_languages": len(symbols.languages),
-                     "bert_channels": source.facts.bert_channels}  # fmt: skip
+    of_the_corpus = {
+        "n_symbols": len(symbols.symbols),
+        "n_tones": symbols.tone_count,
+        "n_languages": len(symbols.languages),
+        "bert_channels": source.facts.bert_channels,
+    }
     speakers = {} if "speaker_layer_index" in changes else {"speaker_layer_index": 2}
     return ModelConfig(**{**SMALL, **of_the_corpus, **speakers, **changes}).validate()
 
@@ -126,14 +169,26 @@ def training_config() -> TrainingConfig:
     values: dict[str, Any] = {}
     for name in ("params.yaml", "presets/smoke.yaml"):
         values |= yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))["train"]["optimisation"]
-    values |= {"steps": 10, "adversarial_start_step": 1, "adversarial_every": 1, "adversarial_share": 1.0, "warmup_steps": 0, "ema_decay": 0.0,
-               "alignment_noise": 0.01}  # fmt: skip
+    values |= {
+        "steps": 10,
+        "adversarial_start_step": 1,
+        "adversarial_every": 1,
+        "adversarial_share": 1.0,
+        "warmup_steps": 0,
+        "ema_decay": 0.0,
+        "alignment_noise": 0.01,
+    }
     return from_mapping(TrainingConfig, values, where="train.optimisation")
 
 
 def make_trainer(case: Case, source: ManifestSource) -> Trainer:
-    discriminator = DiscriminatorConfig(periods=(2, 5), channels=2, max_channels=4, duration_channels=8,
-                                        use_duration_discriminator=case.duration_discriminator)  # fmt: skip
+    discriminator = DiscriminatorConfig(
+        periods=(2, 5),
+        channels=2,
+        max_channels=4,
+        duration_channels=8,
+        use_duration_discriminator=case.duration_discriminator,
+    )
     config = model_config(source, case.model)
     check_training_fit(config, discriminator, source.facts.spectrogram)
     return Trainer(config, discriminator, training_config(), source.facts.spectrogram, torch.device("cpu"))
@@ -149,27 +204,43 @@ def make_batch(config: ModelConfig, source: ManifestSource) -> Batch:
 def even_durations(batch: Batch) -> Tensor:
     """Frames shared evenly among the phones of each utterance, the last phone taking the rest."""
     durations = torch.zeros_like(batch.phone_ids)
-    for row, (n_phones, n_frames) in enumerate(zip(batch.phone_lengths.tolist(), batch.frame_lengths.tolist(), strict=True)):
+    for row, (n_phones, n_frames) in enumerate(
+        zip(batch.phone_lengths.tolist(), batch.frame_lengths.tolist(), strict=True)
+    ):
         durations[row, :n_phones] = n_frames // n_phones
         durations[row, n_phones - 1] += n_frames % n_phones
     return durations
 
 
 def without_gradient(network: nn.Module) -> list[str]:
-    return [name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    return [
+        name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()
+    ]
 
 
 def speak(network: Synthesizer, batch: Batch, spectrogram: Tensor) -> Tensor:
     torch.manual_seed(1)
     config = network.config
-    return network.eval().infer(
-        batch.phone_ids, batch.phone_lengths, batch.tone_ids, batch.language_ids, batch.bert,
-        batch.speaker_ids if config.n_speakers else None, max_frames=48, reference_spectrogram=spectrogram if config.use_reference_encoder else None,
-    ).waveform  # fmt: skip
+    return (
+        network.eval()
+        .infer(
+            batch.phone_ids,
+            batch.phone_lengths,
+            batch.tone_ids,
+            batch.language_ids,
+            batch.bert,
+            batch.speaker_ids if config.n_speakers else None,
+            max_frames=48,
+            reference_spectrogram=spectrogram if config.use_reference_encoder else None,
+        )
+        .waveform
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_configuration_trains_and_speaks_the_same_after_saving(name: str, sources: dict[bool, ManifestSource], tmp_path: Path) -> None:
+def test_configuration_trains_and_speaks_the_same_after_saving(
+    name: str, sources: dict[bool, ManifestSource], tmp_path: Path
+) -> None:
     case = CASES[name]
     source = sources[case.blanks]
     trainer = make_trainer(case, source)
@@ -181,14 +252,20 @@ def test_configuration_trains_and_speaks_the_same_after_saving(name: str, source
 
     assert all(math.isfinite(value) for value in (before | adversarial | trainer.evaluate(batch, durations)).values())
     assert "adversarial" not in before and {"discriminator", "adversarial", "feature"} <= set(adversarial)
-    assert ("duration_adversarial" in adversarial) == ("duration_discriminator" in adversarial) == case.duration_discriminator
+    assert (
+        ("duration_adversarial" in adversarial)
+        == ("duration_discriminator" in adversarial)
+        == case.duration_discriminator
+    )
     assert without_gradient(network) == []
     assert without_gradient(trainer.discriminator) == []
     if trainer.duration_discriminator is not None:
         assert without_gradient(trainer.duration_discriminator) == []
 
     make_trainer(case, source).load_state_dict(trainer.state_dict())
-    save_checkpoint(tmp_path, tensors={"synthesizer": trainer.voice_state()}, metadata={"model": network.config.to_dict()})
+    save_checkpoint(
+        tmp_path, tensors={"synthesizer": trainer.voice_state()}, metadata={"model": network.config.to_dict()}
+    )
     checkpoint = load_checkpoint(tmp_path)
     loaded = Synthesizer(ModelConfig.from_dict(checkpoint.metadata["model"]))
     loaded.load_state_dict(checkpoint.tensors["synthesizer"])
@@ -200,20 +277,50 @@ def test_configuration_trains_and_speaks_the_same_after_saving(name: str, source
 
 # Values that make or break networks, each field's own and in combination.
 CHOICES: dict[str, tuple[Any, ...]] = {
-    "n_speakers": (-1, 0, 1), "speaker_channels": (0, 4), "use_reference_encoder": (True, False),
-    "bert_channels": ({}, {"EN": 0}, {"a.b": 2}, {"ZH": 2}), "spectrogram_channels": (0, 1, 2, 10),
-    "inter_channels": (-2, 1, 2, 8), "hidden_channels": (0, 1, 15, 16), "filter_channels": (0, 1),
-    "n_heads": (0, 1, 3), "n_layers": (0, 1), "kernel_size": (0, 1, 2, 4, 9), "dropout": (-0.1, 0.5, 1.0, math.nan),
-    "attention_window": (-1, 0, 100), "speaker_layer_index": (-2, -1, 2), "frame_prior_layers": (-1, 0, 1), "frame_prior_channels": (0, 1),
-    "flow": ("transformer", "residual", "x"), "n_flows": (0, 1, 3), "flow_layers": (0, 1), "flow_kernel_size": (1, 2), "posterior_layers": (1, 4),
-    "share_flow_parameters": (True, False), "posterior_kernel_size": (0, 1, 2), "posterior_dilation_rate": (0, 3, 40), "use_sdp": (True, False),
-    "sdp_channels": (0, 1), "sdp_flows": (0, 1), "duration_channels": (0, 1), "duration_dropout": (0.5, 1.0), "decoder": ("hifigan", "istft", "y"),
-    "resblock": ("1", "2", "3"), "resblock_kernel_sizes": ((), (2, 3), (1, 3), (-1, 3)), "upsample_initial_channels": (-8, 1, 8, 12),
-    "resblock_dilation_sizes": ((), ((1,), ()), ((0,), (1,)), ((2,), (1,))), "upsample_rates": ((), (8,), (-2, -2, 2), (1, 2, 4)),
-    "upsample_kernel_sizes": ((8,), (4, 4, 4), (1, 2, 8), (3, 4, 4)), "istft_n_fft": (0, 8, 15, 16, 17, 64), "hop_samples": (-8, 1, 7, 8),
-    "segment_frames": (0, 1, 3, 100), "periods": ((), (0,), (7, 11), (29,)), "use_scale": (True, False),
-    "channels": (0, 1, 3), "max_channels": (0, 2, 5),
-}  # fmt: skip
+    "n_speakers": (-1, 0, 1),
+    "speaker_channels": (0, 4),
+    "use_reference_encoder": (True, False),
+    "bert_channels": ({}, {"EN": 0}, {"a.b": 2}, {"ZH": 2}),
+    "spectrogram_channels": (0, 1, 2, 10),
+    "inter_channels": (-2, 1, 2, 8),
+    "hidden_channels": (0, 1, 15, 16),
+    "filter_channels": (0, 1),
+    "n_heads": (0, 1, 3),
+    "n_layers": (0, 1),
+    "kernel_size": (0, 1, 2, 4, 9),
+    "dropout": (-0.1, 0.5, 1.0, math.nan),
+    "attention_window": (-1, 0, 100),
+    "speaker_layer_index": (-2, -1, 2),
+    "frame_prior_layers": (-1, 0, 1),
+    "frame_prior_channels": (0, 1),
+    "flow": ("transformer", "residual", "x"),
+    "n_flows": (0, 1, 3),
+    "flow_layers": (0, 1),
+    "flow_kernel_size": (1, 2),
+    "posterior_layers": (1, 4),
+    "share_flow_parameters": (True, False),
+    "posterior_kernel_size": (0, 1, 2),
+    "posterior_dilation_rate": (0, 3, 40),
+    "use_sdp": (True, False),
+    "sdp_channels": (0, 1),
+    "sdp_flows": (0, 1),
+    "duration_channels": (0, 1),
+    "duration_dropout": (0.5, 1.0),
+    "decoder": ("hifigan", "istft", "y"),
+    "resblock": ("1", "2", "3"),
+    "resblock_kernel_sizes": ((), (2, 3), (1, 3), (-1, 3)),
+    "upsample_initial_channels": (-8, 1, 8, 12),
+    "resblock_dilation_sizes": ((), ((1,), ()), ((0,), (1,)), ((2,), (1,))),
+    "upsample_rates": ((), (8,), (-2, -2, 2), (1, 2, 4)),
+    "upsample_kernel_sizes": ((8,), (4, 4, 4), (1, 2, 8), (3, 4, 4)),
+    "istft_n_fft": (0, 8, 15, 16, 17, 64),
+    "hop_samples": (-8, 1, 7, 8),
+    "segment_frames": (0, 1, 3, 100),
+    "periods": ((), (0,), (7, 11), (29,)),
+    "use_scale": (True, False),
+    "channels": (0, 1, 3),
+    "max_channels": (0, 2, 5),
+}
 JUDGES = ("periods", "use_scale", "channels", "max_channels")
 
 
@@ -221,13 +328,34 @@ JUDGES = ("periods", "use_scale", "channels", "max_channels")
 def test_a_configuration_is_refused_or_works(seed: int) -> None:
     draw = random.Random(seed)
     changes = {name: draw.choice(CHOICES[name]) for name in draw.sample(sorted(CHOICES), draw.choice((1, 2, 3)))}
-    tiny = {"n_symbols": 5, "n_tones": 2, "n_languages": 2, "bert_channels": {"EN": 3}, "spectrogram_channels": 10, "istft_n_fft": 32,
-            "hop_samples": 8, "decoder": draw.choice(("hifigan", "istft")), "flow": draw.choice(("transformer", "residual")), "use_sdp": True,
-            "upsample_rates": (2, 2, 2), "upsample_kernel_sizes": (4, 4, 4), "resblock_kernel_sizes": (3, 5),
-            "resblock_dilation_sizes": ((1,), (1, 2))}  # fmt: skip
+    tiny = {
+        "n_symbols": 5,
+        "n_tones": 2,
+        "n_languages": 2,
+        "bert_channels": {"EN": 3},
+        "spectrogram_channels": 10,
+        "istft_n_fft": 32,
+        "hop_samples": 8,
+        "decoder": draw.choice(("hifigan", "istft")),
+        "flow": draw.choice(("transformer", "residual")),
+        "use_sdp": True,
+        "upsample_rates": (2, 2, 2),
+        "upsample_kernel_sizes": (4, 4, 4),
+        "resblock_kernel_sizes": (3, 5),
+        "resblock_dilation_sizes": ((1,), (1, 2)),
+    }
     model = ModelConfig(**{**SMALL, **tiny, **{name: value for name, value in changes.items() if name not in JUDGES}})
-    judges = DiscriminatorConfig(**{"channels": 1, "max_channels": 4, "periods": (2,), **{name: changes[name] for name in JUDGES if name in changes}})
-    settings = SpectrogramSettings(sample_rate_hz=16000, n_fft=32, hop_samples=model.hop_samples, win_samples=32, n_mels=10)
+    judges = DiscriminatorConfig(
+        **{
+            "channels": 1,
+            "max_channels": 4,
+            "periods": (2,),
+            **{name: changes[name] for name in JUDGES if name in changes},
+        }
+    )
+    settings = SpectrogramSettings(
+        sample_rate_hz=16000, n_fft=32, hop_samples=model.hop_samples, win_samples=32, n_mels=10
+    )
     try:
         check_training_fit(model.validate(), judges.validate(), settings)
     except ConfigError:
@@ -247,8 +375,19 @@ def forward_and_back(model: ModelConfig, judges: DiscriminatorConfig, settings: 
     speaker_ids = ids[:, 0] if model.n_speakers else None
     bert = {language: torch.randn(2, size, 5) for language, size in model.bert_channels.items()}
     spectrogram = torch.randn(2, model.spectrogram_channels, 12)
-    output = network(SynthesizerInputs(phone_ids=ids, phone_lengths=lengths, tone_ids=ids, language_ids=ids, bert=bert, spectrogram=spectrogram,
-                                       spectrogram_lengths=torch.tensor([12, 7]), speaker_ids=speaker_ids), alignment_noise=0.01)  # fmt: skip
+    output = network(
+        SynthesizerInputs(
+            phone_ids=ids,
+            phone_lengths=lengths,
+            tone_ids=ids,
+            language_ids=ids,
+            bert=bert,
+            spectrogram=spectrogram,
+            spectrogram_lengths=torch.tensor([12, 7]),
+            speaker_ids=speaker_ids,
+        ),
+        alignment_noise=0.01,
+    )
     segment = output.waveform_segment
     assert segment is not None and segment.shape == (2, 1, model.segment_frames * model.hop_samples)
     torch_linear_spectrogram(segment.squeeze(1), settings)
@@ -257,6 +396,8 @@ def forward_and_back(model: ModelConfig, judges: DiscriminatorConfig, settings: 
     loss.backward()
     assert loss.isfinite()
     network.decoder.remove_weight_norm()
-    spoken = network.eval().infer(ids, lengths, ids, ids, bert, speaker_ids, max_frames=20, reference_spectrogram=spectrogram)
+    spoken = network.eval().infer(
+        ids, lengths, ids, ids, bert, speaker_ids, max_frames=20, reference_spectrogram=spectrogram
+    )
     assert spoken.waveform.isfinite().all()
     assert spoken.waveform.shape[2] == model.hop_samples * spoken.latent.shape[2]

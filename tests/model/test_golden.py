@@ -69,7 +69,11 @@ def test_golden_model_may_name_another_folder(tmp_path: Path, monkeypatch: pytes
     expected = scale.view(1, 2, 1) * inputs / (1 + 0.5) ** 0.5
     tensors = {"in.x": inputs, "out.y": expected, "state.gamma": scale, "state.beta": torch.zeros(2)}
     save_file(tensors, tmp_path / "layer_norm_wide.safetensors")
-    entry = {"config": {"channels": 2, "eps": 0.5}, "call": "", "tensors": {"in.x": ["float32", [1, 2, 1]], "out.y": ["float32", [1, 2, 1]]}}
+    entry = {
+        "config": {"channels": 2, "eps": 0.5},
+        "call": "",
+        "tensors": {"in.x": ["float32", [1, 2, 1]], "out.y": ["float32", [1, 2, 1]]},
+    }
     (tmp_path / "index.json").write_text(json.dumps({"layer_norm_wide": entry, "unheard_of": entry}))
     monkeypatch.setenv("GOLDEN_MODEL", str(tmp_path))
     test_golden_case("layer_norm_wide")
@@ -86,11 +90,17 @@ def test_golden_model_may_name_another_folder(tmp_path: Path, monkeypatch: pytes
 
 def test_a_missing_golden_folder_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GOLDEN_MODEL", str(tmp_path / "nowhere"))
-    with pytest.raises(pytest.UsageError, match=r"^GOLDEN_MODEL: .*nowhere has no index.json; name a folder of golden cases"):
+    with pytest.raises(
+        pytest.UsageError, match=r"^GOLDEN_MODEL: .*nowhere has no index.json; name a folder of golden cases"
+    ):
         golden_folder()
 
 
-KEY_LISTS = {"generator": "G_full_keys.json", "discriminator": "D_keys.json", "duration_discriminator": "DUR_full_keys.json"}
+KEY_LISTS = {
+    "generator": "G_full_keys.json",
+    "discriminator": "D_keys.json",
+    "duration_discriminator": "DUR_full_keys.json",
+}
 
 
 def key_list(kind: str) -> dict:
@@ -104,16 +114,24 @@ def full_size(kind: str) -> nn.Module:
     facts = key_list("generator")
     model = facts["model"]
     hop = torch.tensor(model["upsample_rates"]).prod().item()
-    sizes = PublishedSizes(n_speakers=facts["n_speakers"], spectrogram_channels=facts["spec_channels"], hop_samples=hop,
-                           segment_frames=facts["segment_frames"], n_symbols=facts["n_vocab"])  # fmt: skip
+    sizes = PublishedSizes(
+        n_speakers=facts["n_speakers"],
+        spectrogram_channels=facts["spec_channels"],
+        hop_samples=hop,
+        segment_frames=facts["segment_frames"],
+        n_symbols=facts["n_vocab"],
+    )
     config = published_model_config(model, sizes)
     with torch.device("meta"):
         if kind == "generator":
             return Synthesizer(config)
         if kind == "discriminator":
             return MultiPeriodDiscriminator(DiscriminatorConfig())
-        return DurationDiscriminator(in_channels=config.hidden_channels, filter_channels=config.hidden_channels,
-                                     speaker_channels=config.effective_speaker_channels)  # fmt: skip
+        return DurationDiscriminator(
+            in_channels=config.hidden_channels,
+            filter_channels=config.hidden_channels,
+            speaker_channels=config.effective_speaker_channels,
+        )
 
 
 @pytest.mark.parametrize("kind", KEY_LISTS)

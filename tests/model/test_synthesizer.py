@@ -145,7 +145,9 @@ def test_segments_are_decoded_from_the_text_or_the_recording(small_config):
     with torch.no_grad():
         segments = model.decode_segments(batch, prior_share=0.5, prior_noise=1.0, draws=FixedDraws([0.4, 0.6]))
         posterior = model.posterior_encoder(batch.spectrogram, batch.spectrogram_lengths, None, sample=False)
-        text = model.text_encoder(batch.phone_ids, batch.phone_lengths, batch.tone_ids, batch.language_ids, batch.bert, None)
+        text = model.text_encoder(
+            batch.phone_ids, batch.phone_lengths, batch.tone_ids, batch.language_ids, batch.bert, None
+        )
         means = durations_to_path(batch.durations, 20) @ text.prior_mean.transpose(1, 2)
         of_text = model.flow(means.transpose(1, 2), posterior.frame_mask, None, reverse=True) * posterior.frame_mask
         expected = torch.stack([of_text[0], posterior.mean[1]])[:, :, : config.segment_frames]

@@ -14,7 +14,8 @@ from model.training.dataset import Batch, BatchDataset, IntArray, Room, fill_sam
 
 @dataclass(frozen=True)
 class Utterance:
-    """One utterance in memory: phone_ids, tone_ids, language_ids (P,); by language bert (P, C) fp16, zero on the phones of others;
+    """One utterance in memory: phone_ids, tone_ids, language_ids (P,); by language bert (P, C) fp16, zero on the phones
+    of others;
     linear (T, F) fp16 magnitudes; pcm (S,) int16; speaker_id 0 where there is one speaker."""
 
     phone_ids: IntArray
@@ -51,6 +52,10 @@ class UtterancesInMemory:
                 room.bert[language][row, : len(features)] = features
 
 
-def collate(utterances: Sequence[Utterance], indices: Sequence[int], bert_channels: Mapping[str, int], hop_samples: int) -> Batch:
+def collate(
+    utterances: Sequence[Utterance], indices: Sequence[int], bert_channels: Mapping[str, int], hop_samples: int
+) -> Batch:
     """Return some of the utterances in memory as a batch on the CPU."""
-    return BatchDataset(UtterancesInMemory(utterances), [indices], bert_channels, hop_samples)[0].to(torch.device("cpu"))
+    return BatchDataset(UtterancesInMemory(utterances), [indices], bert_channels, hop_samples)[0].to(
+        torch.device("cpu")
+    )

@@ -16,9 +16,11 @@ from stages.evaluate.checkpoints import write_checkpoints
 from tests.small_corpus import ROOT
 
 ROWS: tuple[dict[str, Any], ...] = (
-    {"step": 750, "cer": 0.25, "mos": 3.5, "is_voice": "false"}, {"step": 1000, "cer": 0.125, "mos": 3.0, "is_voice": "false"},
-    {"step": 1250, "cer": 0.125, "mos": "", "is_voice": "true"}, {"step": "average", "cer": 0.5, "mos": 3.75, "is_voice": "false"},
-)  # fmt: skip
+    {"step": 750, "cer": 0.25, "mos": 3.5, "is_voice": "false"},
+    {"step": 1000, "cer": 0.125, "mos": 3.0, "is_voice": "false"},
+    {"step": 1250, "cer": 0.125, "mos": "", "is_voice": "true"},
+    {"step": "average", "cer": 0.5, "mos": 3.75, "is_voice": "false"},
+)
 
 
 @pytest.fixture
@@ -40,19 +42,37 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return choose.main()
 
 
-@pytest.mark.parametrize(("arguments", "voice", "said"), [
-    ((), 1000, "step 1000 is the best of 4 checkpoints by cer on 16 validation utterances: 12.5\u202f% (the voice, step 1250: 12.5\u202f%)"),
-    (("--by", "mos"), "average", "the average is the best of 4 checkpoints by mos on 16 validation utterances: 3.75 (the voice, step 1250: –)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "voice", "said"),
+    [
+        (
+            (),
+            1000,
+            "step 1000 is the best of 4 checkpoints by cer on 16 validation utterances: 12.5\u202f% (the voice, step 1250: 12.5\u202f%)",
+        ),
+        (
+            ("--by", "mos"),
+            "average",
+            "the average is the best of 4 checkpoints by mos on 16 validation utterances: 3.75 (the voice, step 1250: –)",
+        ),
+    ],
+)
 def test_the_best_checkpoint_becomes_the_voice(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], voice: int | str, said: str
+    project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[str, ...],
+    voice: int | str,
+    said: str,
 ) -> None:
     before = (project / "params.yaml").read_text(encoding="utf-8").splitlines()
     assert run(monkeypatch, *arguments) == 0
     shown = capsys.readouterr().out
     assert said in shown and f"train.voice is now {voice}. `make run`" in shown
     after = (project / "params.yaml").read_text(encoding="utf-8").splitlines()
-    assert [(old, new) for old, new in zip(before, after, strict=True) if old != new] == [("  voice: last", f"  voice: {voice}")]
+    assert [(old, new) for old, new in zip(before, after, strict=True) if old != new] == [
+        ("  voice: last", f"  voice: {voice}")
+    ]
     assert read_params(project / "params.yaml")["train"]["voice"] == voice
 
 
@@ -71,10 +91,17 @@ def test_the_best_that_is_the_voice_already_changes_nothing(
     assert (project / "params.yaml").read_bytes() == before
 
 
-@pytest.mark.parametrize(("rows", "by", "message"), [
-    (None, "cer", "reports/evaluate/checkpoints.csv: no such file; set evaluate.checkpoint_utterances to 16, say, "),
-    (ROWS[2:3], "mos", "reports/evaluate/checkpoints.csv has no mos; add it to evaluate.hear and run again"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("rows", "by", "message"),
+    [
+        (
+            None,
+            "cer",
+            "reports/evaluate/checkpoints.csv: no such file; set evaluate.checkpoint_utterances to 16, say, ",
+        ),
+        (ROWS[2:3], "mos", "reports/evaluate/checkpoints.csv has no mos; add it to evaluate.hear and run again"),
+    ],
+)
 def test_what_was_not_measured_is_one_clear_line(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rows: Any, by: str, message: str
 ) -> None:

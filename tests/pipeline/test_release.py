@@ -21,8 +21,10 @@ from tests.model.random_voices import write_random_voice
 from tests.project_copy import ProjectCopy
 from tests.small_corpus import ROOT
 
-FIGURES = {"cer": {"voice": {"value": 0.081, "low": 0.045, "high": 0.118}, "recordings": None},
-           "mos": {"voice": {"value": 2.72, "low": 2.57, "high": 2.86}, "recordings": None}}  # fmt: skip
+FIGURES = {
+    "cer": {"voice": {"value": 0.081, "low": 0.045, "high": 0.118}, "recordings": None},
+    "mos": {"voice": {"value": 2.72, "low": 2.57, "high": 2.86}, "recordings": None},
+}
 
 
 def put_voice(project: ProjectCopy, channels: int, **changes: object) -> None:
@@ -45,7 +47,9 @@ def train(project: ProjectCopy, message: str) -> None:
 
 @pytest.fixture
 def project(tmp_path: Path) -> ProjectCopy:
-    """A repository whose stages copy a voice that has no ONNX form (which saves half a minute), its card and its remote."""
+    """A repository whose stages copy a voice that has no ONNX form (which saves half a minute), its card and its
+    remote.
+    """
     (tmp_path / "project").mkdir()
     made = ProjectCopy(tmp_path / "project")
     made.git("init", "-q")
@@ -53,10 +57,14 @@ def project(tmp_path: Path) -> ProjectCopy:
     made.git("config", "user.email", "test@localhost")
     made.check("dvc", "init", "-q")
     made.check("dvc", "remote", "add", "-q", "-d", "shared", str(tmp_path / "remote"))
-    stages = {"train": {"cmd": "cp -r seed/voice voice", "deps": ["seed/voice"], "outs": ["voice"]},
-              "card": {"cmd": "cp -r seed/card reports/card", "deps": ["seed/card", "voice"], "outs": ["reports/card"]}}  # fmt: skip
+    stages = {
+        "train": {"cmd": "cp -r seed/voice voice", "deps": ["seed/voice"], "outs": ["voice"]},
+        "card": {"cmd": "cp -r seed/card reports/card", "deps": ["seed/card", "voice"], "outs": ["reports/card"]},
+    }
     ours = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))
-    (made.root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages, "artifacts": ours["artifacts"]}), encoding="utf-8")
+    (made.root / "dvc.yaml").write_text(
+        yaml.safe_dump({"stages": stages, "artifacts": ours["artifacts"]}), encoding="utf-8"
+    )
     shutil.copy(ROOT / ".gitignore", made.root / ".gitignore")
     (made.root / "reports").mkdir()
     put_voice(made, 16, n_speakers=0, use_reference_encoder=True)
@@ -69,15 +77,23 @@ def run_release(project: ProjectCopy, *arguments: str) -> subprocess.CompletedPr
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-def test_a_release_is_whole_registered_and_found_by_dvc_from_another_clone(project: ProjectCopy, tmp_path: Path) -> None:
+def test_a_release_is_whole_registered_and_found_by_dvc_from_another_clone(
+    project: ProjectCopy, tmp_path: Path
+) -> None:
     assert "no version is registered" in list_versions(registered_versions(project.root))
     done = run_release(project)
     assert done.returncode == 0, done.stderr
     first = project.root / "releases" / "voice-v1.0.0"
     assert "voice-v1.0.0: released as voice@v1.0.0" in done.stdout and "without ONNX graphs" in done.stderr
     assert subprocess.run(["sha256sum", "-c", "--quiet", "SHA256SUMS"], cwd=first).returncode == 0
-    assert len((first / "SHA256SUMS").read_text(encoding="utf-8").splitlines()) == sum(path.is_file() for path in first.rglob("*")) - 1
-    assert checkpoint_sha256(first / "voice") == checkpoint_sha256(project.root / "voice") and load_checkpoint(first / "voice").tensors
+    assert (
+        len((first / "SHA256SUMS").read_text(encoding="utf-8").splitlines())
+        == sum(path.is_file() for path in first.rglob("*")) - 1
+    )
+    assert (
+        checkpoint_sha256(first / "voice") == checkpoint_sha256(project.root / "voice")
+        and load_checkpoint(first / "voice").tensors
+    )
     assert project.git("cat-file", "-t", "voice@v1.0.0").strip() == "tag"
     assert project.git("rev-parse", "voice@v1.0.0^{commit}") == project.git("rev-parse", "HEAD")
     with pytest.raises(PipelineError, match=r"this commit is voice v1\.0\.0 already"):
@@ -108,7 +124,10 @@ def test_what_cannot_be_released_is_refused_with_a_remedy_and_leaves_nothing(pro
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    assert run_release(project, "--version", "one").stderr == "error: release: 'vone' is no version; write it like v1.2.0\n"
+    assert (
+        run_release(project, "--version", "one").stderr
+        == "error: release: 'vone' is no version; write it like v1.2.0\n"
+    )
     (project.root / "note").touch()
     assert "note changed since the last commit" in refusal()
     (project.root / "note").unlink()
@@ -116,7 +135,9 @@ def test_what_cannot_be_released_is_refused_with_a_remedy_and_leaves_nothing(pro
     project.git("add", "-A")
     project.git("commit", "-qm", "Data without a run")
     assert "card, train would run again; run `make run`" in refusal()
-    (project.root / "seed" / "card" / "card.json").write_text(json.dumps({"voice_sha256": "0" * 64, "metrics": {}}), encoding="utf-8")
+    (project.root / "seed" / "card" / "card.json").write_text(
+        json.dumps({"voice_sha256": "0" * 64, "metrics": {}}), encoding="utf-8"
+    )
     train(project, "A card of another voice")
     assert "is of another voice" in refusal()
     put_voice(project, 24, n_speakers=0, use_reference_encoder=True)
@@ -124,7 +145,9 @@ def test_what_cannot_be_released_is_refused_with_a_remedy_and_leaves_nothing(pro
     (project.root / "releases" / "voice-v1.0.0").mkdir(parents=True)
     assert "exists already" in refusal()
     assert release(project.root, "2.0.0", dry_run=True).name == "voice-v2.0.0"
-    assert project.git("tag") == "" and [path.name for path in (project.root / "releases").iterdir()] == ["voice-v1.0.0"]
+    assert project.git("tag") == "" and [path.name for path in (project.root / "releases").iterdir()] == [
+        "voice-v1.0.0"
+    ]
     release(project.root, "v2.0.0")
     project.git("commit", "-q", "--allow-empty", "-m", "Later")
     assert "v1.5.0 is not after v2.0.0" in refusal("v1.5.0")

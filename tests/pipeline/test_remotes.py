@@ -1,4 +1,6 @@
-"""DVC remotes as the README describes them, on real servers of this machine: what one clone pushed, another pulls and need not make."""
+"""DVC remotes as the README describes them, on real servers of this machine: what one clone pushed, another pulls and
+need not make.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,15 @@ from tests.project_copy import ProjectCopy, copy_project
 from tests.small_corpus import copy_prompts, write_transcripts
 
 LOOPBACK = "127.0.0.1"
-PUSHED = ("recordings", "data/corpus", "data/resample", "data/clean_text", "data/spectrogram", "data/bert", "data/split")
+PUSHED = (
+    "recordings",
+    "data/corpus",
+    "data/resample",
+    "data/clean_text",
+    "data/spectrogram",
+    "data/bert",
+    "data/split",
+)
 S3_KEYS = {"access_key_id": "id-of-a-test", "secret_access_key": "secret-of-a-test"}
 
 
@@ -53,9 +63,12 @@ def ssh_remote(folder: Path) -> Iterator[Remote]:
 
     async def listen() -> int:
         server = await asyncssh.listen(
-            LOOPBACK, 0, server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
-            authorized_client_keys=str(folder / "authorized_keys"), sftp_factory=partial(asyncssh.SFTPServer, chroot=str(folder).encode()),
-        )  # fmt: skip
+            LOOPBACK,
+            0,
+            server_host_keys=[asyncssh.generate_private_key("ssh-ed25519")],
+            authorized_client_keys=str(folder / "authorized_keys"),
+            sftp_factory=partial(asyncssh.SFTPServer, chroot=str(folder).encode()),
+        )
         return server.get_port()
 
     try:
@@ -74,8 +87,13 @@ def s3_remote(folder: Path) -> Iterator[Remote]:
     server.start()
     try:
         endpoint = f"http://{LOOPBACK}:{server.get_host_and_port()[1]}"
-        boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id=S3_KEYS["access_key_id"],
-                     aws_secret_access_key=S3_KEYS["secret_access_key"]).create_bucket(Bucket="voices")  # fmt: skip
+        boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=S3_KEYS["access_key_id"],
+            aws_secret_access_key=S3_KEYS["secret_access_key"],
+        ).create_bucket(Bucket="voices")
         yield Remote("cloud", "s3://voices/store", {"endpointurl": endpoint, "region": "us-east-1"}, S3_KEYS)
     finally:
         server.stop()
@@ -109,7 +127,9 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("serve", [folder_remote, ssh_remote, s3_remote])
-def test_what_one_clone_pushed_another_pulls_and_repro_has_nothing_to_do(serve, origin: ProjectCopy, tmp_path: Path) -> None:
+def test_what_one_clone_pushed_another_pulls_and_repro_has_nothing_to_do(
+    serve, origin: ProjectCopy, tmp_path: Path
+) -> None:
     (tmp_path / "remote").mkdir()
     with serve(tmp_path / "remote") as remote:
         origin.check("dvc", "remote", "add", "-d", "--force", remote.name, remote.url)

@@ -1,4 +1,6 @@
-"""A real git and DVC project whose stages take no time: the real parameters, two inputs side by side, a voice and its metrics."""
+"""A real git and DVC project whose stages take no time: the real parameters, two inputs side by side, a voice and its
+metrics.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ from dvc.repo import Repo
 from tests.pipeline.compare.comparable_project import ComparableProject
 from tests.small_corpus import ROOT
 
-PROGRAM = '''
+PROGRAM = """
 import json, os, pathlib, subprocess, sys, time
 import yaml
 
@@ -38,15 +40,34 @@ elif name == "train":
 else:
     rate, seed, text = json.loads(pathlib.Path("voice.out").read_text())
     out.write_text(json.dumps({"cer": abs(rate - 0.004) * 10 + seed / 1e4, "mos": 3.0 + rate, "texts": len(text.split())}))
-'''
+"""
 STAGES = {
-    "corpus": {"cmd": "python work.py corpus corpus.out", "deps": ["work.py", "recordings"], "params": ["corpus"], "outs": ["corpus.out"]},
-    "resample": {"cmd": "python work.py resample resample.out", "deps": ["work.py"], "params": ["resample"], "outs": ["resample.out"]},
-    "train": {"cmd": "python work.py train voice.out", "deps": ["work.py", "corpus.out", "resample.out"], "params": ["train"],
-              "outs": ["voice.out"], "meta": {"retries": 1, "tags": ["gpu"]}},
-    "evaluate": {"cmd": "python work.py evaluate metrics.json", "deps": ["work.py", "voice.out"], "params": ["evaluate"],
-                 "metrics": ["metrics.json"]},
-}  # fmt: skip
+    "corpus": {
+        "cmd": "python work.py corpus corpus.out",
+        "deps": ["work.py", "recordings"],
+        "params": ["corpus"],
+        "outs": ["corpus.out"],
+    },
+    "resample": {
+        "cmd": "python work.py resample resample.out",
+        "deps": ["work.py"],
+        "params": ["resample"],
+        "outs": ["resample.out"],
+    },
+    "train": {
+        "cmd": "python work.py train voice.out",
+        "deps": ["work.py", "corpus.out", "resample.out"],
+        "params": ["train"],
+        "outs": ["voice.out"],
+        "meta": {"retries": 1, "tags": ["gpu"]},
+    },
+    "evaluate": {
+        "cmd": "python work.py evaluate metrics.json",
+        "deps": ["work.py", "voice.out"],
+        "params": ["evaluate"],
+        "metrics": ["metrics.json"],
+    },
+}
 
 
 def start_tiny_project(root: Path) -> ComparableProject:
@@ -64,7 +85,9 @@ def start_tiny_project(root: Path) -> ComparableProject:
     params["corpus"]["recordings"] = "recordings"
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     shutil.copytree(ROOT / "presets", root / "presets")
-    (root / ".gitignore").write_text("/recordings\n/.work/\n/.rows/\n/corpus.out\n/resample.out\n/voice.out\n/metrics.json\n", encoding="utf-8")
+    (root / ".gitignore").write_text(
+        "/recordings\n/.work/\n/.rows/\n/corpus.out\n/resample.out\n/voice.out\n/metrics.json\n", encoding="utf-8"
+    )
     project.git("add", "-A")
     project.git("commit", "-qm", "Start")
     return project

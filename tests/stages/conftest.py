@@ -24,9 +24,7 @@ def real_clip() -> Callable[[str], Waveform]:
         resampler = av.AudioResampler(format="flt", layout="mono")
         with av.open(str(RECORDINGS / f"{name}.g722"), format="g722") as container:
             frames = [
-                part.to_ndarray().ravel()
-                for frame in container.decode(audio=0)
-                for part in resampler.resample(frame)
+                part.to_ndarray().ravel() for frame in container.decode(audio=0) for part in resampler.resample(frame)
             ]
         return np.concatenate(frames).astype(np.float32)
 

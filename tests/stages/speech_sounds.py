@@ -16,9 +16,7 @@ RATE_HZ = 16000
 Waveform = npt.NDArray[np.float32]
 
 
-def make_vowel(
-    f0_hz: float, seconds: float = 1.0, formants_hz: tuple[float, ...] = (700, 1200, 2600)
-) -> Waveform:
+def make_vowel(f0_hz: float, seconds: float = 1.0, formants_hz: tuple[float, ...] = (700, 1200, 2600)) -> Waveform:
     """A steady vowel: harmonics of f0 under three resonances."""
     times = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
     harmonics = np.arange(1, int(RATE_HZ / 2 / f0_hz)) * f0_hz
@@ -64,11 +62,7 @@ def make_rendition(utterance_id: str = "ada/one", text: str = "Good morning", **
 def make_row(**changes: object) -> dict[str, Any]:
     """A row of ROW_SCHEMA, zero and empty but for four words of twenty characters, and what is given."""
     row: dict[str, Any] = {field.name: _empty(field.type) for field in ROW_SCHEMA}
-    return (
-        row
-        | {"speaker": "ada", "language": "EN", "words": 4, "characters": 20, "synthesis_seconds": 2.0}
-        | changes
-    )
+    return row | {"speaker": "ada", "language": "EN", "words": 4, "characters": 20, "synthesis_seconds": 2.0} | changes
 
 
 def _empty(kind: pa.DataType) -> object:

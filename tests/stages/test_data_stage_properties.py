@@ -1,4 +1,6 @@
-"""The data stages are pure functions of their inputs, whatever happened before and whoever does the work: byte for byte."""
+"""The data stages are pure functions of their inputs, whatever happened before and whoever does the work: byte for
+byte.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.rows.store import store_folder
-from tests.data_stages import STAGES, keep_rows, long_prompts, make_corpus, manifest_of, run_stage, run_stages, shuffle_rows, start_stage
+from tests.data_stages import (
+    STAGES,
+    keep_rows,
+    long_prompts,
+    make_corpus,
+    manifest_of,
+    run_stage,
+    run_stages,
+    shuffle_rows,
+    start_stage,
+)
 from tests.small_corpus import folder_bytes
 
 N_KILLS = 10
@@ -51,7 +63,9 @@ def outcome(stage: str, inputs: Path, name: str) -> dict[str, bytes]:
 
 @pytest.mark.property
 @pytest.mark.parametrize("stage", STAGES)
-def test_from_scratch_again_incremental_and_in_another_order_are_the_same_bytes(stage: str, reference: Path, inputs: Path) -> None:
+def test_from_scratch_again_incremental_and_in_another_order_are_the_same_bytes(
+    stage: str, reference: Path, inputs: Path
+) -> None:
     expected = folder_bytes(reference / stage)
     manifest = inputs / manifest_of(stage)
     whole = manifest.read_bytes()
@@ -88,7 +102,9 @@ def test_a_store_damaged_at_random_is_mended_to_the_same_bytes(
 
 @pytest.mark.property
 @pytest.mark.parametrize("stage", ["resample", "spectrogram"])
-def test_two_workers_give_the_same_bytes_as_one(stage: str, reference: Path, inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_workers_give_the_same_bytes_as_one(
+    stage: str, reference: Path, inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VOICE_WORKERS", "2")
     assert outcome(stage, inputs, "two") == folder_bytes(reference / stage)
 
@@ -118,11 +134,18 @@ def test_one_worker_gives_the_same_bytes_as_two(stage: str, long_reference: Path
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_killed_ten_times_and_run_again_gives_the_same_bytes(stage: str, long_reference: Path, tmp_path: Path) -> None:
-    environment = {**os.environ, "VOICE_ROW_STORE": str(tmp_path / "rows"), "VOICE_WORK_DIR": str(tmp_path / "work"), "VOICE_WORKERS": "2"}
+    environment = {
+        **os.environ,
+        "VOICE_ROW_STORE": str(tmp_path / "rows"),
+        "VOICE_WORK_DIR": str(tmp_path / "work"),
+        "VOICE_WORKERS": "2",
+    }
     log = tmp_path / "log"
     moments = random.Random(stage)
     started = time.monotonic()
-    whole = start_stage(stage, long_reference, tmp_path / "whole", {**environment, "VOICE_ROW_STORE": str(tmp_path / "other")}, log)
+    whole = start_stage(
+        stage, long_reference, tmp_path / "whole", {**environment, "VOICE_ROW_STORE": str(tmp_path / "other")}, log
+    )
     assert whole.wait() == 0, log.read_text()[-3000:]
     seconds = time.monotonic() - started
     for _ in range(N_KILLS):

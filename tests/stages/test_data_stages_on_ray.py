@@ -39,7 +39,10 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def head() -> Iterator[Cluster]:
     pytest.importorskip("ray", reason="Ray is optional: `make ray`")
-    with tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as folder, cluster(Path(folder), head_cpus=0) as made:
+    with (
+        tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as folder,
+        cluster(Path(folder), head_cpus=0) as made,
+    ):
         yield made
         ray_cluster.connect().shutdown()
 
@@ -68,7 +71,12 @@ def wait_for_workers(count: int, caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_node_that_is_killed_costs_time_and_no_bytes(
-    stage: str, reference: Path, head: Cluster, workspace: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    stage: str,
+    reference: Path,
+    head: Cluster,
+    workspace: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setenv("VOICE_EXECUTOR", "ray")
     monkeypatch.setenv("VOICE_RAY_ADDRESS", head.address)

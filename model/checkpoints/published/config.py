@@ -43,29 +43,72 @@ DATA_KEYS: tuple[tuple[str, str], ...] = (
 )
 BERT_CHANNELS = {"ZH": 1024, "JP": 768}
 FIXED: dict[str, Any] = {
-    "attention_window": 4, "flow_kernel_size": 5, "posterior_layers": 16, "posterior_kernel_size": 5, "posterior_dilation_rate": 1,
-    "sdp_flows": 4, "duration_channels": 256, "duration_dropout": 0.5, "decoder": "hifigan", "bert_channels": BERT_CHANNELS,
-}  # fmt: skip
+    "attention_window": 4,
+    "flow_kernel_size": 5,
+    "posterior_layers": 16,
+    "posterior_kernel_size": 5,
+    "posterior_dilation_rate": 1,
+    "sdp_flows": 4,
+    "duration_channels": 256,
+    "duration_dropout": 0.5,
+    "decoder": "hifigan",
+    "bert_channels": BERT_CHANNELS,
+}
 N_FLOWS, TRANSFORMER_FLOW_LAYERS, SPEAKER_LAYER_INDEX = 4, 6, 2
 # Ours alone, and without weights in a model that does not use them; or of training alone.
-NOT_IN_WEIGHTS = frozenset({"istft_channels", "istft_layers", "istft_filter_channels", "istft_n_fft", "frame_prior_channels", "duration_dropout",
-                            "sample_rate_hz", "mel_fmin_hz", "mel_fmax_hz"})  # the last three are in the data section
+NOT_IN_WEIGHTS = frozenset(
+    {
+        "istft_channels",
+        "istft_layers",
+        "istft_filter_channels",
+        "istft_n_fft",
+        "frame_prior_channels",
+        "duration_dropout",
+        "sample_rate_hz",
+        "mel_fmin_hz",
+        "mel_fmax_hz",
+    }
+)  # the last three are in the data section
 # The text encoders that the published models were trained on; English had none.
 ENCODERS: dict[str, dict[str, Any]] = {
-    "ZH": {"kind": "hub", "name": "hfl/chinese-roberta-wwm-ext-large", "revision": "a25cc9e05974bd9687e528edd516f2cfdb3f5db9", "layer": -3},
-    "JP": {"kind": "hub", "name": "tohoku-nlp/bert-base-japanese-v3", "revision": "65243d6e5629b969c77309f217bd7b1a79d43c7e", "layer": -3},
+    "ZH": {
+        "kind": "hub",
+        "name": "hfl/chinese-roberta-wwm-ext-large",
+        "revision": "a25cc9e05974bd9687e528edd516f2cfdb3f5db9",
+        "layer": -3,
+    },
+    "JP": {
+        "kind": "hub",
+        "name": "tohoku-nlp/bert-base-japanese-v3",
+        "revision": "65243d6e5629b969c77309f217bd7b1a79d43c7e",
+        "layer": -3,
+    },
     "EN": {"kind": "none"},
 }
 TRAIN_SECTION: dict[str, Any] = {
-    "log_interval": 200, "eval_interval": 1000, "seed": 52, "epochs": 10000, "learning_rate": 3e-4, "betas": [0.8, 0.99], "eps": 1e-9,
-    "batch_size": 24, "fp16_run": False, "lr_decay": 0.999875, "init_lr_ratio": 1, "warmup_epochs": 0, "c_mel": 45, "c_kl": 1.0,
+    "log_interval": 200,
+    "eval_interval": 1000,
+    "seed": 52,
+    "epochs": 10000,
+    "learning_rate": 3e-4,
+    "betas": [0.8, 0.99],
+    "eps": 1e-9,
+    "batch_size": 24,
+    "fp16_run": False,
+    "lr_decay": 0.999875,
+    "init_lr_ratio": 1,
+    "warmup_epochs": 0,
+    "c_mel": 45,
+    "c_kl": 1.0,
     "skip_optimizer": True,
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedSizes:
-    """What a published model's shape takes from its data: table sizes, spectrogram channels, hop in samples, segment in frames."""
+    """What a published model's shape takes from its data: table sizes, spectrogram channels, hop in samples, segment in
+    frames.
+    """
 
     n_speakers: int
     spectrogram_channels: int
@@ -96,24 +139,30 @@ def published_model_config(section: Mapping[str, Any], sizes: PublishedSizes) ->
     if missing := [name for name, _ in MODEL_KEYS if name not in section]:
         raise ConfigError(f"model: no {', '.join(missing)}")
     if section.get("flow_share_parameter", False):
-        raise ConfigError("model: flow_share_parameter is true, which the published code could not train; such weights have no known layout")
+        raise ConfigError(
+            "model: flow_share_parameter is true, which the published code could not train; such weights have no known layout"
+        )
     speaker_channels = section.get("gin_channels", 0)
     n_flow_layers = section.get("n_flow_layer", N_FLOWS)
     transformer = section.get("use_transformer_flow", True)
     values = {
-        **FIXED, **dataclasses.asdict(sizes), **{own: section[name] for name, own in MODEL_KEYS},
+        **FIXED,
+        **dataclasses.asdict(sizes),
+        **{own: section[name] for name, own in MODEL_KEYS},
         "resblock": str(section["resblock"]),
         "sdp_channels": section["hidden_channels"],
         "speaker_channels": speaker_channels,
         "use_reference_encoder": sizes.n_speakers == 0 and speaker_channels > 0,
-        "speaker_layer_index": SPEAKER_LAYER_INDEX if section.get("use_spk_conditioned_encoder", True) and speaker_channels else -1,
+        "speaker_layer_index": SPEAKER_LAYER_INDEX
+        if section.get("use_spk_conditioned_encoder", True) and speaker_channels
+        else -1,
         "flow": "transformer" if transformer else "residual",
         # One number means flows in the one kind and layers in the other.
         "n_flows": n_flow_layers if transformer else N_FLOWS,
         "flow_layers": section.get("n_layers_trans_flow", TRANSFORMER_FLOW_LAYERS) if transformer else n_flow_layers,
         "use_sdp": section.get("use_sdp", True),
         "noise_scaled": section.get("use_noise_scaled_mas", False),
-    }  # fmt: skip
+    }
     return ModelConfig.from_dict(values)
 
 
@@ -127,37 +176,59 @@ def read_published_config(path: Path, posterior_channels: int) -> PublishedTrain
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file; check the path") from error
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: not readable as JSON ({first_line(error)}); get the training's own config.json") from error
-    missing = [name for name in ("train", "data", "model") if not isinstance(content, dict) or not isinstance(content.get(name), dict)]
+        raise CheckpointError(
+            f"{path}: not readable as JSON ({first_line(error)}); get the training's own config.json"
+        ) from error
+    missing = [
+        name
+        for name in ("train", "data", "model")
+        if not isinstance(content, dict) or not isinstance(content.get(name), dict)
+    ]
     if missing:
         raise CheckpointError(f"{path}: no section {', '.join(missing)}; is it the training's config.json?")
     try:
         return _training(content["train"], content["data"], content["model"], posterior_channels)
     except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path}: {first_line(error)}; get the config.json that the weights were trained with") from error
+        raise CheckpointError(
+            f"{path}: {first_line(error)}; get the config.json that the weights were trained with"
+        ) from error
 
 
-def _training(train: Mapping[str, Any], data: Mapping[str, Any], model: Mapping[str, Any], posterior_channels: int) -> PublishedTraining:
+def _training(
+    train: Mapping[str, Any], data: Mapping[str, Any], model: Mapping[str, Any], posterior_channels: int
+) -> PublishedTraining:
     needed = [name for name, own in DATA_KEYS if not own.startswith("mel_f") and name not in data]
-    needed += [name for name in ("n_speakers", "spk2id") if name not in data] + [name for name in ("segment_size",) if name not in train]
+    needed += [name for name in ("n_speakers", "spk2id") if name not in data] + [
+        name for name in ("segment_size",) if name not in train
+    ]
     if needed:
         raise ConfigError(f"no {', '.join(needed)} in train or data")
     spectrogram = SpectrogramSettings(**{own: data[name] for name, own in DATA_KEYS if name in data})
     spectrogram.validate()
     inputs = {spectrogram.n_frequencies: "linear", spectrogram.n_mels: "mel"}
     if posterior_channels not in inputs:
-        raise ConfigError(f"the posterior encoder's weights read {posterior_channels} channels, neither filter_length "
-                          f"{spectrogram.n_fft} // 2 + 1 = {spectrogram.n_frequencies} nor n_mel_channels {spectrogram.n_mels}")  # fmt: skip
+        raise ConfigError(
+            f"the posterior encoder's weights read {posterior_channels} channels, neither filter_length "
+            f"{spectrogram.n_fft} // 2 + 1 = {spectrogram.n_frequencies} nor n_mel_channels {spectrogram.n_mels}"
+        )
     if train["segment_size"] % spectrogram.hop_samples:
-        raise ConfigError(f"train.segment_size {train['segment_size']} is no multiple of data.hop_length {spectrogram.hop_samples}")
+        raise ConfigError(
+            f"train.segment_size {train['segment_size']} is no multiple of data.hop_length {spectrogram.hop_samples}"
+        )
     sizes = PublishedSizes(
-        n_speakers=data["n_speakers"], spectrogram_channels=posterior_channels, hop_samples=spectrogram.hop_samples,
+        n_speakers=data["n_speakers"],
+        spectrogram_channels=posterior_channels,
+        hop_samples=spectrogram.hop_samples,
         segment_frames=train["segment_size"] // spectrogram.hop_samples,
-    )  # fmt: skip
+    )
     return PublishedTraining(
-        published_model_config(model, sizes), spectrogram, inputs[posterior_channels], bool(data.get("add_blank", True)),
-        _speakers(data["spk2id"], data["n_speakers"]), train,
-    )  # fmt: skip
+        published_model_config(model, sizes),
+        spectrogram,
+        inputs[posterior_channels],
+        bool(data.get("add_blank", True)),
+        _speakers(data["spk2id"], data["n_speakers"]),
+        train,
+    )
 
 
 def _speakers(ids: Mapping[str, int], n_speakers: int) -> tuple[str, ...]:
@@ -173,40 +244,67 @@ def _speakers(ids: Mapping[str, int], n_speakers: int) -> tuple[str, ...]:
 
 
 def published_config(
-    model: ModelConfig, spectrogram: SpectrogramSettings, *, add_blank: bool, speakers: Sequence[str], posterior_input: str,
+    model: ModelConfig,
+    spectrogram: SpectrogramSettings,
+    *,
+    add_blank: bool,
+    speakers: Sequence[str],
+    posterior_input: str,
     train_section: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Return the published configuration of one of our models; CheckpointError names what that format cannot hold."""
     section = _model_section(model, posterior_input)
-    sizes = PublishedSizes(n_speakers=model.n_speakers, spectrogram_channels=model.spectrogram_channels,
-                           hop_samples=spectrogram.hop_samples, segment_frames=model.segment_frames)  # fmt: skip
+    sizes = PublishedSizes(
+        n_speakers=model.n_speakers,
+        spectrogram_channels=model.spectrogram_channels,
+        hop_samples=spectrogram.hop_samples,
+        segment_frames=model.segment_frames,
+    )
     try:
         held = published_model_config(section, sizes)
     except ConfigError as error:
         raise CheckpointError(f"the published format cannot hold this voice: {first_line(error)}") from error
     if problems := _not_held(model, held):
-        raise CheckpointError(f"the published format cannot hold this voice: {'; '.join(problems)}; keep it in the project's own format")
+        raise CheckpointError(
+            f"the published format cannot hold this voice: {'; '.join(problems)}; keep it in the project's own format"
+        )
     data = {name: getattr(spectrogram, own) for name, own in DATA_KEYS}
     return {
-        "train": {**TRAIN_SECTION, **(train_section or {}), "segment_size": model.segment_frames * spectrogram.hop_samples},
-        "data": {"max_wav_value": 32768.0, **data, "add_blank": add_blank, "n_speakers": model.n_speakers, "cleaned_text": True,
-                 "use_mel_posterior_encoder": posterior_input == "mel",
-                 "spk2id": {name: number for number, name in enumerate(speakers)}},
+        "train": {
+            **TRAIN_SECTION,
+            **(train_section or {}),
+            "segment_size": model.segment_frames * spectrogram.hop_samples,
+        },
+        "data": {
+            "max_wav_value": 32768.0,
+            **data,
+            "add_blank": add_blank,
+            "n_speakers": model.n_speakers,
+            "cleaned_text": True,
+            "use_mel_posterior_encoder": posterior_input == "mel",
+            "spk2id": {name: number for number, name in enumerate(speakers)},
+        },
         "model": section,
-    }  # fmt: skip
+    }
 
 
 def _model_section(model: ModelConfig, posterior_input: str) -> dict[str, Any]:
     values = model.to_dict()
     transformer = model.flow == "transformer"
     return {
-        "use_spk_conditioned_encoder": model.speaker_layer_index >= 0, "use_noise_scaled_mas": model.noise_scaled,
-        "use_mel_posterior_encoder": posterior_input == "mel", "use_duration_discriminator": True,
+        "use_spk_conditioned_encoder": model.speaker_layer_index >= 0,
+        "use_noise_scaled_mas": model.noise_scaled,
+        "use_mel_posterior_encoder": posterior_input == "mel",
+        "use_duration_discriminator": True,
         **{name: values[own] for name, own in MODEL_KEYS},
-        "n_layers_q": 3, "use_spectral_norm": False, "gin_channels": model.speaker_channels, "use_sdp": model.use_sdp,
-        "use_transformer_flow": transformer, "n_flow_layer": model.n_flows if transformer else model.flow_layers,
+        "n_layers_q": 3,
+        "use_spectral_norm": False,
+        "gin_channels": model.speaker_channels,
+        "use_sdp": model.use_sdp,
+        "use_transformer_flow": transformer,
+        "n_flow_layer": model.n_flows if transformer else model.flow_layers,
         **({"n_layers_trans_flow": model.flow_layers} if transformer else {}),
-    }  # fmt: skip
+    }
 
 
 def _not_held(model: ModelConfig, held: ModelConfig) -> list[str]:
@@ -220,9 +318,15 @@ def _not_held(model: ModelConfig, held: ModelConfig) -> list[str]:
     for field in dataclasses.fields(ModelConfig):
         ours, theirs = getattr(model, field.name), getattr(held, field.name)
         if field.name == "bert_channels":
-            problems += [f"bert_channels of {language} {size} (it holds {theirs.get(language, 'none')})"
-                         for language, size in ours.items() if theirs.get(language) != size]  # fmt: skip
+            problems += [
+                f"bert_channels of {language} {size} (it holds {theirs.get(language, 'none')})"
+                for language, size in ours.items()
+                if theirs.get(language) != size
+            ]
         elif field.name not in unused and ours != theirs:
             problems.append(f"{field.name} {ours} (it holds {theirs})")
     few = model.flow == "transformer" and model.effective_speaker_channels and model.flow_layers <= SPEAKER_LAYER_INDEX
-    return [*problems, *([f"flow_layers {model.flow_layers} (it needs {SPEAKER_LAYER_INDEX + 1} or more)"] if few else [])]
+    return [
+        *problems,
+        *([f"flow_layers {model.flow_layers} (it needs {SPEAKER_LAYER_INDEX + 1} or more)"] if few else []),
+    ]

@@ -28,7 +28,9 @@ FILES: tuple[tuple[str, Kind, str], ...] = (
 )
 
 
-def export_published(voice: Path, out: Path, *, drop_additions: bool = False, generator_only: bool = False) -> list[Path]:
+def export_published(
+    voice: Path, out: Path, *, drop_additions: bool = False, generator_only: bool = False
+) -> list[Path]:
     """Write the networks of a voice folder to `out` in the published layout and return the files.
 
     drop_additions: leave out the tones that the published table lacks (the high pitch of Japanese). Absent BERT
@@ -40,9 +42,13 @@ def export_published(voice: Path, out: Path, *, drop_additions: bool = False, ge
     training = metadata.get("published", {})
     model, state = _with_published_tables(metadata, checkpoint.tensors["synthesizer"], drop_additions)
     config = published_config(
-        model, SpectrogramSettings(**metadata["spectrogram"]), add_blank=metadata["add_blank"], speakers=metadata["speakers"],
-        posterior_input=metadata["posterior_input"], train_section=training.get("train"),
-    )  # fmt: skip
+        model,
+        SpectrogramSettings(**metadata["spectrogram"]),
+        add_blank=metadata["add_blank"],
+        speakers=metadata["speakers"],
+        posterior_input=metadata["posterior_input"],
+        train_section=training.get("train"),
+    )
     tensors: dict[str, Mapping[str, Tensor]] = {"synthesizer": _with_silent_projections(state, model)}
     if not generator_only:
         tensors.update(_judges(checkpoint, model))
@@ -53,7 +59,9 @@ def export_published(voice: Path, out: Path, *, drop_additions: bool = False, ge
         for name, kind, letters in FILES:
             if name in tensors:
                 names.append(f"{letters}_{step}.pth")
-                write_published_file(folder / names[-1], tensors[name], kind=kind, iteration=step, learning_rate=learning_rate)
+                write_published_file(
+                    folder / names[-1], tensors[name], kind=kind, iteration=step, learning_rate=learning_rate
+                )
         names.append("config.json")
         (folder / names[-1]).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return [out / name for name in names]
@@ -63,15 +71,23 @@ def _with_published_tables(
     metadata: Mapping[str, Any], state: Mapping[str, Tensor], drop_additions: bool
 ) -> tuple[ModelConfig, dict[str, Tensor]]:
     """Return configuration and weights with the published symbol and tone tables."""
-    model, symbols, published = ModelConfig.from_dict(metadata["model"]), SymbolTable.from_dict(metadata["symbols"]), SymbolTable.reference()
+    model, symbols, published = (
+        ModelConfig.from_dict(metadata["model"]),
+        SymbolTable.from_dict(metadata["symbols"]),
+        SymbolTable.reference(),
+    )
     if symbols.symbols != published.symbols or symbols.languages != published.languages:
-        raise CheckpointError("the published format cannot hold this voice: its symbols or languages are not the published ones; "
-                              "keep it in the project's own format")  # fmt: skip
+        raise CheckpointError(
+            "the published format cannot hold this voice: its symbols or languages are not the published ones; "
+            "keep it in the project's own format"
+        )
     if symbols.tone_count == published.tone_count:
         return model, dict(state)
     if not drop_additions:
-        raise CheckpointError(f"the published format cannot hold this voice: its table has {symbols.tone_count} tones, the published one "
-                              f"{published.tone_count}; pass --drop-additions to leave the others out")  # fmt: skip
+        raise CheckpointError(
+            f"the published format cannot hold this voice: its table has {symbols.tone_count} tones, the published one "
+            f"{published.tone_count}; pass --drop-additions to leave the others out"
+        )
     rows = state[TONE_TABLE][: published.tone_count].clone()
     return replace(model, n_tones=published.tone_count), {**state, TONE_TABLE: rows}
 
@@ -94,8 +110,10 @@ def _judges(checkpoint: Checkpoint, model: ModelConfig) -> dict[str, Mapping[str
             continue
         shapes = {key: tensor.shape for key, tensor in network.state_dict().items()}
         if {key: tensor.shape for key, tensor in checkpoint.tensors[name].items()} != shapes:
-            raise CheckpointError(f"the published format cannot hold this voice's {name.replace('_', ' ')}: it is of another size than the "
-                                  "published one; pass --generator-only to leave the discriminators out")  # fmt: skip
+            raise CheckpointError(
+                f"the published format cannot hold this voice's {name.replace('_', ' ')}: it is of another size than the "
+                "published one; pass --generator-only to leave the discriminators out"
+            )
         found[name] = checkpoint.tensors[name]
     return found
 
@@ -105,7 +123,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m model.checkpoints.published.exporting", description=__doc__)
     parser.add_argument("--voice", type=Path, default=Path("voice"), help="folder of a trained voice (default: voice)")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
-    parser.add_argument("--drop-additions", action="store_true", help="leave out the tones that the published table lacks")
+    parser.add_argument(
+        "--drop-additions", action="store_true", help="leave out the tones that the published table lacks"
+    )
     parser.add_argument("--generator-only", action="store_true", help="leave out the discriminators")
     return parser
 
@@ -114,7 +134,12 @@ def main() -> None:
     """Export and list the files; errors are one line and exit status 1, with nothing written."""
     arguments = build_parser().parse_args()
     try:
-        paths = export_published(arguments.voice, arguments.out, drop_additions=arguments.drop_additions, generator_only=arguments.generator_only)
+        paths = export_published(
+            arguments.voice,
+            arguments.out,
+            drop_additions=arguments.drop_additions,
+            generator_only=arguments.generator_only,
+        )
     except CheckpointError as error:
         sys.exit(f"error: {error}")
     sys.stdout.write("".join(f"{path}\n" for path in paths))

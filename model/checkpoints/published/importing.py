@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from model.checkpoints.checkpoint import CheckpointError, file_sha256, new_folder, save_checkpoint
 from model.checkpoints.published.config import ENCODERS, PublishedTraining, read_published_config
-from model.checkpoints.published.keys import Kind, PublishedFile, fit_reference_state, published_judges, read_published_file, require_fit
+from model.checkpoints.published.keys import (
+    Kind,
+    PublishedFile,
+    fit_reference_state,
+    published_judges,
+    read_published_file,
+    require_fit,
+)
 from model.synthesizer import Synthesizer
 from model.text.symbols import SymbolTable
 
@@ -50,7 +57,9 @@ def import_published(files: PublishedFiles, out: Path) -> ImportReport:
     with new_folder(out) as folder:
         tensors, metadata, lines = _read(files)
         save_checkpoint(folder, tensors=tensors, metadata=metadata)
-    lines.append(f"{out}: speaks ZH and JP with features of {ENCODERS['ZH']['name']} and {ENCODERS['JP']['name']}, EN without")
+    lines.append(
+        f"{out}: speaks ZH and JP with features of {ENCODERS['ZH']['name']} and {ENCODERS['JP']['name']}, EN without"
+    )
     return ImportReport({name: len(state) for name, state in tensors.items()}, tuple(lines))
 
 
@@ -58,7 +67,9 @@ def _read(files: PublishedFiles) -> tuple[dict[str, dict[str, Tensor]], dict[str
     """Return the networks' tensors under our names, the voice's metadata and the report's lines."""
     generator = read_published_file(files.generator)
     if POSTERIOR_INPUT_KEY not in generator.state:
-        raise CheckpointError(f"{files.generator}: no {POSTERIOR_INPUT_KEY} among its {len(generator.state)} weights; is it the generator's file?")
+        raise CheckpointError(
+            f"{files.generator}: no {POSTERIOR_INPUT_KEY} among its {len(generator.state)} weights; is it the generator's file?"
+        )
     training = read_published_config(files.config, generator.state[POSTERIOR_INPUT_KEY].shape[1])
     tensors: dict[str, dict[str, Tensor]] = {}
     lines: list[str] = []
@@ -68,32 +79,55 @@ def _read(files: PublishedFiles) -> tuple[dict[str, dict[str, Tensor]], dict[str
         require_fit(network, report, str(path))
         # Copies of their own: published files may hold views of one storage.
         tensors[name] = {key: tensor.contiguous().clone() for key, tensor in fitting.items()}
-        lines.append(f"{path}: {name.replace('_', ' ')}: {report}, {sum(each.numel() for each in fitting.values()) / 1e6:.1f} M numbers")
+        lines.append(
+            f"{path}: {name.replace('_', ' ')}: {report}, {sum(each.numel() for each in fitting.values()) / 1e6:.1f} M numbers"
+        )
 
     with torch.device("meta"):
         synthesizer = Synthesizer(training.model)
     judges = published_judges(training.model)
     take("synthesizer", "generator", files.generator, generator, synthesizer)
     if files.discriminator:
-        take("discriminator", "discriminator", files.discriminator, read_published_file(files.discriminator), judges["discriminator"])
+        take(
+            "discriminator",
+            "discriminator",
+            files.discriminator,
+            read_published_file(files.discriminator),
+            judges["discriminator"],
+        )
     if files.duration_discriminator:
-        take("duration_discriminator", "duration_discriminator", files.duration_discriminator,
-             read_published_file(files.duration_discriminator), judges["duration_discriminator"])  # fmt: skip
-    lines.append(f"{files.config}: {training.spectrogram.sample_rate_hz} Hz, {training.posterior_input} spectrogram into the posterior encoder, "
-                 f"{training.model.n_speakers} rows for speakers, {len(training.speakers)} named")  # fmt: skip
+        take(
+            "duration_discriminator",
+            "duration_discriminator",
+            files.duration_discriminator,
+            read_published_file(files.duration_discriminator),
+            judges["duration_discriminator"],
+        )
+    lines.append(
+        f"{files.config}: {training.spectrogram.sample_rate_hz} Hz, {training.posterior_input} spectrogram into the posterior encoder, "
+        f"{training.model.n_speakers} rows for speakers, {len(training.speakers)} named"
+    )
     return tensors, _metadata(files, generator, training), lines
 
 
 def _metadata(files: PublishedFiles, generator: PublishedFile, training: PublishedTraining) -> dict[str, Any]:
-    given = [path for path in (files.generator, files.discriminator, files.duration_discriminator, files.config) if path]
+    given = [
+        path for path in (files.generator, files.discriminator, files.duration_discriminator, files.config) if path
+    ]
     return {
-        "model": training.model.to_dict(), "spectrogram": vars(training.spectrogram), "posterior_input": training.posterior_input,
-        "symbols": SymbolTable.reference().to_dict(), "add_blank": training.add_blank, "speakers": list(training.speakers),
-        "encoders": {language: dict(source) for language, source in ENCODERS.items()}, "lexicon": {}, "step": generator.iteration,
+        "model": training.model.to_dict(),
+        "spectrogram": vars(training.spectrogram),
+        "posterior_input": training.posterior_input,
+        "symbols": SymbolTable.reference().to_dict(),
+        "add_blank": training.add_blank,
+        "speakers": list(training.speakers),
+        "encoders": {language: dict(source) for language, source in ENCODERS.items()},
+        "lexicon": {},
+        "step": generator.iteration,
         "source_note": f"imported from the published checkpoint {files.generator.name}",
         "lineage": {"imported": {path.name: file_sha256(path) for path in given}},
         "published": {"train": dict(training.train_section), "learning_rate": generator.learning_rate},
-    }  # fmt: skip
+    }
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -110,7 +144,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Import and report; errors are one line and exit status 1, with nothing written."""
     arguments = build_parser().parse_args()
-    files = PublishedFiles(arguments.generator, arguments.config, arguments.discriminator, arguments.duration_discriminator)
+    files = PublishedFiles(
+        arguments.generator, arguments.config, arguments.discriminator, arguments.duration_discriminator
+    )
     try:
         report = import_published(files, arguments.out)
     except CheckpointError as error:

@@ -134,7 +134,9 @@ def to_reference_key(key: str, kind: Kind = "generator") -> str:
     return _translate(key, kind, source=1, target=0)
 
 
-def fit_reference_state(module: nn.Module, state: State, *, kind: Kind = "generator") -> tuple[dict[str, Tensor], LoadReport]:
+def fit_reference_state(
+    module: nn.Module, state: State, *, kind: Kind = "generator"
+) -> tuple[dict[str, Tensor], LoadReport]:
     """Return what of published weights fits a module (which may be on the meta device), under our keys, and the report."""
     translated: dict[str, Tensor] = {}
     names: dict[str, str] = {}
@@ -147,12 +149,16 @@ def fit_reference_state(module: nn.Module, state: State, *, kind: Kind = "genera
             translated[own_key], names[own_key] = tensor, key
     own = module.state_dict()
     misshapen = {key for key in translated.keys() & own.keys() if translated[key].shape != own[key].shape}
-    fitting = {key: tensor.to(own[key].dtype) for key, tensor in translated.items() if key in own and key not in misshapen}
+    fitting = {
+        key: tensor.to(own[key].dtype) for key, tensor in translated.items() if key in own and key not in misshapen
+    }
     report = LoadReport(
         loaded=len(fitting),
         missing=tuple(sorted(to_reference_key(key, kind) for key in own.keys() - translated.keys())),
         unexpected=tuple(sorted([*repeated, *(names[key] for key in translated.keys() - own.keys())])),
-        misshapen=tuple(f"{names[key]} {tuple(translated[key].shape)} for {tuple(own[key].shape)}" for key in sorted(misshapen)),
+        misshapen=tuple(
+            f"{names[key]} {tuple(translated[key].shape)} for {tuple(own[key].shape)}" for key in sorted(misshapen)
+        ),
     )
     return fitting, report
 
@@ -185,25 +191,34 @@ def read_published_file(path: Path) -> PublishedFile:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file; check the path") from error
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path}: refused, it holds code objects besides tensors, or is damaged; get a "
-                              "weights-only file from a source you trust") from error  # fmt: skip
+        raise CheckpointError(
+            f"{path}: refused, it holds code objects besides tensors, or is damaged; get a "
+            "weights-only file from a source you trust"
+        ) from error
     except Exception as error:  # damage shows in half a dozen exception types
         raise CheckpointError(f"{path}: damaged or truncated ({first_line(error)}); download it again") from error
     state = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: no weights found under 'model' or at the top; is it a model checkpoint?")
-    iteration, learning_rate = (content.get(name) if "model" in content else None for name in ("iteration", "learning_rate"))
+    iteration, learning_rate = (
+        content.get(name) if "model" in content else None for name in ("iteration", "learning_rate")
+    )
     return PublishedFile(
-        strip_parallel_prefix(state), int(iteration) if isinstance(iteration, int | float) else 0,
+        strip_parallel_prefix(state),
+        int(iteration) if isinstance(iteration, int | float) else 0,
         float(learning_rate) if isinstance(learning_rate, int | float) else None,
-    )  # fmt: skip
+    )
 
 
 def write_published_file(path: Path, state: State, *, kind: Kind, iteration: int, learning_rate: float) -> None:
-    """Write weights with our names as a `.pth` file in the published layout, without an optimiser's state; OSError if the disk is full."""
+    """Write weights with our names as a `.pth` file in the published layout, without an optimiser's state; OSError if
+    the disk is full.
+    """
     published = {to_reference_key(key, kind): tensor.detach().cpu().contiguous() for key, tensor in state.items()}
     try:
-        torch.save({"model": published, "iteration": iteration, "optimizer": None, "learning_rate": learning_rate}, path)
+        torch.save(
+            {"model": published, "iteration": iteration, "optimizer": None, "learning_rate": learning_rate}, path
+        )
     except RuntimeError as error:  # what torch makes of a full disk
         raise OSError(f"{path}: cannot be written ({first_line(error)})") from error
 
@@ -213,9 +228,12 @@ def published_judges(model: ModelConfig) -> dict[str, nn.Module]:
     with torch.device("meta"):
         return {
             "discriminator": MultiPeriodDiscriminator(DiscriminatorConfig()),
-            "duration_discriminator": DurationDiscriminator(in_channels=model.hidden_channels, filter_channels=model.hidden_channels,
-                                                            speaker_channels=model.effective_speaker_channels),
-        }  # fmt: skip
+            "duration_discriminator": DurationDiscriminator(
+                in_channels=model.hidden_channels,
+                filter_channels=model.hidden_channels,
+                speaker_channels=model.effective_speaker_channels,
+            ),
+        }
 
 
 def strip_parallel_prefix(state: State) -> dict[str, Tensor]:

@@ -13,4 +13,3 @@ def build_decoder(config: ModelConfig) -> HifiGanDecoder | IstftDecoder | Source
     if config.decoder == "source_filter":
         return SourceFilterDecoder(config)
     return IstftDecoder(config) if config.decoder == "istft" else HifiGanDecoder(config)
-

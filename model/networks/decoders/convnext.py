@@ -11,7 +11,6 @@ from model.config import ModelConfig
 CONVNEXT_KERNEL_SIZE = 7
 
 
-
 class ConvNeXtBlock(nn.Module):
     """Depthwise convolution and a pointwise bottleneck, residual, (B, T, C) → (B, T, C).
 
@@ -20,9 +19,7 @@ class ConvNeXtBlock(nn.Module):
 
     def __init__(self, channels: int, filter_channels: int, *, initial_scale: float) -> None:
         super().__init__()
-        self.depthwise = nn.Conv2d(
-            channels, channels, (1, CONVNEXT_KERNEL_SIZE), padding="same", groups=channels
-        )
+        self.depthwise = nn.Conv2d(channels, channels, (1, CONVNEXT_KERNEL_SIZE), padding="same", groups=channels)
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         self.expand = nn.Linear(channels, filter_channels)
         self.contract = nn.Linear(filter_channels, channels)
@@ -36,19 +33,22 @@ class ConvNeXtBlock(nn.Module):
         return hidden + self.scale * update
 
 
-
 class FrameStack(nn.Module):
     """A convolution, a speaker vector added to it, and ConvNeXt blocks between layer norms.
 
     Source: the backbone of Vocos (Siuzdak 2023, section 3).
     """
 
-    def __init__(self, config: ModelConfig, in_channels: int, *, channels: int, filter_channels: int, n_layers: int) -> None:
+    def __init__(
+        self, config: ModelConfig, in_channels: int, *, channels: int, filter_channels: int, n_layers: int
+    ) -> None:
         super().__init__()
         self.embed = nn.Conv1d(in_channels, channels, CONVNEXT_KERNEL_SIZE, padding="same")
         self.cond = speaker_projection(config, channels)
         self.norm_pre = nn.LayerNorm(channels, eps=1e-6)
-        self.blocks = nn.ModuleList(ConvNeXtBlock(channels, filter_channels, initial_scale=1 / n_layers) for _ in range(n_layers))
+        self.blocks = nn.ModuleList(
+            ConvNeXtBlock(channels, filter_channels, initial_scale=1 / n_layers) for _ in range(n_layers)
+        )
         self.norm_post = nn.LayerNorm(channels, eps=1e-6)
 
     def frames(self, inputs: Tensor, speaker_embedding: Tensor | None) -> Tensor:
@@ -64,12 +64,10 @@ class FrameStack(nn.Module):
         """Nothing to fold: layer norms depend on the input. Here so that all decoders have one interface."""
 
 
-
 def speaker_projection(config: ModelConfig, channels: int) -> nn.Conv1d | None:
     """Return the layer that fits a speaker embedding to `channels`; None for a model without speakers."""
     size = config.effective_speaker_channels
     return nn.Conv1d(size, channels, 1) if size else None
-
 
 
 def add_speaker(hidden: Tensor, projection: nn.Conv1d | None, speaker_embedding: Tensor | None) -> Tensor:
@@ -79,4 +77,3 @@ def add_speaker(hidden: Tensor, projection: nn.Conv1d | None, speaker_embedding:
     if speaker_embedding is None:
         raise ValueError("this decoder is conditioned on a speaker, but no speaker embedding was given")
     return hidden + projection(speaker_embedding)
-

@@ -50,9 +50,7 @@ class HifiGanDecoder(nn.Module):
             channels //= 2
             self.resblocks.extend(
                 block(channels, size, dilations)
-                for size, dilations in zip(
-                    config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True
-                )
+                for size, dilations in zip(config.resblock_kernel_sizes, config.resblock_dilation_sizes, strict=True)
             )
         self.conv_post = nn.Conv1d(channels, 1, 7, padding=3, bias=False)
 
@@ -66,7 +64,8 @@ class HifiGanDecoder(nn.Module):
             for block in blocks[1:]:
                 total = total + block(hidden)
             hidden = total / self.n_kernels
-        # The last activation has torch's default slope, 0.01: published weights were trained with it. Under autocast the
+        # The last activation has torch's default slope, 0.01: published weights were trained with it. Under autocast
+        # the
         # samples would be rounded to half precision, which is audible.
         with torch.autocast(hidden.device.type, enabled=False):
             return torch.tanh(self.conv_post(functional.leaky_relu(hidden.float())))

@@ -23,8 +23,13 @@ class IstftDecoder(FrameStack):
     """Blocks at frame rate and an inverse STFT of a predicted magnitude and phase (Siuzdak 2023, Vocos, section 3)."""
 
     def __init__(self, config: ModelConfig) -> None:
-        super().__init__(config, config.inter_channels, channels=config.istft_channels,
-                         filter_channels=config.istft_filter_channels, n_layers=config.istft_layers)  # fmt: skip
+        super().__init__(
+            config,
+            config.inter_channels,
+            channels=config.istft_channels,
+            filter_channels=config.istft_filter_channels,
+            n_layers=config.istft_layers,
+        )
         self.head = IstftHead(config.istft_channels, n_fft=config.istft_n_fft, hop_samples=config.hop_samples)
 
     def forward(self, latent: Tensor, speaker_embedding: Tensor | None = None) -> Tensor:
@@ -42,9 +47,7 @@ class IstftHead(nn.Module):
     def __init__(self, channels: int, *, n_fft: int, hop_samples: int) -> None:
         super().__init__()
         if n_fft < 2 * hop_samples or n_fft % 2:
-            raise ConfigError(
-                f"istft_n_fft {n_fft} must be even and at least twice hop_samples {hop_samples}"
-            )
+            raise ConfigError(f"istft_n_fft {n_fft} must be even and at least twice hop_samples {hop_samples}")
         self.n_fft = n_fft
         self.hop_samples = hop_samples
         self.projection = nn.Linear(channels, n_fft + 2)
@@ -80,5 +83,3 @@ def _overlap_add(frames: Tensor, hop_samples: int) -> Tensor:
         total[:, piece : piece + n_frames] += chunks[:, :, piece]
     start = (n_fft - hop_samples) // 2
     return total.flatten(1)[:, start : start + n_frames * hop_samples]
-
-

@@ -36,7 +36,9 @@ TOP_HARMONIC = 0.96  # of the Nyquist frequency
 
 
 def posterior_frames(log_mel: Tensor, pitch: Tensor) -> Tensor:
-    """Return what the posterior encoder reads and its mean starts from: log-mels (B, M, T), pitch (B, 2, T) → (B, M + 2, T)."""
+    """Return what the posterior encoder reads and its mean starts from: log-mels (B, M, T), pitch (B, 2, T) → (B, M +
+    2, T).
+    """
     return torch.cat(((log_mel - LOG_MEL_MEAN) / LOG_MEL_SPREAD, pitch), dim=1)
 
 
@@ -59,11 +61,21 @@ class SourceFilterDecoder(nn.Module):
         self.sample_rate_hz = config.sample_rate_hz
         self.hop_samples, self.n_fft = config.hop_samples, config.istft_n_fft
         n_frequencies = self.n_fft // 2 + 1
-        self.pitch_stack = FrameStack(config, config.inter_channels, channels=PITCH_CHANNELS,
-                                      filter_channels=PITCH_FILTER_CHANNELS, n_layers=PITCH_LAYERS)  # fmt: skip
+        self.pitch_stack = FrameStack(
+            config,
+            config.inter_channels,
+            channels=PITCH_CHANNELS,
+            filter_channels=PITCH_FILTER_CHANNELS,
+            n_layers=PITCH_LAYERS,
+        )
         self.pitch_projection = _silent(nn.Linear(PITCH_CHANNELS, 2))
-        self.stack = FrameStack(config, config.inter_channels + PITCH_ROWS, channels=config.istft_channels,
-                                filter_channels=config.istft_filter_channels, n_layers=config.istft_layers)  # fmt: skip
+        self.stack = FrameStack(
+            config,
+            config.inter_channels + PITCH_ROWS,
+            channels=config.istft_channels,
+            filter_channels=config.istft_filter_channels,
+            n_layers=config.istft_layers,
+        )
         self.projection = _silent(nn.Linear(config.istft_channels, 3 * n_frequencies))
         bands = MelBands.of(config)
         self.envelope = nn.Linear(config.inter_channels - PITCH_ROWS, n_frequencies)
@@ -71,7 +83,9 @@ class SourceFilterDecoder(nn.Module):
             self.envelope.weight.copy_(bands.spread * LOG_MEL_SPREAD)
             self.envelope.bias.copy_(LOG_MEL_MEAN - bands.spread @ bands.weights.log())
         frequencies_hz = torch.linspace(0, config.sample_rate_hz / 2, n_frequencies)
-        self.register_buffer("first_noise", ((frequencies_hz - NOISE_FROM_HZ) / NOISE_SPREAD_HZ).clamp(-3, 3), persistent=False)
+        self.register_buffer(
+            "first_noise", ((frequencies_hz - NOISE_FROM_HZ) / NOISE_SPREAD_HZ).clamp(-3, 3), persistent=False
+        )
         self.register_buffer("band_means", bands.means, persistent=False)
         self.register_buffer("band_spread", bands.spread, persistent=False)
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
@@ -86,7 +100,12 @@ class SourceFilterDecoder(nn.Module):
         return PitchEstimate(latent[:, -2] + change[..., 0], VOICING_SLOPE * latent[:, -1] + change[..., 1])
 
     def forward(
-        self, latent: Tensor, speaker_embedding: Tensor | None = None, *, pitch: Tensor | None = None, noise: Tensor | None = None
+        self,
+        latent: Tensor,
+        speaker_embedding: Tensor | None = None,
+        *,
+        pitch: Tensor | None = None,
+        noise: Tensor | None = None,
     ) -> Tensor:
         """Decode (B, C, T) with speaker embedding (B, G, 1); `pitch` features (B, 2, T) replace the estimate, `noise`
         (B, 1, S) standard normal numbers torch's own."""
@@ -152,10 +171,17 @@ class MelBands(NamedTuple):
     def of(cls, config: ModelConfig) -> MelBands:
         """Work out the bands of the mels that the latent follows."""
         n_mels = config.inter_channels - PITCH_ROWS
-        filters = mel_filterbank(SpectrogramSettings(
-            sample_rate_hz=config.sample_rate_hz, n_fft=config.istft_n_fft, hop_samples=config.hop_samples,
-            win_samples=config.istft_n_fft, n_mels=n_mels, mel_fmin_hz=config.mel_fmin_hz, mel_fmax_hz=config.mel_fmax_hz or None,
-        ))  # fmt: skip
+        filters = mel_filterbank(
+            SpectrogramSettings(
+                sample_rate_hz=config.sample_rate_hz,
+                n_fft=config.istft_n_fft,
+                hop_samples=config.hop_samples,
+                win_samples=config.istft_n_fft,
+                n_mels=n_mels,
+                mel_fmin_hz=config.mel_fmin_hz,
+                mel_fmax_hz=config.mel_fmax_hz or None,
+            )
+        )
         weights = filters.sum(1)
         frequencies = np.arange(filters.shape[1])
         centres = (filters * frequencies).sum(1) / weights

@@ -13,47 +13,107 @@ Match = re.Match[str]
 # Before a name.
 _TITLES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "Mr": "Mister", "Mrs": "Missus", "Ms": "Miz", "Messrs": "Messrs", "Prof": "Professor",
+        "Mr": "Mister",
+        "Mrs": "Missus",
+        "Ms": "Miz",
+        "Messrs": "Messrs",
+        "Prof": "Professor",
         "Gen": "General",
-        "Capt": "Captain", "Lt": "Lieutenant", "Sgt": "Sergeant", "Col": "Colonel", "Maj": "Major",
+        "Capt": "Captain",
+        "Lt": "Lieutenant",
+        "Sgt": "Sergeant",
+        "Col": "Colonel",
+        "Maj": "Major",
         "Rev": "Reverend",
-        "Hon": "Honorable", "Sen": "Senator", "Rep": "Representative", "Gov": "Governor", "Pres": "President",
-        "Mt": "Mount", "Ft": "Fort",
+        "Hon": "Honorable",
+        "Sen": "Senator",
+        "Rep": "Representative",
+        "Gov": "Governor",
+        "Pres": "President",
+        "Mt": "Mount",
+        "Ft": "Fort",
     }
-)  # fmt: skip
+)
 # These need no dot to be recognised.
 _DOTLESS_TITLES: Final = frozenset({"Mr", "Mrs", "Ms"})
 # Anywhere, with their dot. Keys in lower case.
 _WORDS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "jr": "junior", "sr": "senior", "ave": "avenue", "blvd": "boulevard", "rd": "road", "hwy": "highway",
-        "apt": "apartment", "dept": "department", "est": "established", "vs": "versus", "etc": "et cetera",
-        "approx": "approximately", "inc": "incorporated", "ltd": "limited", "corp": "corporation",
+        "jr": "junior",
+        "sr": "senior",
+        "ave": "avenue",
+        "blvd": "boulevard",
+        "rd": "road",
+        "hwy": "highway",
+        "apt": "apartment",
+        "dept": "department",
+        "est": "established",
+        "vs": "versus",
+        "etc": "et cetera",
+        "approx": "approximately",
+        "inc": "incorporated",
+        "ltd": "limited",
+        "corp": "corporation",
         "govt": "government",
-        "ext": "extension", "misc": "miscellaneous", "vol": "volume", "tel": "telephone", "min": "minutes",
-        "max": "maximum", "no": "number", "nos": "numbers", "fig": "figure", "pp": "pages", "p": "page",
+        "ext": "extension",
+        "misc": "miscellaneous",
+        "vol": "volume",
+        "tel": "telephone",
+        "min": "minutes",
+        "max": "maximum",
+        "no": "number",
+        "nos": "numbers",
+        "fig": "figure",
+        "pp": "pages",
+        "p": "page",
     }
-)  # fmt: skip
+)
 # Only before a number is it an abbreviation.
 _BEFORE_NUMBER: Final = frozenset({"no", "nos", "fig", "pp", "p", "vol", "ext", "est"})
 _AFTER_NUMBER: Final = frozenset({"min"})
 _WEEKDAYS: Final[Mapping[str, str]] = MappingProxyType(
-    {"Mon": "Monday", "Tue": "Tuesday", "Tues": "Tuesday", "Wed": "Wednesday", "Thu": "Thursday",
-    "Thur": "Thursday",
-     "Thurs": "Thursday", "Fri": "Friday", "Sat": "Saturday", "Sun": "Sunday"}
-)  # fmt: skip
+    {
+        "Mon": "Monday",
+        "Tue": "Tuesday",
+        "Tues": "Tuesday",
+        "Wed": "Wednesday",
+        "Thu": "Thursday",
+        "Thur": "Thursday",
+        "Thurs": "Thursday",
+        "Fri": "Friday",
+        "Sat": "Saturday",
+        "Sun": "Sunday",
+    }
+)
 _MONTHS: Final[Mapping[str, str]] = MappingProxyType(
-    {"Jan": "January", "Feb": "February", "Mar": "March", "Apr": "April", "Jun": "June", "Jul": "July",
-     "Aug": "August", "Sep": "September", "Sept": "September", "Oct": "October", "Nov": "November",
-     "Dec": "December"}
-)  # fmt: skip
+    {
+        "Jan": "January",
+        "Feb": "February",
+        "Mar": "March",
+        "Apr": "April",
+        "Jun": "June",
+        "Jul": "July",
+        "Aug": "August",
+        "Sep": "September",
+        "Sept": "September",
+        "Oct": "October",
+        "Nov": "November",
+        "Dec": "December",
+    }
+)
 _PHRASES: Final[Mapping[str, str]] = MappingProxyType(
-    {"e.g.": "for example", "i.e.": "that is", "a.k.a.": "also known as", "w/o": "without", "w/": "with", "wi-fi": "wifi"}
+    {
+        "e.g.": "for example",
+        "i.e.": "that is",
+        "a.k.a.": "also known as",
+        "w/o": "without",
+        "w/": "with",
+        "wi-fi": "wifi",
+    }
 )
 
 _ROMAN_CUES: Final = (
-    "Chapter|Part|Act|Book|Volume|Section|Scene|Phase|Appendix|World War|Super Bowl|Level|Type|Title"
-    "|Article|Stage"
+    "Chapter|Part|Act|Book|Volume|Section|Scene|Phase|Appendix|World War|Super Bowl|Level|Type|Title|Article|Stage"
 )
 _RULERS: Final = (
     "Henry|Louis|George|Edward|James|Charles|Richard|William|Elizabeth|John|Paul|Benedict|Pius|Philip|Napoleon"
@@ -65,10 +125,21 @@ _ROMAN_VALUES: Final[Mapping[str, int]] = MappingProxyType({"I": 1, "V": 5, "X":
 # How the marks of net addresses are said.
 _MARK_NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "@": "at", ".": "dot", "/": "slash", "_": "underscore", "-": "dash", "~": "tilde", "+": "plus",
-        ":": "colon", "?": "question mark", "=": "equals", "%": "percent", "&": "and", "#": "hash",
+        "@": "at",
+        ".": "dot",
+        "/": "slash",
+        "_": "underscore",
+        "-": "dash",
+        "~": "tilde",
+        "+": "plus",
+        ":": "colon",
+        "?": "question mark",
+        "=": "equals",
+        "%": "percent",
+        "&": "and",
+        "#": "hash",
     }
-)  # fmt: skip
+)
 _TOP_LEVELS: Final = "com|org|net|edu|gov|io|co|uk|de|ai|info|dev|us|ca|fr|app"
 
 
@@ -80,8 +151,15 @@ def expand_abbreviations(text: str) -> str:
 
 
 def abbreviation_spans(text: str) -> list[tuple[int, int]]:
-    """Return where (start, end) abbreviations, initials and addresses stand in a written text: dots in them end no sentence."""
-    return [match.span() for pattern, replace in _rules() for match in pattern.finditer(text) if replace(match) != match.group()]
+    """Return where (start, end) abbreviations, initials and addresses stand in a written text: dots in them end no
+    sentence.
+    """
+    return [
+        match.span()
+        for pattern, replace in _rules()
+        for match in pattern.finditer(text)
+        if replace(match) != match.group()
+    ]
 
 
 def roman_value(numeral: str) -> int:

@@ -12,9 +12,7 @@ from model.text.errors import ReasonCode, TextError
 from model.text.phone_sequence import PhoneSequence
 
 _TENS: Final = "twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety"
-_ONES: Final = (
-    "one|two|three|four|five|six|seven|eight|nine|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth"
-)
+_ONES: Final = "one|two|three|four|five|six|seven|eight|nine|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth"
 # "twenty-four" is one word without a pause; other hyphens are marks between words.
 _TOKEN: Final = re.compile(
     rf"(?P<number>\b(?:{_TENS})-(?:{_ONES})s?\b)|(?P<word>'?[A-Za-z]+(?:'[A-Za-z]+)*'?)|(?P<mark>[!?…,.'\-])|(?P<other>\S)",
@@ -72,9 +70,7 @@ class EnglishFrontEnd:
                 spelling = self._pronouncer.spelling(token.group())
                 if token.lastgroup == "mark":
                     continue
-                words.extend(
-                    list(spelling.lower()) if spelling else token.group().lower().strip("'").split("-")
-                )
+                words.extend(list(spelling.lower()) if spelling else token.group().lower().strip("'").split("-"))
         return words
 
     def _token_phones(self, tokens: Sequence[re.Match[str]], index: int) -> tuple[str, ...]:

@@ -63,9 +63,7 @@ class GraphemeToPhoneme:
         phones: list[str] = []
         previous = _START
         for _ in range(MAX_PHONES):
-            state = _gated_update(
-                self._decoder_inputs[previous], state, self._decoder_matrix, self._decoder_bias
-            )
+            state = _gated_update(self._decoder_inputs[previous], state, self._decoder_matrix, self._decoder_bias)
             previous = int((self._output_matrix @ state + self._output_bias).argmax())
             if previous == _END:
                 break
@@ -89,9 +87,7 @@ def load_grapheme_to_phoneme() -> GraphemeToPhoneme:
     # find_spec locates a top-level package without running any of its code.
     spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
     if spec is None or spec.origin is None:
-        raise TextError(
-            ReasonCode.MISSING_RESOURCE, f"package {WEIGHTS_PACKAGE} is not installed: pip install g2p-en"
-        )
+        raise TextError(ReasonCode.MISSING_RESOURCE, f"package {WEIGHTS_PACKAGE} is not installed: pip install g2p-en")
     path = Path(spec.origin).with_name(WEIGHTS_FILE)
     if not path.is_file():
         raise TextError(ReasonCode.MISSING_RESOURCE, f"{path} is missing; g2p-en 2.1.0 ships it")

@@ -20,23 +20,47 @@ _VOWEL_LETTERS: Final = frozenset("aeiou")
 # Endings whose sound does not depend on the word before them and that leave its stress alone.
 _FIXED_ENDINGS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "'ll": "AH0 L", "'ve": "AH0 V", "'re": "ER0", "ing": "IH0 NG", "er": "ER0", "ly": "L IY0",
+        "'ll": "AH0 L",
+        "'ve": "AH0 V",
+        "'re": "ER0",
+        "ing": "IH0 NG",
+        "er": "ER0",
+        "ly": "L IY0",
         "ness": "N AH0 S",
-        "less": "L AH0 S", "ful": "F AH0 L", "able": "AH0 B AH0 L", "ment": "M AH0 N T", "ship": "SH IH2 P",
+        "less": "L AH0 S",
+        "ful": "F AH0 L",
+        "able": "AH0 B AH0 L",
+        "ment": "M AH0 N T",
+        "ship": "SH IH2 P",
     }
-)  # fmt: skip
+)
 # Endings before which a silent e may be gone and a consonant doubled.
 _VOWEL_ENDINGS: Final = frozenset({"ing", "er", "able"})
 
 _PREFIXES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "un": "AH0 N", "re": "R IY0", "non": "N AA2 N", "pre": "P R IY0", "mis": "M IH2 S",
-        "over": "OW2 V ER0", "under": "AH2 N D ER0", "sub": "S AH2 B", "super": "S UW2 P ER0",
-        "multi": "M AH2 L T IY0", "inter": "IH2 N T ER0", "semi": "S EH2 M IY0", "meta": "M EH2 T AH0",
-        "anti": "AE2 N T IY0", "micro": "M AY2 K R OW0", "auto": "AO2 T OW0",
-        "tele": "T EH2 L AH0", "cyber": "S AY2 B ER0", "hyper": "HH AY2 P ER0", "ultra": "AH2 L T R AH0",
+        "un": "AH0 N",
+        "re": "R IY0",
+        "non": "N AA2 N",
+        "pre": "P R IY0",
+        "mis": "M IH2 S",
+        "over": "OW2 V ER0",
+        "under": "AH2 N D ER0",
+        "sub": "S AH2 B",
+        "super": "S UW2 P ER0",
+        "multi": "M AH2 L T IY0",
+        "inter": "IH2 N T ER0",
+        "semi": "S EH2 M IY0",
+        "meta": "M EH2 T AH0",
+        "anti": "AE2 N T IY0",
+        "micro": "M AY2 K R OW0",
+        "auto": "AO2 T OW0",
+        "tele": "T EH2 L AH0",
+        "cyber": "S AY2 B ER0",
+        "hyper": "HH AY2 P ER0",
+        "ultra": "AH2 L T R AH0",
     }
-)  # fmt: skip
+)
 _SHORTEST_STEM: Final = 3
 _SHORTEST_COMPOUND_PART: Final = 4
 _COMMON_INFLECTIONS: Final = 2
@@ -130,14 +154,10 @@ def _with_fixed_ending(word: str, known: Lookup) -> Phones | None:
 def _known_stems(base: str, known: Lookup) -> Iterator[Phones]:
     """Readings of what a vowel-initial ending was put on: muting → mute, running → run, playing → play."""
     doubled = len(base) > _SHORTEST_STEM and base[-1] == base[-2] and base[-1] not in _VOWEL_LETTERS
-    spellings = (
-        [base[:-1], base] if doubled and base[-1] not in "ls" else [base, base[:-1]] if doubled else [base]
-    )
+    spellings = [base[:-1], base] if doubled and base[-1] not in "ls" else [base, base[:-1]] if doubled else [base]
     # After one vowel and one consonant a stem without e would have doubled the consonant.
     single_consonant = len(base) > 1 and base[-1] not in _VOWEL_LETTERS and base[-2] in _VOWEL_LETTERS
-    spellings = (
-        [base + "e", *spellings] if single_consonant or base[-1] in "cgvzu" else [*spellings, base + "e"]
-    )
+    spellings = [base + "e", *spellings] if single_consonant or base[-1] in "cgvzu" else [*spellings, base + "e"]
     for spelling in spellings:
         if len(spelling) >= _SHORTEST_STEM:
             yield from _single(known(spelling))

@@ -15,30 +15,116 @@ from model.text.errors import ReasonCode, TextError, character_name, check_lengt
 # into dots.
 _BEFORE_FOLDING: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "²": "²", "³": "³", "℃": "°C", "℉": "°F", "™": "", "®": "", "©": "", "℠": "", "№": "No. ",
-        "‘": "'", "’": "'", "‚": "'", "‛": "'", "`": "'", "´": "'", "ʼ": "'", "′": "'", "＇": "'",
-        "“": '"', "”": '"', "„": '"', "‟": '"', "«": '"', "»": '"', "″": '"', "‹": '"', "›": '"',
-        "「": '"', "」": '"', "『": '"', "』": '"',
-        "–": "–", "—": "—", "―": "—", "‐": "-", "‑": "-", "‒": "–", "−": "-", "⁃": "-",
-        "…": "…", "⋯": "…", "·": ",", "•": ",", "‣": ",", "→": ",", "⇒": ",", "←": ",", "†": "", "‡": "",
-        "ß": "ss", "æ": "ae", "Æ": "Ae", "œ": "oe", "Œ": "Oe", "ø": "o", "Ø": "O", "ł": "l", "Ł": "L",
-        "đ": "d", "Đ": "D", "ð": "th", "Ð": "Th", "þ": "th", "Þ": "Th", "ı": "i", "µ": "μ",
-        "，": ",", "。": ".", "！": "!", "？": "?", "、": ",", "；": ",", "：": ",", "×": "×", "÷": "÷",
+        "²": "²",
+        "³": "³",
+        "℃": "°C",
+        "℉": "°F",
+        "™": "",
+        "®": "",
+        "©": "",
+        "℠": "",
+        "№": "No. ",
+        "‘": "'",
+        "’": "'",
+        "‚": "'",
+        "‛": "'",
+        "`": "'",
+        "´": "'",
+        "ʼ": "'",
+        "′": "'",
+        "＇": "'",
+        "“": '"',
+        "”": '"',
+        "„": '"',
+        "‟": '"',
+        "«": '"',
+        "»": '"',
+        "″": '"',
+        "‹": '"',
+        "›": '"',
+        "「": '"',
+        "」": '"',
+        "『": '"',
+        "』": '"',
+        "–": "–",
+        "—": "—",
+        "―": "—",
+        "‐": "-",
+        "‑": "-",
+        "‒": "–",
+        "−": "-",
+        "⁃": "-",
+        "…": "…",
+        "⋯": "…",
+        "·": ",",
+        "•": ",",
+        "‣": ",",
+        "→": ",",
+        "⇒": ",",
+        "←": ",",
+        "†": "",
+        "‡": "",
+        "ß": "ss",
+        "æ": "ae",
+        "Æ": "Ae",
+        "œ": "oe",
+        "Œ": "Oe",
+        "ø": "o",
+        "Ø": "O",
+        "ł": "l",
+        "Ł": "L",
+        "đ": "d",
+        "Đ": "D",
+        "ð": "th",
+        "Ð": "Th",
+        "þ": "th",
+        "Þ": "Th",
+        "ı": "i",
+        "µ": "μ",
+        "，": ",",
+        "。": ".",
+        "！": "!",
+        "？": "?",
+        "、": ",",
+        "；": ",",
+        "：": ",",
+        "×": "×",
+        "÷": "÷",
     }
-)  # fmt: skip
+)
 
 # Symbols that are words of their own, wherever they stand.
 _SPOKEN_SYMBOLS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "&": "and", "@": "at", "+": "plus", "=": "equals", "%": "percent", "$": "dollars", "£": "pounds",
+        "&": "and",
+        "@": "at",
+        "+": "plus",
+        "=": "equals",
+        "%": "percent",
+        "$": "dollars",
+        "£": "pounds",
         "€": "euros",
-        "¥": "yen", "₹": "rupees", "¢": "cents", "°": "degrees", "±": "plus or minus", "×": "times",
+        "¥": "yen",
+        "₹": "rupees",
+        "¢": "cents",
+        "°": "degrees",
+        "±": "plus or minus",
+        "×": "times",
         "÷": "divided by",
-        "≈": "about", "≤": "at most", "≥": "at least", "≠": "is not", "§": "section", "\\": "backslash",
+        "≈": "about",
+        "≤": "at most",
+        "≥": "at least",
+        "≠": "is not",
+        "§": "section",
+        "\\": "backslash",
         "²": "squared",
-        "³": "cubed", "∞": "infinity", "√": "square root of", "π": "pi", "μ": "micro",
+        "³": "cubed",
+        "∞": "infinity",
+        "√": "square root of",
+        "π": "pi",
+        "μ": "micro",
     }
-)  # fmt: skip
+)
 _BRACKETS: Final = str.maketrans(
     {mark: "," for mark in "()[]{}<>|;:—"} | {"–": ",", '"': None, "_": " ", "^": " ", "~": " "}
 )
@@ -52,9 +138,13 @@ _CLIPPED_WORDS: Final = r"(?i:em|til|cause|bout|tis|twas|n|round)\b"
 def normalise_english(text: str) -> str:
     """Text as it is spoken; see EnglishFrontEnd.normalise."""
     check_length(text)
-    unreadable = "".join(dict.fromkeys(character for character in unicodedata.normalize("NFC", text) if _is_foreign(character)))
+    unreadable = "".join(
+        dict.fromkeys(character for character in unicodedata.normalize("NFC", text) if _is_foreign(character))
+    )
     if unreadable:
-        raise TextError(ReasonCode.UNREADABLE_CHARACTER, f"{character_name(unreadable[0])} cannot be read in English", unreadable)
+        raise TextError(
+            ReasonCode.UNREADABLE_CHARACTER, f"{character_name(unreadable[0])} cannot be read in English", unreadable
+        )
     return _normalise_folded(_fold_characters(text))
 
 
@@ -97,9 +187,7 @@ def _fold_character(character: str) -> str:
     if category == "Nd":
         return str(unicodedata.decimal(character))
     decomposed = unicodedata.normalize("NFKD", character)
-    folded = "".join(
-        _BEFORE_FOLDING.get(part, part) for part in decomposed if unicodedata.category(part) != "Mn"
-    )
+    folded = "".join(_BEFORE_FOLDING.get(part, part) for part in decomposed if unicodedata.category(part) != "Mn")
     folded = folded.replace("⁄", "/")
     # "1½" is one and a half, not eleven halves.
     return f" {folded}" if category == "No" and "/" in folded else folded

@@ -22,9 +22,19 @@ _LONGEST_CARDINAL_DIGITS: Final = 9
 _LONGEST_GROUPED_DIGITS: Final = 15
 
 MONTHS: Final = (
-    "January", "February", "March", "April", "May", "June",
-    "July", "August", "September", "October", "November", "December",
-)  # fmt: skip
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
 _MONTH: Final = (
     r"(?P<month>January|February|March|April|May|June|July|August|September|October|November|December"
     r"|(?:Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept|Sep|Oct|Nov|Dec)\b\.?)"
@@ -257,9 +267,7 @@ def _dotted(match: Match) -> str:
 def _identifier(match: Match) -> str:
     """Numbers that name rather than count: 1234 digit by digit, 8500 "eighty-five hundred"."""
     digits = match["digits"]
-    rounded = (
-        digits.endswith("00") and not digits.endswith("000") and len(digits) in (3, 4) and digits[0] != "0"
-    )
+    rounded = digits.endswith("00") and not digits.endswith("000") and len(digits) in (3, 4) and digits[0] != "0"
     spoken = f"{cardinal(int(digits[:-2]))} hundred" if rounded else digit_by_digit(digits)
     return f"{match['cue']}{match['gap']}{spoken}"
 

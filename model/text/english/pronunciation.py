@@ -49,9 +49,7 @@ def parse_lexicon(lexicon: Mapping[str, Sequence[str] | str]) -> dict[str, Phone
     for word, phones in lexicon.items():
         phone_list = tuple(phones.split() if isinstance(phones, str) else phones)
         if not re.fullmatch(r"[A-Za-z]+(?:'[A-Za-z]+)*", word):
-            raise TextError(
-                ReasonCode.INVALID_LEXICON, f"{word!r} is not one English word of letters and apostrophes"
-            )
+            raise TextError(ReasonCode.INVALID_LEXICON, f"{word!r} is not one English word of letters and apostrophes")
         wrong = [phone for phone in phone_list if not _ARPABET_PHONE.fullmatch(phone)]
         if wrong or not phone_list:
             raise TextError(

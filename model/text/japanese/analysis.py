@@ -18,10 +18,18 @@ HIGH: Final = 1
 # voice; labialised consonants and "fy" are written as two.
 _RESPELLED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
-        "A": ("a",), "I": ("i",), "U": ("u",), "E": ("e",), "O": ("o",),
-        "cl": ("q",), "v": ("V",), "kw": ("k", "w"), "gw": ("g", "w"), "fy": ("f", "y"),
+        "A": ("a",),
+        "I": ("i",),
+        "U": ("u",),
+        "E": ("e",),
+        "O": ("o",),
+        "cl": ("q",),
+        "v": ("V",),
+        "kw": ("k", "w"),
+        "gw": ("g", "w"),
+        "fy": ("f", "y"),
     }
-)  # fmt: skip
+)
 _MORA_ENDS: Final = frozenset({"a", "i", "u", "e", "o", "N", "q"})
 _PAUSES: Final = frozenset("、。！？…　 ")
 # Analysis takes quadratic time; nearly every sentence is far shorter.
@@ -63,11 +71,23 @@ def read_katakana(reading: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     sounded = re.sub(r"(?<=[オコソトノホモヨロゴゾドボポョ])ウ|(?<=[エケセテネヘメレゲゼデベペ])イ", "ー", reading)
     sounded = sounded.replace("・", "")
     feature: NJDFeature = {
-        "string": sounded, "pos": "名詞", "pos_group1": "一般", "pos_group2": "*", "pos_group3": "*", "ctype": "*", "cform": "*",
-        "orig": sounded, "read": sounded, "pron": sounded, "acc": 0, "chain_rule": "*", "chain_flag": -1,
+        "string": sounded,
+        "pos": "名詞",
+        "pos_group1": "一般",
+        "pos_group2": "*",
+        "pos_group3": "*",
+        "ctype": "*",
+        "cform": "*",
+        "orig": sounded,
+        "read": sounded,
+        "pron": sounded,
+        "acc": 0,
+        "chain_rule": "*",
+        "chain_flag": -1,
         "mora_size": sum(kana not in _SMALL_KANA for kana in sounded),
-        "is_reading_protected": False, "is_reading_rewritten": False,
-    }  # fmt: skip
+        "is_reading_protected": False,
+        "is_reading_rewritten": False,
+    }
     phones = [phone for sound in _analyser().extract_phonemes([feature]) for phone in _respelled(sound)]
     first_mora = next((index + 1 for index, phone in enumerate(phones) if phone in _MORA_ENDS), len(phones))
     return tuple(phones), (LOW,) * first_mora + (HIGH,) * (len(phones) - first_mora)
@@ -104,7 +124,10 @@ def _analyse_piece(piece: str) -> list[Morpheme]:
         if len(piece) == 1:
             return [Morpheme(0, 1, (), ())]
         middle = len(piece) // 2
-        later = [Morpheme(part.start + middle, part.end + middle, part.phones, part.pitches) for part in _analyse_piece(piece[middle:])]
+        later = [
+            Morpheme(part.start + middle, part.end + middle, part.phones, part.pitches)
+            for part in _analyse_piece(piece[middle:])
+        ]
         return [*_analyse_piece(piece[:middle]), *later]
     return _placed_in_order(piece, entries)
 
@@ -158,7 +181,11 @@ def _merged(first: Morpheme, second: Morpheme) -> Morpheme:
 
 def _read_single_characters(piece: str, start: int, end: int) -> list[Morpheme]:
     """The characters of a word that OpenJTalk does not know, each by itself."""
-    return [Morpheme(index, index + 1, *_single_character(piece[index])) for index in range(start, end) if piece[index] not in _PAUSES]
+    return [
+        Morpheme(index, index + 1, *_single_character(piece[index]))
+        for index in range(start, end)
+        if piece[index] not in _PAUSES
+    ]
 
 
 @lru_cache(maxsize=4096)

@@ -53,15 +53,23 @@ class JapaneseFrontEnd:
 
     language: Final = "JP"
 
-    def __init__(self, front_end_of: Callable[[str], FrontEnd], lexicon: Mapping[str, Sequence[str] | str] | None = None) -> None:
+    def __init__(
+        self, front_end_of: Callable[[str], FrontEnd], lexicon: Mapping[str, Sequence[str] | str] | None = None
+    ) -> None:
         """Make a front end whose Latin words are read by `front_end_of("EN")`.
 
         lexicon: word → reading in katakana, before all else, the longest word first. オウ and エイ in a reading are long
         vowels; a middle dot between them keeps them apart ("スペ・イン"). Raises TextError invalid_lexicon.
         """
-        self._normalise_english: Callable[[str], str] = lru_cache(maxsize=4096)(lambda run: front_end_of("EN").normalise(run))
-        self._english_sequence: Callable[[str], PhoneSequence] = lru_cache(maxsize=4096)(lambda run: front_end_of("EN").to_phones(run))
-        self._readings = {self._rewrite(word): _lexicon_reading(word, reading) for word, reading in (lexicon or {}).items()}
+        self._normalise_english: Callable[[str], str] = lru_cache(maxsize=4096)(
+            lambda run: front_end_of("EN").normalise(run)
+        )
+        self._english_sequence: Callable[[str], PhoneSequence] = lru_cache(maxsize=4096)(
+            lambda run: front_end_of("EN").to_phones(run)
+        )
+        self._readings = {
+            self._rewrite(word): _lexicon_reading(word, reading) for word, reading in (lexicon or {}).items()
+        }
         if "" in self._readings:
             raise TextError(ReasonCode.INVALID_LEXICON, "lexicon: an entry's word has nothing to be spoken")
         self._lexicon_words = _words_pattern(self._readings)
@@ -143,7 +151,13 @@ class JapaneseFrontEnd:
             for (word_start, word_end), count in zip(sequence.word_spans, sequence.word2ph, strict=True):
                 phones = slice(first_phone, first_phone + count)
                 words.append(
-                    _Word(match.start() + word_start, match.start() + word_end, sequence.phones[phones], sequence.tones[phones], "EN")
+                    _Word(
+                        match.start() + word_start,
+                        match.start() + word_end,
+                        sequence.phones[phones],
+                        sequence.tones[phones],
+                        "EN",
+                    )
                 )
                 first_phone += count
             yield _Insertion(*match.span(), tuple(words), _FOREIGN_NOUN)
@@ -151,10 +165,15 @@ class JapaneseFrontEnd:
 
 def _lexicon_reading(word: str, reading: Sequence[str] | str) -> tuple[tuple[str, ...], tuple[int, ...]]:
     katakana = reading if isinstance(reading, str) else "".join(reading)
-    katakana = "".join(chr(ord(kana) + 0x60) if "ぁ" <= kana <= "ゔ" else kana for kana in katakana if not kana.isspace())
+    katakana = "".join(
+        chr(ord(kana) + 0x60) if "ぁ" <= kana <= "ゔ" else kana for kana in katakana if not kana.isspace()
+    )
     phones, pitches = read_katakana(katakana) if _KATAKANA_READING.fullmatch(katakana) else ((), ())
     if not phones:
-        raise TextError(ReasonCode.INVALID_LEXICON, f"lexicon: {word!r} has {reading!r}; expected a reading in katakana such as 'トウキョウ'")
+        raise TextError(
+            ReasonCode.INVALID_LEXICON,
+            f"lexicon: {word!r} has {reading!r}; expected a reading in katakana such as 'トウキョウ'",
+        )
     return phones, pitches
 
 
@@ -182,7 +201,9 @@ def _refuse_unreadable(characters: str) -> None:
 
 def _unreadable(characters: str) -> TextError:
     distinct = "".join(dict.fromkeys(characters))
-    return TextError(ReasonCode.UNREADABLE_CHARACTER, f"{character_name(distinct[0])} cannot be read in Japanese", distinct)
+    return TextError(
+        ReasonCode.UNREADABLE_CHARACTER, f"{character_name(distinct[0])} cannot be read in Japanese", distinct
+    )
 
 
 def _read_with_insertions(text: str, insertions: Sequence[_Insertion]) -> list[_Word]:
@@ -203,7 +224,9 @@ def _read_with_insertions(text: str, insertions: Sequence[_Insertion]) -> list[_
         if morpheme.start in stand_ins:
             words.extend(stand_ins[morpheme.start].words)
         else:
-            words.append(_Word(origins[morpheme.start], origins[morpheme.end - 1] + 1, morpheme.phones, morpheme.pitches))
+            words.append(
+                _Word(origins[morpheme.start], origins[morpheme.end - 1] + 1, morpheme.phones, morpheme.pitches)
+            )
     return words
 
 
@@ -231,7 +254,9 @@ def _with_marks(text: str, words: Sequence[_Word]) -> list[_Word]:
     end = 0
     for word in [*words, _Word(len(text), len(text), (), ())]:
         complete.extend(
-            _Word(index, index + 1, (text[index],), (0,)) for index in range(end, word.start) if text[index] in PAUSE_MARKS
+            _Word(index, index + 1, (text[index],), (0,))
+            for index in range(end, word.start)
+            if text[index] in PAUSE_MARKS
         )
         if word.phones:
             complete.append(word)

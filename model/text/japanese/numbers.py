@@ -18,29 +18,71 @@ _NUMBER: Final = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?"
 _NOT_AFTER_NUMBER: Final = r"(?<![\d.,])"
 _LARGE_UNITS: Final = "万億兆"
 
-_CURRENCIES: Final[Mapping[str, str]] = MappingProxyType({"¥": "円", "\\": "円", "$": "ドル", "€": "ユーロ", "£": "ポンド", "₩": "ウォン"})
+_CURRENCIES: Final[Mapping[str, str]] = MappingProxyType(
+    {"¥": "円", "\\": "円", "$": "ドル", "€": "ユーロ", "£": "ポンド", "₩": "ウォン"}
+)
 
 # Written after a number; the longest spelling is tried first. Single capitals that are as often a name as a unit
 # (A, B, V, W) are left to be read as letters.
 _UNITS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "%": "パーセント", "‰": "パーミル", "°C": "度", "℃": "度", "°F": "度", "°": "度",
-        "km/h": "キロメートル毎時", "m/s": "メートル毎秒",
-        "km": "キロメートル", "cm": "センチメートル", "mm": "ミリメートル", "nm": "ナノメートル", "μm": "マイクロメートル", "m": "メートル",
-        "km²": "平方キロメートル", "m²": "平方メートル", "cm²": "平方センチメートル", "m³": "立方メートル", "cm³": "立方センチメートル",
+        "%": "パーセント",
+        "‰": "パーミル",
+        "°C": "度",
+        "℃": "度",
+        "°F": "度",
+        "°": "度",
+        "km/h": "キロメートル毎時",
+        "m/s": "メートル毎秒",
+        "km": "キロメートル",
+        "cm": "センチメートル",
+        "mm": "ミリメートル",
+        "nm": "ナノメートル",
+        "μm": "マイクロメートル",
+        "m": "メートル",
+        "km²": "平方キロメートル",
+        "m²": "平方メートル",
+        "cm²": "平方センチメートル",
+        "m³": "立方メートル",
+        "cm³": "立方センチメートル",
         "ha": "ヘクタール",
-        "kg": "キログラム", "mg": "ミリグラム", "g": "グラム",
-        "ml": "ミリリットル", "mL": "ミリリットル", "dl": "デシリットル", "dL": "デシリットル", "l": "リットル", "L": "リットル", "cc": "シーシー",
-        "kHz": "キロヘルツ", "MHz": "メガヘルツ", "GHz": "ギガヘルツ", "Hz": "ヘルツ", "dB": "デシベル", "fps": "エフピーエス",
-        "kW": "キロワット", "kWh": "キロワット時", "kcal": "キロカロリー", "cal": "カロリー", "hPa": "ヘクトパスカル",
-        "KB": "キロバイト", "MB": "メガバイト", "GB": "ギガバイト", "TB": "テラバイト", "ms": "ミリ秒", "min": "分", "sec": "秒",
+        "kg": "キログラム",
+        "mg": "ミリグラム",
+        "g": "グラム",
+        "ml": "ミリリットル",
+        "mL": "ミリリットル",
+        "dl": "デシリットル",
+        "dL": "デシリットル",
+        "l": "リットル",
+        "L": "リットル",
+        "cc": "シーシー",
+        "kHz": "キロヘルツ",
+        "MHz": "メガヘルツ",
+        "GHz": "ギガヘルツ",
+        "Hz": "ヘルツ",
+        "dB": "デシベル",
+        "fps": "エフピーエス",
+        "kW": "キロワット",
+        "kWh": "キロワット時",
+        "kcal": "キロカロリー",
+        "cal": "カロリー",
+        "hPa": "ヘクトパスカル",
+        "KB": "キロバイト",
+        "MB": "メガバイト",
+        "GB": "ギガバイト",
+        "TB": "テラバイト",
+        "ms": "ミリ秒",
+        "min": "分",
+        "sec": "秒",
     }
-)  # fmt: skip
+)
 _UNIT_PATTERN: Final = "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=True))
 
 # OpenJTalk's dictionary has words that are written like these minutes but mean something else (十分 "enough", 五分
 # "half"); kana keeps the minutes apart from them.
-_MINUTES_IN_KANA: Final[Mapping[str, str]] = MappingProxyType({"5": "五ふん", "8": "八ふん", "10": "じゅっぷん", "12": "十二ふん"})
+_MINUTES_IN_KANA: Final[Mapping[str, str]] = MappingProxyType(
+    {"5": "五ふん", "8": "八ふん", "10": "じゅっぷん", "12": "十二ふん"}
+)
 
 _RANGE_MARK: Final = r"\s?[〜–]\s?"
 
@@ -100,9 +142,13 @@ def expand_numbers(text: str) -> str:
     text = _expand_signs_and_ranges(text)
     text = _expand_money(text)
     text = re.sub(
-        rf"{_NOT_AFTER_NUMBER}(5|8|12|(?<!時)10(?!分間))分(?!の\s?\d|の[一二三四五六七八九])", lambda match: _MINUTES_IN_KANA[match[1]], text
+        rf"{_NOT_AFTER_NUMBER}(5|8|12|(?<!時)10(?!分間))分(?!の\s?\d|の[一二三四五六七八九])",
+        lambda match: _MINUTES_IN_KANA[match[1]],
+        text,
     )
-    text = re.sub(r"\d+(?:\.\d+){2,}", lambda match: "点".join(number_in_kanji(part) for part in match[0].split(".")), text)
+    text = re.sub(
+        r"\d+(?:\.\d+){2,}", lambda match: "点".join(number_in_kanji(part) for part in match[0].split(".")), text
+    )
     return re.sub(rf"({_NUMBER})(?=([{_LARGE_UNITS}])?)", lambda match: number_in_kanji(match[1], bool(match[2])), text)
 
 
@@ -122,7 +168,9 @@ def _expand_telephone_numbers(text: str) -> str:
     text = re.sub(r"〒\s?(?=\d)", "郵便番号,", text)
     text = re.sub(r"(?<=郵便番号,)\d{3}-?\d{4}(?!\d)", read, text)
     text = re.sub(r"(?<![\d.,/-])\d{3}-\d{4}(?![\d-])", read, text)
-    text = re.sub(r"(?<![\d.,/-])(?:\+\d{1,3}[- ]?\(?0?\)?\d{1,4}|\(0\d{1,4}\)|0\d{1,4})[- ]?\d{1,4}-\d{3,4}(?![\d-])", read, text)
+    text = re.sub(
+        r"(?<![\d.,/-])(?:\+\d{1,3}[- ]?\(?0?\)?\d{1,4}|\(0\d{1,4}\)|0\d{1,4})[- ]?\d{1,4}-\d{3,4}(?![\d-])", read, text
+    )
     return re.sub(r"(?<![\d.,/-])(?:0\d{1,4}|\(0\d{1,4}\)) \d{1,4} \d{3,4}(?![\d-])", read, text)
 
 
@@ -142,7 +190,9 @@ def _expand_dates(text: str) -> str:
         return (date or f"{match[1]}/{match[2]}") + (match[3] or "")
 
     text = re.sub(r"(?<![\d/.-])(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?![\d/-])", full_date, text)
-    text = re.sub(r"(?<![\d/.-])((?:19|20)\d\d)/(0?[1-9]|1[0-2])(?![\d/])", lambda match: f"{match[1]}年{int(match[2])}月", text)
+    text = re.sub(
+        r"(?<![\d/.-])((?:19|20)\d\d)/(0?[1-9]|1[0-2])(?![\d/])", lambda match: f"{match[1]}年{int(match[2])}月", text
+    )
     text = re.sub(r"(?<![\d/.-])(\d{1,2})/(\d{1,2})(?![\d/])(に|から|まで|\()?", month_and_day, text)
     # A year's digits in kanji, "二〇二四年".
     return re.sub(

@@ -30,26 +30,33 @@ class MandarinFrontEnd:
 
     language: Final = "ZH"
 
-    def __init__(self, front_end_of: Callable[[str], FrontEnd], lexicon: Mapping[str, Sequence[str] | str] | None = None) -> None:
+    def __init__(
+        self, front_end_of: Callable[[str], FrontEnd], lexicon: Mapping[str, Sequence[str] | str] | None = None
+    ) -> None:
         """Make a front end whose Latin words and kana are read by `front_end_of("EN")` and `front_end_of("JP")`.
 
-        lexicon: word → pinyin with tone digits, a syllable a character, taken as written. Raises TextError invalid_lexicon.
+        lexicon: word → pinyin with tone digits, a syllable a character, taken as written. Raises TextError
+        invalid_lexicon.
         """
         self._reader = WordReader(lexicon)
         self._front_end_of = front_end_of
 
     def normalise(self, text: str) -> str:
-        """Text as it is spoken: Han characters (as written, traditional ones too), Latin words, kana and the pause marks only.
+        """Text as it is spoken: Han characters (as written, traditional ones too), Latin words, kana and the pause
+        marks only.
 
-        Numbers become words, with telephone numbers and codes digit by digit. Raises TextError: too_long, unreadable_character
+        Numbers become words, with telephone numbers and codes digit by digit. Raises TextError: too_long,
+        unreadable_character
         with all such characters, no_speech.
         """
         return normalise_mandarin(text, self._front_end_of("EN").normalise, self._reader.has_reading)
 
     def to_phones(self, normalised: str) -> PhoneSequence:
-        """Phones of a normalised text. Each character is a word of two phones, which both carry its tone (1 to 4, 5 neutral).
+        """Phones of a normalised text. Each character is a word of two phones, which both carry its tone (1 to 4, 5
+        neutral).
 
-        Latin words and kana come with their own languages' phones and tones, and the pause marks between two such words with
+        Latin words and kana come with their own languages' phones and tones, and the pause marks between two such words
+        with
         them. Raises TextError: unreadable_character, no_speech.
         """
         pieces: list[PhoneSequence] = []

@@ -56,7 +56,9 @@ def neutral_positions(words: Sequence[Word], text: str) -> set[int]:
 
 def _is_the_past(word: str, text: str, start: int, end: int) -> bool:
     """Whether 过去 means the past, with its tones, and not "over there"."""
-    return word == "过去" and (text[max(0, start - 1) : start] in ("在", "从") or text[end : end + 1] in ("的", "几", "十", "一", "两", "三"))
+    return word == "过去" and (
+        text[max(0, start - 1) : start] in ("在", "从") or text[end : end + 1] in ("的", "几", "十", "一", "两", "三")
+    )
 
 
 def _has_neutral_ending(word: Word) -> bool:
@@ -78,7 +80,11 @@ def _neutral_inside(word: Word) -> list[int]:
         return [1]
     if "个" not in text:
         return []
-    return [index for index in range(1, len(text)) if text[index] == "个" and text[index - 1] in _COUNTING and text[index : index + 2] != "个人"]
+    return [
+        index
+        for index in range(1, len(text))
+        if text[index] == "个" and text[index - 1] in _COUNTING and text[index : index + 2] != "个人"
+    ]
 
 
 def _doubles_lightly(character: str, tag: str) -> bool:

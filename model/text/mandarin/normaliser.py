@@ -15,35 +15,153 @@ HAN: Final = "\u3007\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U000323af"
 
 # Marks as the pauses that voices know.
 _PAUSES: Final = str.maketrans(
-    {mark: "," for mark in "，、；：;:·•・|"} | {"。": ".", "．": ".", "！": "!", "？": "?", "—": "-", "–": "-", "―": "-", "~": "-", "\n": ","}
-    | {mark: "'" for mark in "“”‘’\"«»‹›「」『』〈〉《》（）()[]{}【】〔〕〖〗‚„<>`"} | {"^": None, "_": " ", "\\": " ", "*": None, "#": None}
-)  # fmt: skip
+    {mark: "," for mark in "，、；：;:·•・|"}
+    | {"。": ".", "．": ".", "！": "!", "？": "?", "—": "-", "–": "-", "―": "-", "~": "-", "\n": ","}
+    | {mark: "'" for mark in '“”‘’"«»‹›「」『』〈〉《》（）()[]{}【】〔〕〖〗‚„<>`'}
+    | {"^": None, "_": " ", "\\": " ", "*": None, "#": None}
+)
 # What compatibility folding would spoil or does not know. Only characters beyond ASCII.
 _BEFORE_FOLDING: Final[Mapping[str, str]] = MappingProxyType(
-    {character: character for character in "，、；：。！？—–―…“”‘’«»‹›「」『』〈〉《》（）【】〔〕〖〗‚„·•²³÷×€£₩₽฿₹‰≈≤≥≠∞√°μ"}
-    | {"℃": "°C", "℉": "°F", "％": "%", "￥": "¥", "¥": "¥", "～": "~", "〜": "~", "∼": "~", "−": "-", "‐": "-", "‑": "-", "‒": "-", "－": "-",
-       "⋯": "…", "‧": "·", "∙": "·", "⋅": "·", "․": ".", "｡": "。", "､": "、", "〝": "“", "〞": "”", "＂": "\"", "＇": "'",
-       "¡": "", "¿": "", "™": "", "®": "", "©": "", "℠": "", "→": ",", "←": ",", "⇒": ",", "↑": ",", "↓": ",",
-       "●": "", "○": "", "■": "", "□": "", "◆": "", "◇": "", "★": "", "☆": "", "▲": "", "△": "", "▼": "", "※": "", "♪": "", "♥": "", "❤": "",
-       "µ": "μ", "Ω": "Ω", "嗯": "恩", "呣": "母", "〇": "零", "№": "编号", "ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d",
-       "Æ": "Ae", "Œ": "Oe", "Ø": "O", "Ł": "L", "Đ": "D", "ı": "i", "㎡": "m²", "㎥": "m³", "㎢": "km²", "㎠": "cm²", "㎜": "mm"}
-)  # fmt: skip
+    {
+        character: character
+        for character in "，、；：。！？—–―…“”‘’«»‹›「」『』〈〉《》（）【】〔〕〖〗‚„·•²³÷×€£₩₽฿₹‰≈≤≥≠∞√°μ"
+    }
+    | {
+        "℃": "°C",
+        "℉": "°F",
+        "％": "%",
+        "￥": "¥",
+        "¥": "¥",
+        "～": "~",
+        "〜": "~",
+        "∼": "~",
+        "−": "-",
+        "‐": "-",
+        "‑": "-",
+        "‒": "-",
+        "－": "-",
+        "⋯": "…",
+        "‧": "·",
+        "∙": "·",
+        "⋅": "·",
+        "․": ".",
+        "｡": "。",
+        "､": "、",
+        "〝": "“",
+        "〞": "”",
+        "＂": '"',
+        "＇": "'",
+        "¡": "",
+        "¿": "",
+        "™": "",
+        "®": "",
+        "©": "",
+        "℠": "",
+        "→": ",",
+        "←": ",",
+        "⇒": ",",
+        "↑": ",",
+        "↓": ",",
+        "●": "",
+        "○": "",
+        "■": "",
+        "□": "",
+        "◆": "",
+        "◇": "",
+        "★": "",
+        "☆": "",
+        "▲": "",
+        "△": "",
+        "▼": "",
+        "※": "",
+        "♪": "",
+        "♥": "",
+        "❤": "",
+        "µ": "μ",
+        "Ω": "Ω",
+        "嗯": "恩",
+        "呣": "母",
+        "〇": "零",
+        "№": "编号",
+        "ß": "ss",
+        "æ": "ae",
+        "œ": "oe",
+        "ø": "o",
+        "ł": "l",
+        "đ": "d",
+        "Æ": "Ae",
+        "Œ": "Oe",
+        "Ø": "O",
+        "Ł": "L",
+        "Đ": "D",
+        "ı": "i",
+        "㎡": "m²",
+        "㎥": "m³",
+        "㎢": "km²",
+        "㎠": "cm²",
+        "㎜": "mm",
+    }
+)
 # Symbols that are words of their own; only where no number rule has taken them.
 _SPOKEN_SYMBOLS: Final[Mapping[str, str]] = MappingProxyType(
-    {"%": "百分号", "‰": "千分号", "&": "和", "@": " at ", "+": "加", "=": "等于", "×": "乘", "÷": "除以", "±": "正负", "≈": "约等于",
-    "≤": "小于等于",
-     "≥": "大于等于", "≠": "不等于", "∞": "无穷大", "√": "根号", "°": "度", "²": "的平方", "³": "的立方", "$": "美元", "¥": "元", "€": "欧元",
-     "£": "英镑", "₩": "韩元", "₽": "卢布", "฿": "泰铢", "₹": "卢比", "§": "第", "α": "阿尔法", "β": "贝塔", "γ": "伽马", "δ": "德尔塔",
-     "Δ": "德尔塔",
-     "ε": "艾普西隆", "θ": "西塔", "λ": "兰姆达", "μ": "缪", "π": "派", "ρ": "柔", "σ": "西格玛", "Σ": "西格玛", "φ": "斐", "ω": "欧米伽",
-     "Ω": "欧姆"}
-)  # fmt: skip
+    {
+        "%": "百分号",
+        "‰": "千分号",
+        "&": "和",
+        "@": " at ",
+        "+": "加",
+        "=": "等于",
+        "×": "乘",
+        "÷": "除以",
+        "±": "正负",
+        "≈": "约等于",
+        "≤": "小于等于",
+        "≥": "大于等于",
+        "≠": "不等于",
+        "∞": "无穷大",
+        "√": "根号",
+        "°": "度",
+        "²": "的平方",
+        "³": "的立方",
+        "$": "美元",
+        "¥": "元",
+        "€": "欧元",
+        "£": "英镑",
+        "₩": "韩元",
+        "₽": "卢布",
+        "฿": "泰铢",
+        "₹": "卢比",
+        "§": "第",
+        "α": "阿尔法",
+        "β": "贝塔",
+        "γ": "伽马",
+        "δ": "德尔塔",
+        "Δ": "德尔塔",
+        "ε": "艾普西隆",
+        "θ": "西塔",
+        "λ": "兰姆达",
+        "μ": "缪",
+        "π": "派",
+        "ρ": "柔",
+        "σ": "西格玛",
+        "Σ": "西格玛",
+        "φ": "斐",
+        "ω": "欧米伽",
+        "Ω": "欧姆",
+    }
+)
 _PLAIN: Final = re.compile("[\u4e00-\u55ee\u55f0-\u9fa5，。！？、；：“”‘’（）《》…—]*")
-_FOLDED: Final = re.compile(f"[{HAN}{KANA}々\\x20-\\x7e\n{re.escape(''.join(_BEFORE_FOLDING) + ''.join(_SPOKEN_SYMBOLS))}]*")
+_FOLDED: Final = re.compile(
+    f"[{HAN}{KANA}々\\x20-\\x7e\n{re.escape(''.join(_BEFORE_FOLDING) + ''.join(_SPOKEN_SYMBOLS))}]*"
+)
 _IDEOGRAPH: Final = re.compile(f"[{HAN}]")
 _HALF_WIDTH_KANA: Final = re.compile("[\uff66-\uff9f]+")
-_THOUSANDS: Final = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|(?<![０-９．，])[０-９]{1,3}(?:[，,][０-９]{3})+(?![０-９])")
-_ADDRESS: Final = re.compile(r"(?:https?://|www\.)[A-Za-z0-9./%?=&_~:+-]*[A-Za-z0-9]|[A-Za-z0-9._+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
+_THOUSANDS: Final = re.compile(
+    r"(?<![0-9.,])[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|(?<![０-９．，])[０-９]{1,3}(?:[，,][０-９]{3})+(?![０-９])"
+)
+_ADDRESS: Final = re.compile(
+    r"(?:https?://|www\.)[A-Za-z0-9./%?=&_~:+-]*[A-Za-z0-9]|[A-Za-z0-9._+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
+)
 _ENGLISH_WITH_NUMBERS: Final = re.compile(
     r"(?<![A-Za-z0-9])[A-Za-z][A-Za-z'’.-]*(?:,? +[A-Za-z][A-Za-z'’.-]*)*(?:,? +[$£]?\d[\d.,:]*%?(?:,? +[A-Za-z][A-Za-z'’-]*)+)+(?![A-Za-z0-9])"
 )
@@ -79,7 +197,9 @@ def normalise_mandarin(text: str, normalise_english: Callable[[str], str], has_r
 
 
 def _normalise_latin(words: str, normalise_english: Callable[[str], str]) -> str:
-    """Words between Mandarin ones. Two capitals alone are letters here ("AI技术", "IT行业"), whatever word they would be in English."""
+    """Words between Mandarin ones. Two capitals alone are letters here ("AI技术", "IT行业"), whatever word they would be in
+    English.
+    """
     if words in _SPELLED or (len(words) == 2 and words.isupper() and words not in _SPOKEN_CAPITALS):
         return " ".join(words)
     return normalise_english(words.replace("’", "'"))
@@ -96,7 +216,9 @@ def _check_readable(text: str, has_reading: Callable[[str], bool]) -> None:
     characters = dict.fromkeys(unicodedata.normalize("NFC", text))
     unreadable = "".join(character for character in characters if not _is_readable(character, has_reading))
     if unreadable:
-        raise TextError(ReasonCode.UNREADABLE_CHARACTER, f"{character_name(unreadable[0])} cannot be read in Mandarin", unreadable)
+        raise TextError(
+            ReasonCode.UNREADABLE_CHARACTER, f"{character_name(unreadable[0])} cannot be read in Mandarin", unreadable
+        )
 
 
 def _is_readable(character: str, has_reading: Callable[[str], bool]) -> bool:
@@ -107,8 +229,12 @@ def _is_readable(character: str, has_reading: Callable[[str], bool]) -> bool:
 
 
 def _fold(text: str) -> str:
-    """Readable characters in the one form that later rules know: ASCII digits and letters, unified ideographs, no controls."""
-    text = _THOUSANDS.sub(lambda match: match.group().replace(",", "").replace("，", ""), unicodedata.normalize("NFC", text))
+    """Readable characters in the one form that later rules know: ASCII digits and letters, unified ideographs, no
+    controls.
+    """
+    text = _THOUSANDS.sub(
+        lambda match: match.group().replace(",", "").replace("，", ""), unicodedata.normalize("NFC", text)
+    )
     text = _HALF_WIDTH_KANA.sub(lambda match: unicodedata.normalize("NFKC", match.group()), text)
     text = re.sub(r"(?<=\d)(?=[½¼¾⅓⅔⅛⅜⅝⅞⅕])", "又", text)
     folded = re.sub(f"([{HAN}])々", r"\1\1", "".join(map(_fold_character, text)))

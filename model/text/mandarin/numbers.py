@@ -12,22 +12,86 @@ _MAX_QUANTITY_DIGITS: Final = 16
 _N: Final = r"\d+(?:\.\d+)?"
 _TO_DIGITS: Final = str.maketrans("0123456789", _DIGITS)
 
-# Longest first, so that "km" is not "k" and "m". "2" after a unit letter is how a compatibility square comes out of folding.
+# Longest first, so that "km" is not "k" and "m". "2" after a unit letter is how a compatibility square comes out of
+# folding.
 _UNITS: Final = {
-    "km/h": "公里每小时", "m/s": "米每秒", "km²": "平方公里", "km2": "平方公里", "m²": "平方米", "m2": "平方米", "cm²": "平方厘米",
-    "cm2": "平方厘米", "mm²": "平方毫米", "mm2": "平方毫米", "m³": "立方米", "m3": "立方米", "cm³": "立方厘米", "cm3": "立方厘米",
-    "km": "公里", "KM": "公里", "cm": "厘米", "CM": "厘米", "mm": "毫米", "MM": "毫米", "μm": "微米", "nm": "纳米", "m": "米",
-    "kg": "公斤", "KG": "公斤", "Kg": "公斤", "mg": "毫克", "g": "克", "t": "吨", "ml": "毫升", "mL": "毫升", "ML": "毫升", "l": "升", "L": "升",
-    "kWh": "千瓦时", "kW": "千瓦", "KW": "千瓦", "MW": "兆瓦", "mAh": "毫安时", "mA": "毫安", "V": "伏", "kHz": "千赫兹", "MHz": "兆赫兹",
-    "GHz": "吉赫兹", "Hz": "赫兹", "dB": "分贝", "kPa": "千帕", "Pa": "帕", "kcal": "千卡", "cal": "卡",
-    "ms": "毫秒", "min": "分钟", "s": "秒", "h": "小时",
-    "°C": "摄氏度", "°F": "华氏度", "°": "度",
-}  # fmt: skip
+    "km/h": "公里每小时",
+    "m/s": "米每秒",
+    "km²": "平方公里",
+    "km2": "平方公里",
+    "m²": "平方米",
+    "m2": "平方米",
+    "cm²": "平方厘米",
+    "cm2": "平方厘米",
+    "mm²": "平方毫米",
+    "mm2": "平方毫米",
+    "m³": "立方米",
+    "m3": "立方米",
+    "cm³": "立方厘米",
+    "cm3": "立方厘米",
+    "km": "公里",
+    "KM": "公里",
+    "cm": "厘米",
+    "CM": "厘米",
+    "mm": "毫米",
+    "MM": "毫米",
+    "μm": "微米",
+    "nm": "纳米",
+    "m": "米",
+    "kg": "公斤",
+    "KG": "公斤",
+    "Kg": "公斤",
+    "mg": "毫克",
+    "g": "克",
+    "t": "吨",
+    "ml": "毫升",
+    "mL": "毫升",
+    "ML": "毫升",
+    "l": "升",
+    "L": "升",
+    "kWh": "千瓦时",
+    "kW": "千瓦",
+    "KW": "千瓦",
+    "MW": "兆瓦",
+    "mAh": "毫安时",
+    "mA": "毫安",
+    "V": "伏",
+    "kHz": "千赫兹",
+    "MHz": "兆赫兹",
+    "GHz": "吉赫兹",
+    "Hz": "赫兹",
+    "dB": "分贝",
+    "kPa": "千帕",
+    "Pa": "帕",
+    "kcal": "千卡",
+    "cal": "卡",
+    "ms": "毫秒",
+    "min": "分钟",
+    "s": "秒",
+    "h": "小时",
+    "°C": "摄氏度",
+    "°F": "华氏度",
+    "°": "度",
+}
 _UNIT_PATTERN: Final = "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True))
 _CURRENCIES: Final = {
-    "US$": "美元", "HK$": "港元", "$": "美元", "¥": "元", "€": "欧元", "£": "英镑", "₩": "韩元", "₽": "卢布", "฿": "泰铢", "₹": "卢比",
-    "RMB": "元", "CNY": "元", "USD": "美元", "EUR": "欧元", "JPY": "日元", "HKD": "港元",
-}  # fmt: skip
+    "US$": "美元",
+    "HK$": "港元",
+    "$": "美元",
+    "¥": "元",
+    "€": "欧元",
+    "£": "英镑",
+    "₩": "韩元",
+    "₽": "卢布",
+    "฿": "泰铢",
+    "₹": "卢比",
+    "RMB": "元",
+    "CNY": "元",
+    "USD": "美元",
+    "EUR": "欧元",
+    "JPY": "日元",
+    "HKD": "港元",
+}
 _CURRENCY_PATTERN: Final = "|".join(sorted(map(re.escape, _CURRENCIES), key=len, reverse=True))
 # 2 before these is 两: nouns that are counted. Dates, floors, grades and ranks keep 二.
 _COUNTED: Final = (
@@ -109,7 +173,13 @@ def _fraction(match: re.Match[str]) -> str:
 def _read_attached(match: re.Match[str]) -> str:
     """Digits that belong to a Latin name: a number up to 99 ("MP3", "F-16"), a code above ("G1234")."""
     digits = match[1]
-    return quantity(digits) if len(digits.partition(".")[0]) <= 2 else digits_one_by_one(digits) if "." not in digits else quantity(digits)
+    return (
+        quantity(digits)
+        if len(digits.partition(".")[0]) <= 2
+        else digits_one_by_one(digits)
+        if "." not in digits
+        else quantity(digits)
+    )
 
 
 def _long_number(match: re.Match[str]) -> str:
@@ -130,11 +200,19 @@ _RULES: Final[tuple[tuple[re.Pattern[str], _Replacement], ...]] = tuple(
         # Telephone numbers and what is announced as a code.
         (r"\+\d{1,3}[- ]?(?=\d{3}[- ]?\d{4})", lambda match: f"加{digits_one_by_one(match.group())}"),
         (r"(?<!\d)1[3-9]\d[- ]?\d{4}[- ]?\d{4}(?!\d)", lambda match: digits_one_by_one(match.group())),
-        (r"(?<![\d.])(?:\(0\d{2,3}\)|0\d{2,3})[- ]?\d{7,8}(?:-\d{1,5})?(?!\d)", lambda match: digits_one_by_one(match.group())),
+        (
+            r"(?<![\d.])(?:\(0\d{2,3}\)|0\d{2,3})[- ]?\d{7,8}(?:-\d{1,5})?(?!\d)",
+            lambda match: digits_one_by_one(match.group()),
+        ),
         (r"(?<!\d)[48]00-\d{3,4}-?\d{3,4}(?!\d)", lambda match: digits_one_by_one(match.group())),
-        (rf"((?:{_CALLED})(?:号码|号)?(?:就?是|为|:|：|:)?\s?)(\d(?:[\d]|[- ](?=\d))+)(?![\d.]|[个位次年月%])",
-         lambda match: match[1] + digits_one_by_one(match[2])),
-        (r"(?<![\d.])(?:100(?:86|10|00)|12306|12315|12345|12348)(?![\d.,]|[个元人年米])", lambda match: digits_one_by_one(match.group())),
+        (
+            rf"((?:{_CALLED})(?:号码|号)?(?:就?是|为|:|：|:)?\s?)(\d(?:[\d]|[- ](?=\d))+)(?![\d.]|[个位次年月%])",
+            lambda match: match[1] + digits_one_by_one(match[2]),
+        ),
+        (
+            r"(?<![\d.])(?:100(?:86|10|00)|12306|12315|12345|12348)(?![\d.,]|[个元人年米])",
+            lambda match: digits_one_by_one(match.group()),
+        ),
         (r"(?<![\d.])\d+\.\d+\.\d+(?:\.\d+)*(?![\d])", lambda match: _date_or_version(match)),
         # Dates and years.
         (r"(?<!\d)(?P<year>\d{4})(?P<mark>[-/])(?P<month>\d{1,2})(?P=mark)(?P<day>\d{1,2})(?!\d)", _date),
@@ -142,19 +220,28 @@ _RULES: Final[tuple[tuple[re.Pattern[str], _Replacement], ...]] = tuple(
         (r"(?<!\d)(\d0)(?=后(?![面来天年]))", lambda match: digits_one_by_one(match[1])),
         (r"(?<!\d)(\d{3,4})(?=号?房间?|室|教室|路公交|路车|次列车|次航班)", lambda match: digits_one_by_one(match[1])),
         # Scores, sums and ranges.
-        (r"(比分(?:是|为)?|以)\s?(\d+)\s?[-:]\s?(\d+)", lambda match: f"{match[1]}{quantity(match[2])}比{quantity(match[3])}"),
+        (
+            r"(比分(?:是|为)?|以)\s?(\d+)\s?[-:]\s?(\d+)",
+            lambda match: f"{match[1]}{quantity(match[2])}比{quantity(match[3])}",
+        ),
         (rf"(?<=\d)\s?-\s?(?={_N}\s?=)", "减"),
         (r"(?<=[\d)])\s?([+*×x÷=])\s?(?=-?\d)", lambda match: _ARITHMETIC[match[1]]),
         (r"(?<=[\d%年月日号时点分秒元])\s?(?:-|~|–|—)\s?(?=[\d$¥])", "到"),
         # Times and ratios.
-        (r"(?<![\d:])(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}))?(?![\d:])(?:\s?(?P<half>[aApP]\.?[mM](?![A-Za-z])\.?))?", _time),
+        (
+            r"(?<![\d:])(?P<hour>\d{1,2}):(?P<minute>\d{2})(?::(?P<second>\d{2}))?(?![\d:])(?:\s?(?P<half>[aApP]\.?[mM](?![A-Za-z])\.?))?",
+            _time,
+        ),
         (rf"({_N}):({_N})", lambda match: f"{quantity(match[1])}比{quantity(match[2])}"),
         # Signs.
         (rf"(?<![\dA-Za-z.])-(?={_N}(?:到-?{_N})?\s?(?:°|度))", "零下"),
         (rf"(?<=到)-(?={_N})", "负"),
         (rf"(?<![\dA-Za-z.])-(?=[$¥]?{_N})", "负"),
         # Money, percentages, fractions, measures.
-        (rf"(?P<sign>{_CURRENCY_PATTERN})\s?(?P<number>{_N})(?:到(?P<range>{_N}))?(?P<scale>[十百千万亿]+)?(?:元(?!旦|素|首|件))?", _money),
+        (
+            rf"(?P<sign>{_CURRENCY_PATTERN})\s?(?P<number>{_N})(?:到(?P<range>{_N}))?(?P<scale>[十百千万亿]+)?(?:元(?!旦|素|首|件))?",
+            _money,
+        ),
         (rf"(?P<number>{_N})(?P<scale>[十百千万亿]+)?\s?(?P<range>)(?P<sign>{_CURRENCY_PATTERN})(?![A-Za-z])", _money),
         (rf"(?:(?P<lower>{_N})到)?(?P<number>{_N})\s?(?P<sign>[%‰])", _percent),
         (r"(?<![\d./])(\d+)/(\d+)(?![\d/])", _fraction),
@@ -165,7 +252,7 @@ _RULES: Final[tuple[tuple[re.Pattern[str], _Replacement], ...]] = tuple(
         (rf"(?<![\d.第零下初])2(?=(?:多|来)?(?:{_COUNTED}))", "两"),
         (rf"(?<!\d)\.\d+|{_N}", lambda match: quantity(match.group())),
     )
-)  # fmt: skip
+)
 _PER: Final = re.compile(r"(?<=[元角分度次吨米里克升斤个字页件人])/(?=[月天年日时分秒人次斤小公平米吨克升个件页])")
 
 

@@ -1,7 +1,9 @@
 """Tones as they are spoken in a phrase: 一, 不, neutral syllables, and third tones before third tones.
 
-Third tones follow foot formation (Shih, "The Prosodic Domain of Tone Sandhi in Chinese", 1986): short words pair up from the left, a
-syllable left over joins its neighbour, and the change runs from the innermost pair outwards; it stops at the feet's edges.
+Third tones follow foot formation (Shih, "The Prosodic Domain of Tone Sandhi in Chinese", 1986): short words pair up
+from the left, a
+syllable left over joins its neighbour, and the change runs from the innermost pair outwards; it stops at the feet's
+edges.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -54,7 +56,9 @@ def _users_positions(words: Iterable[Word]) -> set[int]:
 
 
 def _tone_of_one(text: str, index: int, tones: Sequence[int]) -> int:
-    """一: first tone as a digit, an ordinal or a last syllable; neutral in 看一看; else second before a fourth tone, fourth before others."""
+    """一: first tone as a digit, an ordinal or a last syllable; neutral in 看一看; else second before a fourth tone, fourth
+    before others.
+    """
     before, after = text[:index], text[index + 1 :]
     if not after or before[-1:] in ("第", "初") or _is_digit_one(before, after):
         return 1
@@ -70,7 +74,9 @@ def _tone_of_one(text: str, index: int, tones: Sequence[int]) -> int:
 def _is_digit_one(before: str, after: str) -> bool:
     if after[0] in _DIGITS or after[0] in "一十" or before[-1:] in _DIGITS or before[-1:] == "一":
         return True
-    if (before[-1:] == "比" and before[-2:-1] in _DIGITS | {"一"}) or (after[0] == "比" and after[1:2] in _DIGITS | {"一"}):
+    if (before[-1:] == "比" and before[-2:-1] in _DIGITS | {"一"}) or (
+        after[0] == "比" and after[1:2] in _DIGITS | {"一"}
+    ):
         return True
     if before[-1:] == "点":
         return before[-2:-1] in _DIGITS | _POWERS and after[0] not in "刻起共边直定样"
@@ -87,7 +93,9 @@ def _tone_of_not(words: Sequence[Word], text: str, index: int, tones: Sequence[i
     for number, word in enumerate(words):
         if start <= index < start + len(word.text):
             inside = len(word.text) == 3 and index == start + 1
-            after_verb = len(word.text) == 1 and number > 0 and words[number - 1].tag == "v" and len(words[number - 1].text) == 1
+            after_verb = (
+                len(word.text) == 1 and number > 0 and words[number - 1].tag == "v" and len(words[number - 1].text) == 1
+            )
             if inside or (after_verb and text[index + 1] in _COMPLEMENTS):
                 return NEUTRAL
             break
@@ -108,7 +116,8 @@ def _raise_third_tones(words: Sequence[Word], spoken: list[int], fixed: set[int]
 def _feet(words: Sequence[Word], spoken: Sequence[int]) -> list[list[Span]]:
     """Words as feet: lists of their spans, three syllables at most.
 
-    Words all in third tone pair first, then what meets third on third; but a single syllable joins a word of two only if that is
+    Words all in third tone pair first, then what meets third on third; but a single syllable joins a word of two only
+    if that is
     all in third tone or a verb or adverb to it (没有伞, not 机场|等).
     """
     tags: dict[int, str] = {}
@@ -145,8 +154,12 @@ def _joined(feet: Sequence[list[Span]], belong: Callable[[list[Span], list[Span]
     return joined
 
 
-def _raise_in_foot(foot: Sequence[Span], words_by_start: Mapping[int, Word], spoken: list[int], fixed: set[int]) -> None:
-    """Innermost first: inside each word, then between the words from the right, so that single syllables bind to what follows."""
+def _raise_in_foot(
+    foot: Sequence[Span], words_by_start: Mapping[int, Word], spoken: list[int], fixed: set[int]
+) -> None:
+    """Innermost first: inside each word, then between the words from the right, so that single syllables bind to what
+    follows.
+    """
     for start, end in foot:
         for left in _inner_borders(start, end, words_by_start[start].binds_right):
             _raise_at(left, spoken, fixed)
@@ -172,5 +185,10 @@ def _raise_before_doubled(words: Sequence[Word], tones: Sequence[int], spoken: l
     verbs = [word.tag[:1] == "v" for word in words for _ in word.text]
     text = "".join(word.text for word in words)
     for index in neutral:
-        if index and (verbs[index] or text[index] in TRIED_VERBS) and text[index] == text[index - 1] and tones[index] == 3 == spoken[index - 1]:
+        if (
+            index
+            and (verbs[index] or text[index] in TRIED_VERBS)
+            and text[index] == text[index - 1]
+            and tones[index] == 3 == spoken[index - 1]
+        ):
             spoken[index - 1] = 2

@@ -8,7 +8,29 @@ from model.text.symbols import MANDARIN_PHONES
 
 NEUTRAL: Final = 5
 
-_INITIALS: Final = ("zh", "ch", "sh", "b", "p", "m", "f", "d", "t", "n", "l", "g", "k", "h", "j", "q", "x", "r", "z", "c", "s")
+_INITIALS: Final = (
+    "zh",
+    "ch",
+    "sh",
+    "b",
+    "p",
+    "m",
+    "f",
+    "d",
+    "t",
+    "n",
+    "l",
+    "g",
+    "k",
+    "h",
+    "j",
+    "q",
+    "x",
+    "r",
+    "z",
+    "c",
+    "s",
+)
 # Interjections without a vowel, by the nearest syllable that has one.
 _VOWELLESS: Final = {"n": "en", "ng": "en", "m": "mu", "hm": "heng", "hng": "heng", "ê": "ei"}
 _TONE_MARKS: Final = {"\u0304": 1, "\u0301": 2, "\u030c": 3, "\u0300": 4}
@@ -35,8 +57,10 @@ def split_tone(marked: str) -> tuple[str, int]:
 def syllable_phones(syllable: str) -> tuple[str, str] | None:
     """The two phones of a toneless pinyin syllable ("ü" as "v"), or None where it is not one.
 
-    A spelling with y or w keeps that letter as its initial; a bare vowel gets the mark AA, EE or OO. "ü" after j, q, x and y
-    is spelled out, "i" after z, c, s and zh, ch, sh, r is one of the two apical vowels, and the "e" and "an" of "ye" and "yan"
+    A spelling with y or w keeps that letter as its initial; a bare vowel gets the mark AA, EE or OO. "ü" after j, q, x
+    and y
+    is spelled out, "i" after z, c, s and zh, ch, sh, r is one of the two apical vowels, and the "e" and "an" of "ye"
+    and "yan"
     have symbols of their own.
     """
     syllable = _VOWELLESS.get(syllable, syllable)

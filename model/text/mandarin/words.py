@@ -19,16 +19,46 @@ if TYPE_CHECKING:
 _MAX_PHRASE: Final = 10
 # Where the phrase dictionary is wrong or has no entry and single characters would mislead.
 _PHRASES: Final[Mapping[str, str]] = {
-    "大夫": "dai4 fu5", "数一数": "shu3 yi1 shu3", "数数": "shu3 shu4", "朝阳区": "chao2 yang2 qu1", "卷子": "juan4 zi5", "好处": "hao3 chu5",
-    "坏处": "huai4 chu5", "难处": "nan2 chu5", "用处": "yong4 chu5", "害处": "hai4 chu5", "好好": "hao3 hao3", "空着": "kong4 zhe5",
+    "大夫": "dai4 fu5",
+    "数一数": "shu3 yi1 shu3",
+    "数数": "shu3 shu4",
+    "朝阳区": "chao2 yang2 qu1",
+    "卷子": "juan4 zi5",
+    "好处": "hao3 chu5",
+    "坏处": "huai4 chu5",
+    "难处": "nan2 chu5",
+    "用处": "yong4 chu5",
+    "害处": "hai4 chu5",
+    "好好": "hao3 hao3",
+    "空着": "kong4 zhe5",
     "着实": "zhuo2 shi2",
-    "一宿": "yi4 xiu3", "长得": "zhang3 de5", "觉得": "jue2 de5",
-    "还款": "huan2 kuan3", "还书": "huan2 shu1", "还钱": "huan2 qian2", "还债": "huan2 zhai4", "重温": "chong2 wen1", "重启": "chong2 qi3",
-    "重做": "chong2 zuo4", "重来": "chong2 lai2", "请假": "qing3 jia4", "放假": "fang4 jia4", "调成": "tiao2 cheng2", "调高": "tiao2 gao1",
+    "一宿": "yi4 xiu3",
+    "长得": "zhang3 de5",
+    "觉得": "jue2 de5",
+    "还款": "huan2 kuan3",
+    "还书": "huan2 shu1",
+    "还钱": "huan2 qian2",
+    "还债": "huan2 zhai4",
+    "重温": "chong2 wen1",
+    "重启": "chong2 qi3",
+    "重做": "chong2 zuo4",
+    "重来": "chong2 lai2",
+    "请假": "qing3 jia4",
+    "放假": "fang4 jia4",
+    "调成": "tiao2 cheng2",
+    "调高": "tiao2 gao1",
     "地儿": "di4 er5",
-    "调低": "tiao2 di1", "看中": "kan4 zhong4", "了了": "liao3 le5", "的士": "di1 shi4", "打的": "da3 di1", "似的": "shi4 de5",
-    "有着": "you3 zhe5", "那么着": "na4 me5 zhe5", "这么着": "zhe4 me5 zhe5", "睡着": "shui4 zhao2",
-}  # fmt: skip
+    "调低": "tiao2 di1",
+    "看中": "kan4 zhong4",
+    "了了": "liao3 le5",
+    "的士": "di1 shi4",
+    "打的": "da3 di1",
+    "似的": "shi4 de5",
+    "有着": "you3 zhe5",
+    "那么着": "na4 me5 zhe5",
+    "这么着": "zhe4 me5 zhe5",
+    "睡着": "shui4 zhao2",
+}
 
 
 # Words in which 子 is a root and keeps its third tone; in others it is a suffix without one.
@@ -42,12 +72,22 @@ FULL_ZI_WORDS: Final = as_words(
 # Entries of the phrase dictionary that are right for one meaning only: their characters are left to their context.
 _AMBIGUOUS_PHRASES: Final = frozenset({"一行", "两行", "行行"})
 # Where the first of the dictionary's readings is not the one that a lone character has.
-_CHARACTERS: Final = {"呀": ("ya", 5), "儿": ("er", 2), "呗": ("bei", 5), "咱": ("zan", 2), "为": ("wei", 4), "切": ("qie", 1), "哦": ("o", 4)}
+_CHARACTERS: Final = {
+    "呀": ("ya", 5),
+    "儿": ("er", 2),
+    "呗": ("bei", 5),
+    "咱": ("zan", 2),
+    "为": ("wei", 4),
+    "切": ("qie", 1),
+    "哦": ("o", 4),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One character's reading. certain: a dictionary entry or a person gave it for the word, so context must not change it."""
+    """One character's reading. certain: a dictionary entry or a person gave it for the word, so context must not change
+    it.
+    """
 
     syllable: str
     tone: int
@@ -58,7 +98,8 @@ class Reading:
 class Word:
     """A word in simplified characters.
 
-    tag: part of speech in jieba's letters, "" if unknown. binds_right: of three characters, the last two are the closer pair
+    tag: part of speech in jieba's letters, "" if unknown. binds_right: of three characters, the last two are the closer
+    pair
     (小|老虎, against 展览|馆). is_users: the readings are a user's own.
     """
 
@@ -93,7 +134,9 @@ class WordReader:
         return bool(marked) and syllable_phones(split_tone(marked.partition(",")[0])[0]) is not None
 
     def words(self, text: str) -> list[Word]:
-        """The words of a run of simplified Han characters, in order and without gaps. Raises TextError unreadable_character."""
+        """The words of a run of simplified Han characters, in order and without gaps. Raises TextError
+        unreadable_character.
+        """
         if not self._lexicon:
             return self._segment(text)
         words, start, position = [], 0, 0
@@ -154,7 +197,11 @@ class WordReader:
             return Reading(*_CHARACTERS[character], False)
         marked = self._characters.get(ord(character))
         if marked is None:
-            raise TextError(ReasonCode.UNREADABLE_CHARACTER, f"{character!r} (U+{ord(character):04X}) has no Mandarin reading", character)
+            raise TextError(
+                ReasonCode.UNREADABLE_CHARACTER,
+                f"{character!r} (U+{ord(character):04X}) has no Mandarin reading",
+                character,
+            )
         return Reading(*split_tone(marked.partition(",")[0]), False)
 
 
@@ -171,7 +218,10 @@ def _user_word(word: str, reading: Sequence[str] | str) -> Word:
     for syllable in syllables:
         letters = syllable[:-1].lower().replace("u:", "v").replace("ü", "v")
         if syllable[-1:] not in tuple("12345") or syllable_phones(letters) is None:
-            raise TextError(ReasonCode.INVALID_LEXICON, f'{word!r}: {syllable!r} is not pinyin with a tone digit 1 to 5 ("chong2 qing4")')
+            raise TextError(
+                ReasonCode.INVALID_LEXICON,
+                f'{word!r}: {syllable!r} is not pinyin with a tone digit 1 to 5 ("chong2 qing4")',
+            )
         readings.append(Reading(letters, int(syllable[-1]), True))
     return Word(simplified(word), "", tuple(readings), is_users=True)
 

@@ -1,6 +1,8 @@
-"""A page to listen: every utterance of one or several evaluations, as recorded, resynthesised and spoken, in one file that opens from disk.
+"""A page to listen: every utterance of one or several evaluations, as recorded, resynthesised and spoken, in one file
+that opens from disk.
 
-Sounds, spectrograms, figures, style and scripts (listening.js, listening_rating.js) are inside it. What the page says of metrics comes
+Sounds, spectrograms, figures, style and scripts (listening.js, listening_rating.js) are inside it. What the page says
+of metrics comes
 from their catalogue.
 """
 
@@ -50,7 +52,9 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Column:
-    """One sound of every utterance: the recordings (the first evaluation's), or an evaluation's synthesis or resynthesis."""
+    """One sound of every utterance: the recordings (the first evaluation's), or an evaluation's synthesis or
+    resynthesis.
+    """
 
     name: str
     version: str
@@ -64,7 +68,9 @@ class Column:
     def metric(self, metric: Metric) -> Metric:
         """Return a metric as the columns of this version have it."""
         prefix = PREFIXES[self.version]
-        return dataclasses.replace(metric, key=prefix + metric.key, numerator=metric.numerator and prefix + metric.numerator)
+        return dataclasses.replace(
+            metric, key=prefix + metric.key, numerator=metric.numerator and prefix + metric.numerator
+        )
 
     def figure(self, metric: Metric, rows: Sequence[Row]) -> float:
         """Return a metric's figure over rows; NaN where this version has none."""
@@ -75,11 +81,14 @@ class Column:
 def write_listening_page(path: Path, experiments: Mapping[str, Path], title: str) -> None:
     """Write the page of evaluations by name; each folder holds utterances.parquet, renditions.parquet and audio/.
 
-    Utterances that all have, with the same text, are shown in the first one's order; the page says which others there are. Raises
+    Utterances that all have, with the same text, are shown in the first one's order; the page says which others there
+    are. Raises
     PipelineError where a file is missing, nothing is common, or an experiment is called like the recordings.
     """
     if RECORDING in experiments:
-        raise PipelineError(f"listening: no experiment can be called {RECORDING!r}, which is what ratings call the recordings; rename it")
+        raise PipelineError(
+            f"listening: no experiment can be called {RECORDING!r}, which is what ratings call the recordings; rename it"
+        )
     evaluations = [_read(name, folder) for name, folder in experiments.items()]
     ids, left_out = _common(evaluations)
     columns = _columns(evaluations)
@@ -93,16 +102,29 @@ def write_listening_page(path: Path, experiments: Mapping[str, Path], title: str
     content = {
         "experiments": [evaluation.name for evaluation in evaluations],
         "columns": [{"name": column.name, "version": column.version, "rated": column.rated_as} for column in columns],
-        "metrics": [{"key": metric.key, "name": metric.name, "higher": metric.higher_is_better, "direction": metric.direction} for metric in metrics],
-        "pitch_seconds": PITCH_SECONDS, "utterances": utterances,
-    }  # fmt: skip
+        "metrics": [
+            {"key": metric.key, "name": metric.name, "higher": metric.higher_is_better, "direction": metric.direction}
+            for metric in metrics
+        ],
+        "pitch_seconds": PITCH_SECONDS,
+        "utterances": utterances,
+    }
     page = fill_page(
-        Path(__file__).with_name(TEMPLATE), title=title, evaluations=evaluations, n_utterances=len(ids), left_out=left_out,
-        warnings=list(_warnings(evaluations, ids)), cards=[_card(metric, columns, ids) for metric in metrics], notes=list(_notes(columns, ids)),
-        metrics=metrics, languages=_groups("language", columns, ids, metrics), speakers=_groups("speaker", columns, ids, metrics),
+        Path(__file__).with_name(TEMPLATE),
+        title=title,
+        evaluations=evaluations,
+        n_utterances=len(ids),
+        left_out=left_out,
+        warnings=list(_warnings(evaluations, ids)),
+        cards=[_card(metric, columns, ids) for metric in metrics],
+        notes=list(_notes(columns, ids)),
+        metrics=metrics,
+        languages=_groups("language", columns, ids, metrics),
+        speakers=_groups("speaker", columns, ids, metrics),
         synthetic=_origin(first_rows) if any(row["synthetic"] for row in first_rows) else "",
-        codes=sorted({row["language"] for row in first_rows}), content=content | {"key": content_key(content)[:16]},
-    )  # fmt: skip
+        codes=sorted({row["language"] for row in first_rows}),
+        content=content | {"key": content_key(content)[:16]},
+    )
     path.write_text(page, encoding="utf-8")
 
 
@@ -110,17 +132,24 @@ def _read(name: str, folder: Path) -> Evaluation:
     sounds = read_renditions(folder)
     rows = {row["utterance_id"]: row for row in pq.read_table(folder / "utterances.parquet").to_pylist()}
     if missing := sorted(sounds.by_utterance.keys() - rows.keys()):
-        raise PipelineError(f"listening: {folder} has no figures for {len(missing)} of its utterances, such as {missing[0]!r}; "
-                            "`dvc repro -f evaluate` makes both anew")  # fmt: skip
+        raise PipelineError(
+            f"listening: {folder} has no figures for {len(missing)} of its utterances, such as {missing[0]!r}; "
+            "`dvc repro -f evaluate` makes both anew"
+        )
     return Evaluation(name, rows, sounds)
 
 
 def _common(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[str]]:
     """Return the ids of the utterances that all have with one text, and in words what that leaves out."""
-    texts = [{name: versions[SYNTHESIS].text for name, versions in evaluation.sounds.by_utterance.items()} for evaluation in evaluations]
+    texts = [
+        {name: versions[SYNTHESIS].text for name, versions in evaluation.sounds.by_utterance.items()}
+        for evaluation in evaluations
+    ]
     common = [name for name, text in texts[0].items() if all(other.get(name) == text for other in texts)]
     if not common:
-        raise PipelineError("listening: no utterance with the same text is common to all; evaluate them on one corpus and split")
+        raise PipelineError(
+            "listening: no utterance with the same text is common to all; evaluate them on one corpus and split"
+        )
     left_out = []
     for evaluation, own in zip(evaluations, texts, strict=True):
         if others := [name for name in own if name not in set(common)]:
@@ -133,7 +162,9 @@ def _columns(evaluations: Sequence[Evaluation]) -> list[Column]:
     alone = len(evaluations) == 1
     columns = [Column("Recording", RECORDING, evaluations[0])]
     columns += [Column("Synthesis" if alone and one.name == ONLY else one.name, SYNTHESIS, one) for one in evaluations]
-    return columns + [Column("Resynthesis" if alone else f"{one.name}, resynthesis", RESYNTHESIS, one) for one in evaluations]
+    return columns + [
+        Column("Resynthesis" if alone else f"{one.name}, resynthesis", RESYNTHESIS, one) for one in evaluations
+    ]
 
 
 def _utterance(number: int, utterance_id: str, columns: Sequence[Column]) -> dict[str, Any]:
@@ -142,35 +173,56 @@ def _utterance(number: int, utterance_id: str, columns: Sequence[Column]) -> dic
     sounds = [one.samples() for one in stored]
     pictures = spectrogram_pngs([(samples, one.sample_rate_hz) for samples, one in zip(sounds, stored, strict=True)])
     versions = [
-        _version(column, row, one) | {
-            "seconds": round(len(samples) / one.sample_rate_hz, 4), "lufs": integrated_lufs(samples, one.sample_rate_hz),
+        _version(column, row, one)
+        | {
+            "seconds": round(len(samples) / one.sample_rate_hz, 4),
+            "lufs": integrated_lufs(samples, one.sample_rate_hz),
             "spectrogram": inline_png(picture),
         }
         for column, row, one, samples, picture in zip(columns, rows, stored, sounds, pictures, strict=True)
-    ]  # fmt: skip
+    ]
     first = stored[0]
     spoken = [(column, row) for column, row in zip(columns, rows, strict=True) if column.version == SYNTHESIS]
     notes = [note if len(spoken) == 1 else f"{column.name}: {note}" for column, row in spoken if (note := row["note"])]
-    return {"id": utterance_id, "number": number, "text": first.text, "lang": HTML_LANGUAGES.get(first.language, ""), "language": first.language,
-            "speaker": first.speaker, "notes": notes, "versions": versions, "differences": _differences(columns, rows)}  # fmt: skip
+    return {
+        "id": utterance_id,
+        "number": number,
+        "text": first.text,
+        "lang": HTML_LANGUAGES.get(first.language, ""),
+        "language": first.language,
+        "speaker": first.speaker,
+        "notes": notes,
+        "versions": versions,
+        "differences": _differences(columns, rows),
+    }
 
 
 def _version(column: Column, row: Row, stored: StoredRendition) -> dict[str, Any]:
     heard = row.get(f"{PREFIXES[column.version]}transcript")  # None where nobody listened
     space = separator_of(stored.language)
-    pieces = align_words(words_of(stored.text, stored.language), words_of(heard, stored.language)) if heard is not None else None
+    pieces = (
+        align_words(words_of(stored.text, stored.language), words_of(heard, stored.language))
+        if heard is not None
+        else None
+    )
     known = {metric.key: value for metric in METRICS if math.isfinite(value := column.figure(metric, [row]))}
     units = {metric.key: metric.unit for metric in METRICS}
-    origins = {RECORDING: "synthetic source" if row["synthetic"] else "original", RESYNTHESIS: "synthetic, from spectrogram",
-               SYNTHESIS: "synthetic, from text"}  # fmt: skip
+    origins = {
+        RECORDING: "synthetic source" if row["synthetic"] else "original",
+        RESYNTHESIS: "synthetic, from spectrogram",
+        SYNTHESIS: "synthetic, from text",
+    }
     return {
-        "origin": origins[column.version], "audio": f"data:audio/flac;base64,{base64.b64encode(stored.audio.read_bytes()).decode('ascii')}",
+        "origin": origins[column.version],
+        "audio": f"data:audio/flac;base64,{base64.b64encode(stored.audio.read_bytes()).decode('ascii')}",
         "f0": np.round(stored.f0_hz).astype(int).tolist(),
         "phones": [[phone, round(start, 3), round(end, 3)] for phone, start, end in stored.phone_seconds],
-        "heard": None if pieces is None else [[piece.kind, space.join(piece.said), space.join(piece.heard)] for piece in pieces],
+        "heard": None
+        if pieces is None
+        else [[piece.kind, space.join(piece.said), space.join(piece.heard)] for piece in pieces],
         "transcript": heard if stored.language in UNIT_RATES else "",
         "figures": {key: [value, format_figure(value, units[key])] for key, value in known.items()},
-    }  # fmt: skip
+    }
 
 
 def _differences(columns: Sequence[Column], rows: Sequence[Row]) -> dict[str, dict[str, list[Any]]]:
@@ -178,9 +230,15 @@ def _differences(columns: Sequence[Column], rows: Sequence[Row]) -> dict[str, di
     spoken = [place for place, column in enumerate(columns) if column.version == SYNTHESIS]
     found: dict[str, dict[str, list[Any]]] = {}
     for earlier, later in ((one, other) for one in spoken for other in spoken if one < other):
-        values = {metric: columns[later].figure(metric, [rows[later]]) - columns[earlier].figure(metric, [rows[earlier]]) for metric in METRICS}
-        found[f"{later},{earlier}"] = {metric.key: [value, format_difference(value, metric.unit)]
-                                       for metric, value in values.items() if math.isfinite(value)}  # fmt: skip
+        values = {
+            metric: columns[later].figure(metric, [rows[later]]) - columns[earlier].figure(metric, [rows[earlier]])
+            for metric in METRICS
+        }
+        found[f"{later},{earlier}"] = {
+            metric.key: [value, format_difference(value, metric.unit)]
+            for metric, value in values.items()
+            if math.isfinite(value)
+        }
     return found
 
 
@@ -194,8 +252,10 @@ def _warnings(evaluations: Sequence[Evaluation], ids: Sequence[str]) -> Iterator
     for evaluation in evaluations:
         n_unscored = sum(bool(evaluation.rows[one]["note"]) for one in ids)
         if n_unscored:
-            yield (f"{n_unscored} utterance{'' if n_unscored == 1 else 's'} of {evaluation.name} could not be scored in full; the averages leave out "
-                   "what is missing. The reasons stand with the utterances.")  # fmt: skip
+            yield (
+                f"{n_unscored} utterance{'' if n_unscored == 1 else 's'} of {evaluation.name} could not be scored in full; the averages leave out "
+                "what is missing. The reasons stand with the utterances."
+            )
 
 
 def _figures(metric: Metric, columns: Sequence[Column], ids: Sequence[str]) -> list[tuple[str, str]]:
@@ -206,29 +266,51 @@ def _figures(metric: Metric, columns: Sequence[Column], ids: Sequence[str]) -> l
 
 def _card(metric: Metric, columns: Sequence[Column], ids: Sequence[str]) -> dict[str, Any]:
     spoken = [column for column in columns if column.version == SYNTHESIS]
-    others = [*(column for column in columns if column.version != SYNTHESIS), Column("Noise", NOISE, columns[0].evaluation)]
+    others = [
+        *(column for column in columns if column.version != SYNTHESIS),
+        Column("Noise", NOISE, columns[0].evaluation),
+    ]
     return {"metric": metric, "spoken": _figures(metric, spoken, ids), "others": _figures(metric, others, ids)}
 
 
 def _notes(columns: Sequence[Column], ids: Sequence[str]) -> Iterator[str]:
-    """Yield the error rates of longer utterances, where there are shorter ones: one word misheard is a rate of 100 % for a prompt of one word."""
+    """Yield the error rates of longer utterances, where there are shorter ones: one word misheard is a rate of 100 %
+    for a prompt of one word.
+    """
     longer = [one for one in ids if columns[0].evaluation.rows[one]["words"] >= MIN_WORDS]
     if 0 < len(longer) < len(ids):
         figures = ", ".join(f"{name} {figure}" for name, figure in _figures(BY_KEY["cer"], columns, longer))
         yield f"{BY_KEY['cer'].name} of the {len(longer)} utterances of {MIN_WORDS} words or more: {figures}."
 
 
-def _groups(kind: str, columns: Sequence[Column], ids: Sequence[str], metrics: Sequence[Metric]) -> list[dict[str, Any]]:
-    """Return a line for every speaker or language: what is known of it, and each metric of each synthesis, then of the recordings."""
+def _groups(
+    kind: str, columns: Sequence[Column], ids: Sequence[str], metrics: Sequence[Metric]
+) -> list[dict[str, Any]]:
+    """Return a line for every speaker or language: what is known of it, and each metric of each synthesis, then of the
+    recordings.
+    """
     own = columns[0].evaluation.rows
     lines = []
     for name in sorted({own[one][kind] for one in ids}):
         part = [one for one in ids if own[one][kind] == name]
         rows = [own[one] for one in part]
-        cells = [[_figures(metric, [column for column in columns if column.version == version], part) for version in (SYNTHESIS, RECORDING)]
-                 for metric in metrics]  # fmt: skip
-        lines.append({"name": name, "unit": UNIT_NAMES.get(name, "word"), "codes": ", ".join(sorted({row["language"] for row in rows})),
-                      "origin": _origin(rows), "count": len(part), "cells": cells})  # fmt: skip
+        cells = [
+            [
+                _figures(metric, [column for column in columns if column.version == version], part)
+                for version in (SYNTHESIS, RECORDING)
+            ]
+            for metric in metrics
+        ]
+        lines.append(
+            {
+                "name": name,
+                "unit": UNIT_NAMES.get(name, "word"),
+                "codes": ", ".join(sorted({row["language"] for row in rows})),
+                "origin": _origin(rows),
+                "count": len(part),
+                "cells": cells,
+            }
+        )
     return lines
 
 

@@ -10,9 +10,7 @@ from model.audio.settings import SpectrogramSettings
 from model.audio.spectrogram import linear_spectrogram, mel_filterbank
 from model.audio.spectrogram_torch import log_mel_spectrogram, torch_linear_spectrogram
 
-SETTINGS = SpectrogramSettings(
-    sample_rate_hz=16000, n_fft=1024, hop_samples=256, win_samples=1024, n_mels=80
-)
+SETTINGS = SpectrogramSettings(sample_rate_hz=16000, n_fft=1024, hop_samples=256, win_samples=1024, n_mels=80)
 
 
 def test_bitwise_equal_to_the_stft_of_torch():
@@ -48,11 +46,15 @@ def test_too_short_a_batch_is_refused():
 
 
 def test_threads_and_inference_mode_share_no_memory():
-    settings = SpectrogramSettings(sample_rate_hz=44100, n_fft=512, hop_samples=128, win_samples=400, n_mels=40)  # of this test alone
+    settings = SpectrogramSettings(
+        sample_rate_hz=44100, n_fft=512, hop_samples=128, win_samples=400, n_mels=40
+    )  # of this test alone
     clips = [np.random.default_rng(seed).standard_normal(200_000, dtype=np.float32) for seed in range(8)]
     with torch.inference_mode():
         expected = [linear_spectrogram(clip, settings) for clip in clips]
-    assert np.array_equal(linear_spectrogram(clips[0], settings), expected[0]), "what was kept can be written to outside of inference mode"
+    assert np.array_equal(linear_spectrogram(clips[0], settings), expected[0]), (
+        "what was kept can be written to outside of inference mode"
+    )
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda clip: linear_spectrogram(clip, settings), clips * 4))
     assert all(np.array_equal(one, other) for one, other in zip(found, expected * 4, strict=True))

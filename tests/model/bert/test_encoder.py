@@ -15,10 +15,18 @@ from model.bert.encoder import BertEncoder, EncoderError, EncoderSource, fingerp
 VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"今天气很好我们去公园吧。，")
 
 
-def write_random_encoder(folder: Path, *, hidden: int, n_layers: int, n_heads: int, inner: int, n_words: int = 21128) -> None:
+def write_random_encoder(
+    folder: Path, *, hidden: int, n_layers: int, n_heads: int, inner: int, n_words: int = 21128
+) -> None:
     """Write a BERT of the given size at random weights, with a tokenizer of single characters."""
     torch.manual_seed(1)
-    config = BertConfig(vocab_size=n_words, hidden_size=hidden, num_hidden_layers=n_layers, num_attention_heads=n_heads, intermediate_size=inner)
+    config = BertConfig(
+        vocab_size=n_words,
+        hidden_size=hidden,
+        num_hidden_layers=n_layers,
+        num_attention_heads=n_heads,
+        intermediate_size=inner,
+    )
     BertModel(config).save_pretrained(folder)
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY), encoding="utf-8")
     BertWordPieceTokenizer(str(folder / "vocab.txt")).save(str(folder / "tokenizer.json"))
@@ -26,7 +34,9 @@ def write_random_encoder(folder: Path, *, hidden: int, n_layers: int, n_heads: i
 
 
 @pytest.mark.parametrize(("hidden", "n_heads", "inner"), [(1024, 16, 4096), (768, 12, 3072), (36, 3, 50)])
-def test_an_encoder_of_any_width_gives_the_third_from_last_layer(tmp_path: Path, hidden: int, n_heads: int, inner: int) -> None:
+def test_an_encoder_of_any_width_gives_the_third_from_last_layer(
+    tmp_path: Path, hidden: int, n_heads: int, inner: int
+) -> None:
     write_random_encoder(tmp_path, hidden=hidden, n_layers=4, n_heads=n_heads, inner=inner, n_words=100)
     source = EncoderSource("folder", str(tmp_path))
     (tokens,) = load_tokenizer(source)(["今天天气很好。"])
@@ -35,7 +45,9 @@ def test_an_encoder_of_any_width_gives_the_third_from_last_layer(tmp_path: Path,
 
 
 @pytest.mark.parametrize(("layer", "n_kept"), [(-1, 4), (-3, 2), (-4, 1), (1, 1), (4, 4)])
-def test_the_layer_is_the_hidden_state_of_that_index_and_the_layers_above_are_gone(tmp_path: Path, layer: int, n_kept: int) -> None:
+def test_the_layer_is_the_hidden_state_of_that_index_and_the_layers_above_are_gone(
+    tmp_path: Path, layer: int, n_kept: int
+) -> None:
     write_random_encoder(tmp_path, hidden=48, n_layers=4, n_heads=4, inner=64, n_words=100)
     encoder = BertEncoder(EncoderSource("folder", str(tmp_path), None, layer))
     assert len(encoder._network.encoder.layer) == n_kept
@@ -57,7 +69,9 @@ def test_a_layer_that_is_not_there_is_refused(tmp_path: Path, layer: int) -> Non
 def test_an_encoder_whose_weights_are_not_all_there_is_refused(tmp_path: Path) -> None:
     write_random_encoder(tmp_path, hidden=12, n_layers=3, n_heads=2, inner=16, n_words=100)
     config = (tmp_path / "config.json").read_text(encoding="utf-8")
-    (tmp_path / "config.json").write_text(config.replace('"num_hidden_layers": 3', '"num_hidden_layers": 4'), encoding="utf-8")
+    (tmp_path / "config.json").write_text(
+        config.replace('"num_hidden_layers": 3', '"num_hidden_layers": 4'), encoding="utf-8"
+    )
     with pytest.raises(EncoderError, match=r"weights are missing, encoder\.layer\.3"):
         BertEncoder(EncoderSource("folder", str(tmp_path)))
 

@@ -44,4 +44,8 @@ def test_a_token_that_its_span_does_not_have_is_an_error(token):
     phone_tokens = np.array([0, token, 1])
     with pytest.raises(IndexError, match=f"token {token} of a span of 3 tokens"):
         token_rows(phone_tokens, np.array([2, 1]), np.array([3, 4]))
-    assert token_rows(phone_tokens, np.array([2, 1]), np.array([0, 4])).tolist() == [0, 0, 2]  # another language's phones are not looked at
+    assert token_rows(phone_tokens, np.array([2, 1]), np.array([0, 4])).tolist() == [
+        0,
+        0,
+        2,
+    ]  # another language's phones are not looked at

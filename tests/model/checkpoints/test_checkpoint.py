@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from model.checkpoints import checkpoint
-from model.checkpoints.checkpoint import CheckpointError, checkpoint_sha256, load_checkpoint, new_folder, save_checkpoint
+from model.checkpoints.checkpoint import (
+    CheckpointError,
+    checkpoint_sha256,
+    load_checkpoint,
+    new_folder,
+    save_checkpoint,
+)
 from tests.model.full_disk import files_up_to
 
 

@@ -13,14 +13,24 @@ import torch
 from torch import Tensor
 
 from model.checkpoints.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from model.checkpoints.transfer import LANGUAGE_TABLE, SPEAKER_TABLE, SYMBOL_TABLE, TONE_TABLE, TransferReport, Vocabulary, transfer
+from model.checkpoints.transfer import (
+    LANGUAGE_TABLE,
+    SPEAKER_TABLE,
+    SYMBOL_TABLE,
+    TONE_TABLE,
+    TransferReport,
+    Vocabulary,
+    transfer,
+)
 from model.config import DiscriminatorConfig, ModelConfig
 from model.synthesizer import Synthesizer
 from model.text.symbols import SymbolTable
 from model.training.discriminators import DurationDiscriminator, MultiPeriodDiscriminator
 
 BASE_TABLE = SymbolTable(symbols=("_", "a", "b", "c"), tones={"ZH": (0, 1), "JP": (2, 2)}, languages=("ZH", "JP"))
-NEW_TABLE = SymbolTable(symbols=("_", "c", "x", "a"), tones={"EN": (0,), "JP": (1, 2), "ZH": (3, 4)}, languages=("EN", "JP", "ZH"))
+NEW_TABLE = SymbolTable(
+    symbols=("_", "c", "x", "a"), tones={"EN": (0,), "JP": (1, 2), "ZH": (3, 4)}, languages=("EN", "JP", "ZH")
+)
 BASE_SPEAKERS = ("anna", "ben")
 NARROW = DiscriminatorConfig(periods=(2,), channels=2, max_channels=8)
 
@@ -36,8 +46,13 @@ def random_network(config: ModelConfig) -> Synthesizer:
 
 
 def sizes(table: SymbolTable, speakers: tuple[str, ...]) -> dict[str, Any]:
-    return {"n_symbols": len(table.symbols), "n_tones": table.tone_count, "n_languages": len(table.languages),
-            "n_speakers": len(speakers), "bert_channels": {"ZH": 6, "JP": 5}}  # fmt: skip
+    return {
+        "n_symbols": len(table.symbols),
+        "n_tones": table.tone_count,
+        "n_languages": len(table.languages),
+        "n_speakers": len(speakers),
+        "bert_channels": {"ZH": 6, "JP": 5},
+    }
 
 
 @pytest.fixture
@@ -46,9 +61,13 @@ def base(tmp_path: Path, small_config: Build) -> Path:
     save_checkpoint(
         tmp_path / "base",
         tensors={"synthesizer": network.state_dict(), "discriminator": MultiPeriodDiscriminator(NARROW).state_dict()},
-        metadata={"model": network.config.to_dict(), "symbols": BASE_TABLE.to_dict(), "speakers": list(BASE_SPEAKERS),
-                  "encoders": {"ZH": {"kind": "folder", "name": "some-bert"}}},
-    )  # fmt: skip
+        metadata={
+            "model": network.config.to_dict(),
+            "symbols": BASE_TABLE.to_dict(),
+            "speakers": list(BASE_SPEAKERS),
+            "encoders": {"ZH": {"kind": "folder", "name": "some-bert"}},
+        },
+    )
     return tmp_path / "base"
 
 
@@ -56,7 +75,9 @@ def base_weights(base: Path) -> dict[str, Tensor]:
     return load_checkpoint(base).tensors["synthesizer"]
 
 
-def carried(base: Path, network: Synthesizer, table: SymbolTable = BASE_TABLE, speakers: tuple[str, ...] = BASE_SPEAKERS) -> TransferReport:
+def carried(
+    base: Path, network: Synthesizer, table: SymbolTable = BASE_TABLE, speakers: tuple[str, ...] = BASE_SPEAKERS
+) -> TransferReport:
     return transfer(base, network, Vocabulary(table, speakers))
 
 
@@ -77,7 +98,9 @@ def test_rows_of_tables_follow_their_names(base: Path, small_config: Build) -> N
     old, new = base_weights(base), network.state_dict()
     assert torch.equal(new[SYMBOL_TABLE][[0, 1, 3]], old[SYMBOL_TABLE][[0, 3, 1]])
     assert torch.equal(new[SYMBOL_TABLE][2], before[SYMBOL_TABLE][2]), "a symbol that the base lacks stays as it was"
-    assert torch.equal(new[TONE_TABLE][1:], old[TONE_TABLE][[2, 2, 0, 1]]), "both pitches start from the one tone of Japanese"
+    assert torch.equal(new[TONE_TABLE][1:], old[TONE_TABLE][[2, 2, 0, 1]]), (
+        "both pitches start from the one tone of Japanese"
+    )
     assert torch.equal(new[TONE_TABLE][0], before[TONE_TABLE][0])
     assert torch.equal(new[LANGUAGE_TABLE][1:], old[LANGUAGE_TABLE][[1, 0]])
     assert torch.equal(new[SPEAKER_TABLE][0], old[SPEAKER_TABLE][1])
@@ -99,8 +122,11 @@ def test_tones_that_share_an_id_start_from_their_mean(base: Path, small_config: 
 
 def test_only_named_speakers_make_the_mean(tmp_path: Path, small_config: Build) -> None:
     network = random_network(small_config(**{**sizes(BASE_TABLE, BASE_SPEAKERS), "n_speakers": 9}))
-    save_checkpoint(tmp_path, tensors={"synthesizer": network.state_dict()},
-                    metadata={"model": network.config.to_dict(), "symbols": BASE_TABLE.to_dict(), "speakers": list(BASE_SPEAKERS)})  # fmt: skip
+    save_checkpoint(
+        tmp_path,
+        tensors={"synthesizer": network.state_dict()},
+        metadata={"model": network.config.to_dict(), "symbols": BASE_TABLE.to_dict(), "speakers": list(BASE_SPEAKERS)},
+    )
     new = random_network(small_config(**sizes(BASE_TABLE, ("carla",))))
     carried(tmp_path, new, speakers=("carla",))
     torch.testing.assert_close(new.state_dict()[SPEAKER_TABLE][0], network.state_dict()[SPEAKER_TABLE][:2].mean(0))
@@ -116,15 +142,24 @@ def test_another_segment_length_needs_nothing_and_is_told(base: Path, small_conf
 
 
 def test_what_does_not_fit_keeps_its_own_initialisation_and_is_listed(base: Path, small_config: Build) -> None:
-    changes = {**sizes(BASE_TABLE, BASE_SPEAKERS), "bert_channels": {"JP": 5, "EN": 3}, "n_layers": 4, "istft_channels": 12}
+    changes = {
+        **sizes(BASE_TABLE, BASE_SPEAKERS),
+        "bert_channels": {"JP": 5, "EN": 3},
+        "n_layers": 4,
+        "istft_channels": 12,
+    }
     network = random_network(small_config(**changes))
     before = {key: value.clone() for key, value in network.state_dict().items()}
     report = carried(base, network)
     old, text = base_weights(base), report.parts["text_encoder"]
     touched = {key for key, value in network.state_dict().items() if not torch.equal(value, before[key])}
     assert touched == {name for part in report.parts.values() for name in part.transferred}
-    assert torch.equal(network.state_dict()["text_encoder.bert_projections.JP.weight"], old["text_encoder.bert_projections.JP.weight"])
-    assert {"text_encoder.bert_projections.EN.weight", "text_encoder.encoder.attentions.3.query.weight"} <= set(text.fresh)
+    assert torch.equal(
+        network.state_dict()["text_encoder.bert_projections.JP.weight"], old["text_encoder.bert_projections.JP.weight"]
+    )
+    assert {"text_encoder.bert_projections.EN.weight", "text_encoder.encoder.attentions.3.query.weight"} <= set(
+        text.fresh
+    )
     assert text.unused == ["text_encoder.bert_projections.ZH.bias", "text_encoder.bert_projections.ZH.weight"]
     assert "decoder.embed.weight" in report.parts["decoder"].fresh
     total = sum(len(part.transferred) + len(part.partly) + len(part.fresh) for part in report.parts.values())
@@ -136,10 +171,18 @@ def test_what_does_not_fit_keeps_its_own_initialisation_and_is_listed(base: Path
 @pytest.mark.parametrize(
     ("part", "changes"),
     [
-        ("decoder", {"decoder": "hifigan", "upsample_rates": (4, 2), "upsample_kernel_sizes": (8, 4), "upsample_initial_channels": 16}),
+        (
+            "decoder",
+            {
+                "decoder": "hifigan",
+                "upsample_rates": (4, 2),
+                "upsample_kernel_sizes": (8, 4),
+                "upsample_initial_channels": 16,
+            },
+        ),
         ("flow", {"flow": "residual"}),
     ],
-)  # fmt: skip
+)
 def test_a_part_of_another_kind_starts_anew_even_where_names_and_shapes_agree(
     base: Path, small_config: Build, part: str, changes: dict[str, Any]
 ) -> None:
@@ -178,7 +221,9 @@ def test_discriminators_of_one_side_alone_are_told(base: Path, small_config: Bui
 
 
 def test_the_report_is_plain_json(base: Path, small_config: Build) -> None:
-    report = carried(base, random_network(small_config(**sizes(NEW_TABLE, ("ben", "carla")))), NEW_TABLE, ("ben", "carla"))
+    report = carried(
+        base, random_network(small_config(**sizes(NEW_TABLE, ("ben", "carla")))), NEW_TABLE, ("ben", "carla")
+    )
     told = json.loads(json.dumps(report.to_dict()))
     assert told["parts"]["flow"]["transferred"] > 0
     assert told["parts"]["text_encoder"]["partly"][SYMBOL_TABLE]["new"] == ["x"]

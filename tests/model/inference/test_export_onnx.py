@@ -1,4 +1,6 @@
-"""ONNX graphs of voices: the same speech as torch for every decoder and length, the same bytes every time, and clear refusals."""
+"""ONNX graphs of voices: the same speech as torch for every decoder and length, the same bytes every time, and clear
+refusals.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,10 @@ def exported(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def spoken(voice: Voice | OnnxVoice, n_phones: int, style: SpeakingStyle, speaker: str | None = None) -> Spoken:
     """Speak made-up ids with made-up text features."""
     numbers = np.random.default_rng(n_phones)
-    ids = [numbers.integers(0, size, n_phones).tolist() for size in (voice.config.n_symbols, voice.config.n_tones, voice.config.n_languages)]
+    ids = [
+        numbers.integers(0, size, n_phones).tolist()
+        for size in (voice.config.n_symbols, voice.config.n_tones, voice.config.n_languages)
+    ]
     features = torch.from_numpy(numbers.standard_normal((1, 6, n_phones), np.float32))
     return voice._speak(ids, {"EN": features}, voice._speaker_ids(speaker), style)
 
@@ -51,7 +56,10 @@ def test_the_graphs_speak_as_torch_does_at_any_length(exported: tuple[str, Path,
     style = SpeakingStyle(noise_scale=0.5, sdp_ratio=0.3, length_scale=3.0)
     for n_phones in LENGTHS:
         expected, found = spoken(ours, n_phones, style), spoken(theirs, n_phones, style)
-        assert np.array_equal(expected.durations_frames, found.durations_frames) and expected.durations_frames.sum() > n_phones
+        assert (
+            np.array_equal(expected.durations_frames, found.durations_frames)
+            and expected.durations_frames.sum() > n_phones
+        )
         assert len(found.samples) == found.durations_frames.sum() * ours.config.hop_samples
         assert np.abs(expected.samples).max() > 0.01, "silence would compare well"
         assert np.abs(expected.samples - found.samples).max() < TOLERANCE[kind]
@@ -61,17 +69,24 @@ def test_every_input_counts(exported: tuple[str, Path, Path]) -> None:
     _, _, graphs = exported
     voice = OnnxVoice(graphs)
     plain = spoken(voice, 12, SpeakingStyle(length_scale=3.0))
-    assert spoken(voice, 12, SpeakingStyle(length_scale=6.0)).durations_frames.sum() > 1.5 * plain.durations_frames.sum()
+    assert (
+        spoken(voice, 12, SpeakingStyle(length_scale=6.0)).durations_frames.sum() > 1.5 * plain.durations_frames.sum()
+    )
     same_durations = SpeakingStyle(length_scale=3.0, noise_scale=0.0)
     changed = [spoken(voice, 12, same_durations)]
     if len(voice.speakers) > 1:
         changed.append(spoken(voice, 12, SpeakingStyle(length_scale=3.0), voice.speakers[1]))
     if voice.config.use_sdp:
         changed.append(spoken(voice, 12, SpeakingStyle(length_scale=3.0, sdp_ratio=1.0)))
-    assert all(len(other.samples) != len(plain.samples) or np.abs(other.samples - plain.samples).max() > 1e-3 for other in changed)
+    assert all(
+        len(other.samples) != len(plain.samples) or np.abs(other.samples - plain.samples).max() > 1e-3
+        for other in changed
+    )
 
 
-def test_the_graphs_name_their_voice_and_nothing_of_the_machine_that_made_them(exported: tuple[str, Path, Path]) -> None:
+def test_the_graphs_name_their_voice_and_nothing_of_the_machine_that_made_them(
+    exported: tuple[str, Path, Path],
+) -> None:
     _, folder, graphs = exported
     for name in (TEXT_FILE, SPEECH_FILE):
         content = (graphs / name).read_bytes()
@@ -102,8 +117,11 @@ def test_the_same_voice_gives_the_same_bytes(exported: tuple[str, Path, Path], t
 
 def test_a_voice_that_listens_to_its_speaker_has_no_graphs(tmp_path: Path) -> None:
     voice = write_random_voice(tmp_path / "voice", "istft", n_speakers=0, use_reference_encoder=True)
-    done = subprocess.run([sys.executable, "-m", "model.inference.export_onnx", "--voice", str(voice), "--out", str(tmp_path / "onnx")],
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "model.inference.export_onnx", "--voice", str(voice), "--out", str(tmp_path / "onnx")],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1 and done.stderr.startswith("error: ") and "use_reference_encoder" in done.stderr
     assert len(done.stderr.splitlines()) == 1 and not (tmp_path / "onnx").exists()
 
@@ -123,9 +141,13 @@ def test_the_trained_voice_speaks_its_test_utterances_as_torch_does(tmp_path: Pa
         pytest.skip("no trained voice here; `make run` makes one")
     export_onnx(folder, tmp_path / "onnx")
     ours, theirs = Voice(folder), OnnxVoice(tmp_path / "onnx")
-    rows = manifests.read_manifest(ROOT / "data/split/split.parquet", manifests.SPLIT, ["utterance_id", "subset", "speaker", "language", "text"])
+    rows = manifests.read_manifest(
+        ROOT / "data/split/split.parquet", manifests.SPLIT, ["utterance_id", "subset", "speaker", "language", "text"]
+    )
     for row in rows.filter(pc.equal(rows.column("subset"), "test")).to_pylist():
-        expected, found = (voice.say(row["text"], language=row["language"], speaker=row["speaker"]) for voice in (ours, theirs))
+        expected, found = (
+            voice.say(row["text"], language=row["language"], speaker=row["speaker"]) for voice in (ours, theirs)
+        )
         assert np.array_equal(expected.durations_frames, found.durations_frames)
         noise = np.square(expected.samples - found.samples).sum()
         assert 10 * np.log10(np.square(expected.samples).sum() / noise) > MIN_SNR_DB, row["utterance_id"]

@@ -14,9 +14,7 @@ def best_by_enumeration(scores: torch.Tensor) -> float:
     totals = []
     for cuts in itertools.combinations(range(1, n_frames), n_phones - 1):
         bounds = (0, *cuts, n_frames)
-        totals.append(
-            sum(scores[bounds[phone] : bounds[phone + 1], phone].sum().item() for phone in range(n_phones))
-        )
+        totals.append(sum(scores[bounds[phone] : bounds[phone + 1], phone].sum().item() for phone in range(n_phones)))
     return max(totals)
 
 

@@ -30,8 +30,7 @@ def test_new_flow_only_reorders_channels(small_config):
 @pytest.mark.parametrize("kind", ["transformer", "residual"])
 def test_shared_flow_has_the_parameters_of_one_network(small_config, kind):
     own, shared = (
-        CouplingFlow(small_config(flow=kind, n_flows=4, share_flow_parameters=share))
-        for share in (False, True)
+        CouplingFlow(small_config(flow=kind, n_flows=4, share_flow_parameters=share)) for share in (False, True)
     )
     assert len(own.networks) == 4
     assert len(shared.networks) == 1

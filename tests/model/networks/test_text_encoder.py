@@ -42,7 +42,6 @@ def test_speaker_joins_only_where_configured(small_config, layer_index):
     encoder = TextEncoder(replace(small_config(), speaker_layer_index=layer_index)).eval()
     ids = torch.randint(0, 4, (1, 5))
     hidden = [
-        encoder(ids, torch.tensor([5]), ids, ids % 3, {}, torch.full((1, 8, 1), value)).hidden
-        for value in (0.0, 1.0)
+        encoder(ids, torch.tensor([5]), ids, ids % 3, {}, torch.full((1, 8, 1), value)).hidden for value in (0.0, 1.0)
     ]
     assert torch.equal(*hidden) == (layer_index == -1)

@@ -54,7 +54,11 @@ def test_the_example_is_a_reading_that_works(tmp_path):
         (f"{HEADER}EN\ttomato\t\n", 2, "separate three fields with tabs"),
         (f"{HEADER}EN\ttomato\tT OW0\tmore\n", 2, "separate three fields with tabs"),
         (f"{HEADER}DE\ttomato\tT OW0\n", 2, "unknown language 'DE'; use one of"),
-        (f"{HEADER}EN\ttomato\tT OW0\n\n# x\nEN\tTomato\tT AA1\n", 5, "'Tomato' has a reading in line 2 already; keep one"),
+        (
+            f"{HEADER}EN\ttomato\tT OW0\n\n# x\nEN\tTomato\tT AA1\n",
+            5,
+            "'Tomato' has a reading in line 2 already; keep one",
+        ),
         (f"{HEADER}EN\tcat\tK AE1 T\nEN\ttomato\tT OW9\n", 3, "['OW9']; expected ARPAbet"),
         (f"{HEADER}EN\ttwo words\tT OW0\n", 2, "not one English word"),
         (HEADER.encode() + b"EN\tcaf\xe9\tK\n", 2, "not UTF-8; save the file as UTF-8"),

@@ -17,7 +17,9 @@ def phones_of(reading, word):
     raise AssertionError(f"{word} is not among {sequence.words}")
 
 
-@pytest.mark.parametrize(("language", "text"), [("EN", "Hello ☃ world."), ("ZH", "你好☃世界。"), ("JP", "今日は☃いい天気です。")])
+@pytest.mark.parametrize(
+    ("language", "text"), [("EN", "Hello ☃ world."), ("ZH", "你好☃世界。"), ("JP", "今日は☃いい天気です。")]
+)
 def test_an_unreadable_character_is_an_error_that_names_it_or_left_out_with_a_note(language, text):
     with pytest.raises(TextError) as caught:
         read_text(text, language)
@@ -83,7 +85,9 @@ def test_the_users_english_readings_hold_inside_other_languages(language, text):
 
 
 def test_a_reading_concerns_what_is_spoken_not_only_what_is_written():
-    assert phones_of(read_with_lexicon("20 cats.", "EN", {"EN": {"twenty": "T W EH1 N IY0"}}), "twenty") == "t w eh n iy"
+    assert (
+        phones_of(read_with_lexicon("20 cats.", "EN", {"EN": {"twenty": "T W EH1 N IY0"}}), "twenty") == "t w eh n iy"
+    )
 
 
 def test_other_languages_readings_change_nothing():

@@ -42,7 +42,9 @@ def test_all_unreadable_characters_are_named(language):
 def test_every_word_has_its_language():
     assert set(get_front_end("EN").to_phones("Hello, you.").languages) == {"EN"}
     with pytest.raises(ValueError, match="words 1, languages 2"):
-        PhoneSequence(words=("a",), word_spans=((0, 1),), phones=("a",), tones=(0,), word2ph=(1,), languages=("EN", "EN"))
+        PhoneSequence(
+            words=("a",), word_spans=((0, 1),), phones=("a",), tones=(0,), word2ph=(1,), languages=("EN", "EN")
+        )
 
 
 def test_phone_sequence_refuses_counts_that_do_not_fit():

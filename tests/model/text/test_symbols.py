@@ -22,7 +22,9 @@ def test_symbols_and_maps_are_those_of_the_reference():
     golden = json.loads((GOLDEN_TEXT / "symbols.json").read_text(encoding="utf-8"))
     for table in (SymbolTable(), SymbolTable.reference()):
         assert list(table.symbols[: len(golden["symbols"])]) == golden["symbols"]
-        assert {language: table.tone_id(language, 0) for language in table.languages} == golden["language_tone_start_map"]
+        assert {language: table.tone_id(language, 0) for language in table.languages} == golden[
+            "language_tone_start_map"
+        ]
         assert {name: table.language_id(name) for name in table.languages} == golden["language_id_map"]
     assert len(SymbolTable.reference().symbols) == len(golden["symbols"])
     assert SymbolTable.reference().tone_count == golden["num_tones"]
@@ -38,8 +40,14 @@ def test_high_pitch_comes_after_the_tones_of_the_reference_which_does_not_tell_i
 
 def test_words_of_another_language_have_its_tones_and_language():
     table = SymbolTable()
-    mixed = PhoneSequence(words=("你", "hi"), word_spans=((0, 1), (1, 3)), phones=("n", "i", "hh", "ay"), tones=(3, 3, 0, 2),
-                          word2ph=(2, 2), languages=("ZH", "EN"))  # fmt: skip
+    mixed = PhoneSequence(
+        words=("你", "hi"),
+        word_spans=((0, 1), (1, 3)),
+        phones=("n", "i", "hh", "ay"),
+        tones=(3, 3, 0, 2),
+        word2ph=(2, 2),
+        languages=("ZH", "EN"),
+    )
     encoded = encode(mixed, "ZH", table, add_blank=False)
     assert encoded.tone_ids == (0, 3, 3, 7, 9, 0)
     assert encoded.language_ids == (0, 0, 0, 2, 2, 0)

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from model.training.aligner import BAND_FRAMES, BLANK_SCORE, Aligner, AlignerInputs, diagonal_prior, fit_aligner, forward_sum_loss, refine_durations
+from model.training.aligner import (
+    BAND_FRAMES,
+    BLANK_SCORE,
+    Aligner,
+    AlignerInputs,
+    diagonal_prior,
+    fit_aligner,
+    forward_sum_loss,
+    refine_durations,
+)
 
 N_SYMBOLS, N_MELS = 6, 8
 

@@ -1,4 +1,6 @@
-"""Batches as the loader hands them over: what the utterances are, padded with zeros, in memory that no other batch holds."""
+"""Batches as the loader hands them over: what the utterances are, padded with zeros, in memory that no other batch
+holds.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +21,14 @@ def utterance(number: int) -> Utterance:
     rng = np.random.default_rng(number)
     ids = rng.integers(1, 9, (3, n_phones))
     return Utterance(
-        phone_ids=ids[0], tone_ids=ids[1], language_ids=ids[2], speaker_id=number,
+        phone_ids=ids[0],
+        tone_ids=ids[1],
+        language_ids=ids[2],
+        speaker_id=number,
         bert={"EN": rng.standard_normal((n_phones, 2)).astype(np.float16)},
-        linear=rng.random((n_frames, N_FREQUENCIES)).astype(np.float16), pcm=rng.integers(-99, 99, n_frames * HOP + 1).astype(np.int16),
-    )  # fmt: skip
+        linear=rng.random((n_frames, N_FREQUENCIES)).astype(np.float16),
+        pcm=rng.integers(-99, 99, n_frames * HOP + 1).astype(np.int16),
+    )
 
 
 UTTERANCES = [utterance(number) for number in range(len(SIZES))]
@@ -48,13 +54,19 @@ def test_a_batch_is_what_its_utterances_are_when_padded() -> None:
 
 def test_pitch_is_padded_where_the_source_has_it() -> None:
     batches = dataset([[3, 0]])
-    batches.source.pitch = [np.full((2, n_frames), number + 1, np.float32) for number, (_, n_frames) in enumerate(SIZES)]
+    batches.source.pitch = [
+        np.full((2, n_frames), number + 1, np.float32) for number, (_, n_frames) in enumerate(SIZES)
+    ]
     assert batches[0].pitch.tolist() == [[[4, 4, 0, 0, 0]] * 2, [[1] * 5] * 2]
 
 
 def test_the_precision_is_that_of_the_shards_until_the_batch_is_on_its_device() -> None:
     stored = dataset([[0, 1]])[0]
-    assert (stored.linear.dtype, stored.waveform.dtype, stored.bert["EN"].dtype) == (torch.float16, torch.int16, torch.float16)
+    assert (stored.linear.dtype, stored.waveform.dtype, stored.bert["EN"].dtype) == (
+        torch.float16,
+        torch.int16,
+        torch.float16,
+    )
     batch = stored.to(torch.device("cpu"))
     assert batch.linear.dtype == batch.waveform.dtype == batch.bert["EN"].dtype == torch.float32
 

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from model.training.losses import discriminator_loss, feature_matching_loss, generator_loss, kl_loss, mel_cepstral_distortion, mel_loss
+from model.training.losses import (
+    discriminator_loss,
+    feature_matching_loss,
+    generator_loss,
+    kl_loss,
+    mel_cepstral_distortion,
+    mel_loss,
+)
 
 
 def test_adversarial_losses_vanish_at_their_targets():
@@ -51,8 +58,11 @@ def test_distortion_is_that_of_the_cosine_series() -> None:
     n_bands, n_frames = 80, 7
     middles = (np.arange(n_bands) + 0.5) / n_bands
     reference = torch.randn(1, n_bands, n_frames, generator=torch.Generator().manual_seed(1))
-    # The other has 0.1 more of the third cosine and 0.2 less of the fifth; level and what is above order 24 do not count.
-    change = 0.1 * np.cos(3 * np.pi * middles) - 0.2 * np.cos(5 * np.pi * middles) + 0.7 + 0.9 * np.cos(30 * np.pi * middles)
+    # The other has 0.1 more of the third cosine and 0.2 less of the fifth; level and what is above order 24 do not
+    # count.
+    change = (
+        0.1 * np.cos(3 * np.pi * middles) - 0.2 * np.cos(5 * np.pi * middles) + 0.7 + 0.9 * np.cos(30 * np.pi * middles)
+    )
     other = reference + torch.from_numpy(change).float()[None, :, None]
     expected = 10 / np.log(10) * np.sqrt(2 * (0.1**2 + 0.2**2))
     assert float(mel_cepstral_distortion(reference, other)) == pytest.approx(expected, rel=1e-4)

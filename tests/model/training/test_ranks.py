@@ -14,19 +14,36 @@ from model.training.trainer import Trainer
 from tests.model.training.test_trainer import DISCRIMINATOR, MODEL, SETTINGS, config, utterance
 from tests.model.utterances import collate
 
-# Everything that draws at random but dropout, which belongs to a process: an alignment search with noise, the stochastic
+# Everything that draws at random but dropout, which belongs to a process: an alignment search with noise, the
+# stochastic
 # durations, the posterior, the segments, and who is judged.
-DRAWING = dataclasses.replace(MODEL, use_sdp=True, sdp_channels=8, sdp_flows=2, dropout=0.0, duration_dropout=0.0, frame_prior_layers=0)
-UTTERANCES = [utterance(n_phones, 128 * n_frames, seed) for seed, (n_phones, n_frames) in enumerate([(5, 20), (7, 33), (6, 48), (9, 27), (4, 60)])]
+DRAWING = dataclasses.replace(
+    MODEL, use_sdp=True, sdp_channels=8, sdp_flows=2, dropout=0.0, duration_dropout=0.0, frame_prior_layers=0
+)
+UTTERANCES = [
+    utterance(n_phones, 128 * n_frames, seed)
+    for seed, (n_phones, n_frames) in enumerate([(5, 20), (7, 33), (6, 48), (9, 27), (4, 60)])
+]
 # Step by step what each rank reads: unequal numbers, lengths and padding.
 STEPS = [([0, 1, 2], [3]), ([4], [1, 0]), ([2, 3], [0, 4])]
 N_STEPS = 21
 
 
 def _trainer() -> Trainer:
-    settings = config(steps=N_STEPS, batch_size=4, adversarial_start_step=3, adversarial_every=2, adversarial_share=0.5, alignment_noise=0.01,
-                      learning_rate=3e-4, discriminator_learning_rate=3e-4, eps=1e-6, decoder_alone_start_step=15, decode_prior_share=0.5,
-                      decode_prior_noise=0.5)  # fmt: skip
+    settings = config(
+        steps=N_STEPS,
+        batch_size=4,
+        adversarial_start_step=3,
+        adversarial_every=2,
+        adversarial_share=0.5,
+        alignment_noise=0.01,
+        learning_rate=3e-4,
+        discriminator_learning_rate=3e-4,
+        eps=1e-6,
+        decoder_alone_start_step=15,
+        decode_prior_share=0.5,
+        decode_prior_noise=0.5,
+    )
     trainer = Trainer(DRAWING, DISCRIMINATOR, settings, SETTINGS, torch.device("cpu"))
     trainer.duration_discriminator.dropout.p = 0.0
     return trainer
@@ -61,9 +78,11 @@ def _messages(rank: int) -> dict[str, object]:
         second.grad = torch.tensor([5.0, 7.0])
     sum_gradients([both, second, neither])
     return {
-        "shares": shares([1 + 2 * rank, 0], torch.device("cpu")), "gathered": gather([0.5] * rank + [float(rank)], torch.device("cpu")),
-        "total": total(torch.tensor([1.0, rank])), "gradients": [both.grad, second.grad, neither.grad],
-    }  # fmt: skip
+        "shares": shares([1 + 2 * rank, 0], torch.device("cpu")),
+        "gathered": gather([0.5] * rank + [float(rank)], torch.device("cpu")),
+        "total": total(torch.tensor([1.0, rank])),
+        "gradients": [both.grad, second.grad, neither.grad],
+    }
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +115,9 @@ def test_two_ranks_end_with_the_weights_of_one_process(two_ranks, one_process):
     _, weights = one_process
     start = _trainer().voice_state()
     moved = math.sqrt(sum(float((weights[name] - start[name]).square().sum()) for name in start))
-    apart = math.sqrt(sum(float((weights[name] - value).square().sum()) for name, value in two_ranks[0]["weights"].items()))
+    apart = math.sqrt(
+        sum(float((weights[name] - value).square().sum()) for name, value in two_ranks[0]["weights"].items())
+    )
     assert apart < 0.01 * moved
 
 

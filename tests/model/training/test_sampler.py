@@ -1,4 +1,6 @@
-"""Batches: each utterance once an epoch, the same plan everywhere, n ranks sharing what one process would read, equal work for all."""
+"""Batches: each utterance once an epoch, the same plan everywhere, n ranks sharing what one process would read, equal
+work for all.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,13 @@ def test_a_plan_depends_on_seed_and_epoch_alone() -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(n_frames=LENGTHS, n_ranks=st.integers(1, 4), batch_size=st.integers(1, 7), max_batch_frames=st.integers(1, 3000), epoch=st.integers(0, 3))
+@given(
+    n_frames=LENGTHS,
+    n_ranks=st.integers(1, 4),
+    batch_size=st.integers(1, 7),
+    max_batch_frames=st.integers(1, 3000),
+    epoch=st.integers(0, 3),
+)
 def test_whatever_the_lengths_nothing_is_lost_and_both_limits_hold(
     n_frames: np.ndarray, n_ranks: int, batch_size: int, max_batch_frames: int, epoch: int
 ) -> None:
@@ -61,7 +69,9 @@ def test_whatever_the_lengths_nothing_is_lost_and_both_limits_hold(
 
 @settings(max_examples=100, deadline=None)
 @given(n_frames=LENGTHS, n_ranks=st.integers(1, 4), batch_size=st.integers(1, 7), epoch=st.integers(0, 3))
-def test_ranks_share_what_one_process_with_their_batches_together_reads(n_frames: np.ndarray, n_ranks: int, batch_size: int, epoch: int) -> None:
+def test_ranks_share_what_one_process_with_their_batches_together_reads(
+    n_frames: np.ndarray, n_ranks: int, batch_size: int, epoch: int
+) -> None:
     together = BatchSampler(n_frames, n_ranks * batch_size, UNLIMITED, 5)
     shared = BatchSampler(n_frames, batch_size, UNLIMITED, 5, n_ranks=n_ranks)
     assert unions(shared, epoch) == unions(together, epoch)

@@ -14,32 +14,82 @@ from tests.model.utterances import Utterance
 
 SETTINGS = SpectrogramSettings(sample_rate_hz=16000, n_fft=512, hop_samples=128, win_samples=512, n_mels=20)
 MODEL = ModelConfig(
-    n_symbols=12, n_tones=4, n_languages=2, n_speakers=0, speaker_channels=0, speaker_layer_index=-1, bert_channels={"EN": 6},
-    spectrogram_channels=20, inter_channels=8, hidden_channels=16, filter_channels=32, n_layers=1, flow="residual", n_flows=2,
-    flow_layers=1, posterior_layers=1, use_sdp=False, duration_channels=16, decoder="istft", istft_channels=16, istft_layers=1,
-    istft_filter_channels=32, istft_n_fft=512, hop_samples=128, segment_frames=8, frame_prior_layers=1, frame_prior_channels=16,
-)  # fmt: skip
+    n_symbols=12,
+    n_tones=4,
+    n_languages=2,
+    n_speakers=0,
+    speaker_channels=0,
+    speaker_layer_index=-1,
+    bert_channels={"EN": 6},
+    spectrogram_channels=20,
+    inter_channels=8,
+    hidden_channels=16,
+    filter_channels=32,
+    n_layers=1,
+    flow="residual",
+    n_flows=2,
+    flow_layers=1,
+    posterior_layers=1,
+    use_sdp=False,
+    duration_channels=16,
+    decoder="istft",
+    istft_channels=16,
+    istft_layers=1,
+    istft_filter_channels=32,
+    istft_n_fft=512,
+    hop_samples=128,
+    segment_frames=8,
+    frame_prior_layers=1,
+    frame_prior_channels=16,
+)
 DISCRIMINATOR = DiscriminatorConfig(periods=(2, 3), use_scale=False, channels=2, max_channels=8, duration_channels=8)
 
 
 def config(**changes) -> TrainingConfig:
-    return TrainingConfig(**{
-        "steps": 10, "batch_size": 2, "max_batch_frames": 1000, "seed": 3, "learning_rate": 1e-3, "discriminator_learning_rate": 1e-3,
-        "betas": (0.8, 0.99), "eps": 1e-9, "weight_decay": 0.01, "schedule": "cosine", "learning_rate_decay": 0.5,
-        "final_learning_rate_share": 0.1, "warmup_steps": 0, "gradient_clip": 5.0, "ema_decay": 0.9, "mel_weight": 45.0,
-        "kl_weight": 1.0, "duration_weight": 1.0, "adversarial_start_step": 2, "adversarial_every": 2, "adversarial_share": 0.5,
-        "adversarial_weight": 1.0, "feature_weight": 1.0, "alignment_noise": 0.0, "alignment_noise_decay": 0.0, **changes,
-    })  # fmt: skip
+    return TrainingConfig(
+        **{
+            "steps": 10,
+            "batch_size": 2,
+            "max_batch_frames": 1000,
+            "seed": 3,
+            "learning_rate": 1e-3,
+            "discriminator_learning_rate": 1e-3,
+            "betas": (0.8, 0.99),
+            "eps": 1e-9,
+            "weight_decay": 0.01,
+            "schedule": "cosine",
+            "learning_rate_decay": 0.5,
+            "final_learning_rate_share": 0.1,
+            "warmup_steps": 0,
+            "gradient_clip": 5.0,
+            "ema_decay": 0.9,
+            "mel_weight": 45.0,
+            "kl_weight": 1.0,
+            "duration_weight": 1.0,
+            "adversarial_start_step": 2,
+            "adversarial_every": 2,
+            "adversarial_share": 0.5,
+            "adversarial_weight": 1.0,
+            "feature_weight": 1.0,
+            "alignment_noise": 0.0,
+            "alignment_noise_decay": 0.0,
+            **changes,
+        }
+    )
 
 
 def utterance(n_phones: int, n_samples: int, seed: int) -> Utterance:
     rng = np.random.default_rng(seed)
     pcm = (rng.normal(0, 2000, n_samples)).astype(np.int16)
     return Utterance(
-        phone_ids=rng.integers(0, 12, n_phones), tone_ids=rng.integers(0, 4, n_phones), language_ids=np.ones(n_phones, dtype=np.int64),
+        phone_ids=rng.integers(0, 12, n_phones),
+        tone_ids=rng.integers(0, 4, n_phones),
+        language_ids=np.ones(n_phones, dtype=np.int64),
         bert={"EN": rng.normal(size=(4, 6)).astype(np.float16)[np.sort(rng.integers(0, 4, n_phones))]},
-        linear=linear_spectrogram(pcm, SETTINGS).astype(np.float16), pcm=pcm, speaker_id=0,
-    )  # fmt: skip
+        linear=linear_spectrogram(pcm, SETTINGS).astype(np.float16),
+        pcm=pcm,
+        speaker_id=0,
+    )
 
 
 def trainer(**changes) -> Trainer:
@@ -146,7 +196,13 @@ def test_learning_rates_start_again_when_the_decoder_learns_alone(step, factor):
     assert settings.learning_rate_factor(step, 0) == pytest.approx(factor)
 
 
-ALONE = {"decode_start_step": 1, "decoder_alone_start_step": 3, "decode_prior_share": 0.5, "decode_prior_noise": 0.3, "ema_decay": 0.5}
+ALONE = {
+    "decode_start_step": 1,
+    "decoder_alone_start_step": 3,
+    "decode_prior_share": 0.5,
+    "decode_prior_noise": 0.3,
+    "ema_decay": 0.5,
+}
 
 
 def test_the_decoder_learns_alone_and_all_else_keeps_its_average(batch, durations):
@@ -176,7 +232,9 @@ def test_a_decoder_that_learns_alone_is_restored_to_the_same_bits(batch, duratio
 
 
 def test_a_frozen_decoder_cannot_learn_alone():
-    with pytest.raises(ConfigError, match="the decoder is frozen, but from decoder_alone_start_step on it learns alone"):
+    with pytest.raises(
+        ConfigError, match="the decoder is frozen, but from decoder_alone_start_step on it learns alone"
+    ):
         Trainer(MODEL, DISCRIMINATOR, config(**ALONE), SETTINGS, torch.device("cpu"), freeze=["decoder"])
 
 
@@ -188,7 +246,9 @@ def test_the_decoder_alone_finds_its_own_alignment_without_durations(batch):
 def test_impossible_settings_are_all_named():
     with pytest.raises(ValueError, match="schedule 'x'.*steps is 0.*ema_decay 1"):
         config(schedule="x", steps=0, ema_decay=1.0)
-    with pytest.raises(ValueError, match="decode_prior_share 2.0 is outside.*has no effect without decoder_alone_start_step"):
+    with pytest.raises(
+        ValueError, match="decode_prior_share 2.0 is outside.*has no effect without decoder_alone_start_step"
+    ):
         config(decode_prior_share=2.0)
     with pytest.raises(ValueError, match="decoder_alone_start_step 1 is before decode_start_step 2; raise it"):
         config(decode_start_step=2, decoder_alone_start_step=1)

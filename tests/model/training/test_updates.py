@@ -35,7 +35,10 @@ def _saved(state):
 
 
 def test_two_accumulated_batches_give_the_update_of_both_together():
-    settings = {"adversarial_start_step": 99, "eps": 1e-4}  # a large eps: no rounding of tiny gradients grows to a full step
+    settings = {
+        "adversarial_start_step": 99,
+        "eps": 1e-4,
+    }  # a large eps: no rounding of tiny gradients grows to a full step
     together, parts = _still(**settings), _still(**settings, accumulation_steps=2)
     for _ in range(3):
         whole = together.step(_batch(0, 1, 2, 3), 0, EQUAL_DURATIONS)
@@ -76,7 +79,9 @@ def test_a_restored_trainer_forgets_gradients_that_waited():
 
 
 def test_bf16_learns_much_the_same_and_keeps_weights_in_fp32(batch, durations):
-    full, half = (_still(adversarial_start_step=0, adversarial_every=1, precision=precision) for precision in ("fp32", "bf16"))
+    full, half = (
+        _still(adversarial_start_step=0, adversarial_every=1, precision=precision) for precision in ("fp32", "bf16")
+    )
     losses = [[each.step(batch, 0, durations) for _ in range(4)] for each in (full, half)]
     assert losses[0] != losses[1]
     for name in ("mel", "kl", "duration", "discriminator", "feature", "adversarial"):
@@ -84,15 +89,38 @@ def test_bf16_learns_much_the_same_and_keeps_weights_in_fp32(batch, durations):
     assert all(value.dtype == torch.float32 for value in half.voice_state().values())
 
 
-@pytest.mark.parametrize("decoder", [{"decoder": "istft"}, {"decoder": "hifigan", "upsample_rates": (8, 8, 2), "upsample_kernel_sizes": (16, 16, 4),
-                                                            "upsample_initial_channels": 16}])  # fmt: skip
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        {"decoder": "istft"},
+        {
+            "decoder": "hifigan",
+            "upsample_rates": (8, 8, 2),
+            "upsample_kernel_sizes": (16, 16, 4),
+            "upsample_initial_channels": 16,
+        },
+    ],
+)
 def test_under_bf16_samples_alignment_and_prior_keep_full_precision(batch, decoder):
-    training = Trainer(dataclasses.replace(STILL, **decoder, use_sdp=True, sdp_channels=8, frame_prior_layers=0),
-                       DISCRIMINATOR, config(precision="bf16"), SETTINGS, CPU)  # fmt: skip
+    training = Trainer(
+        dataclasses.replace(STILL, **decoder, use_sdp=True, sdp_channels=8, frame_prior_layers=0),
+        DISCRIMINATOR,
+        config(precision="bf16"),
+        SETTINGS,
+        CPU,
+    )
     inputs = batch.inputs(training.posterior_input(batch), with_speakers=False)
     with torch.autocast("cpu", torch.bfloat16):
         output = training.synthesizer(inputs, alignment_noise=0.01)
-    for name in ("waveform_segment", "prior_mean", "prior_log_std", "latent_prior", "posterior_log_std", "log_durations_target", "duration_loss"):
+    for name in (
+        "waveform_segment",
+        "prior_mean",
+        "prior_log_std",
+        "latent_prior",
+        "posterior_log_std",
+        "log_durations_target",
+        "duration_loss",
+    ):
         value = getattr(output, name)
         assert value.dtype == torch.float32, name
     segment = output.waveform_segment[output.waveform_segment.abs() > 1e-3]
@@ -116,7 +144,9 @@ def test_an_fp16_update_that_overflows_is_skipped_and_the_scale_is_saved():
     restored.load_state_dict(_saved(updater.state_dict()))
     assert restored.scaler.get_scale() == scale
     restored.backward((parameter * torch.tensor([1.0, 2.0, 2.0])).sum())
-    assert float(restored.update()) == pytest.approx(3.0)  # the norm of the gradients themselves, not of the scaled ones
+    assert float(restored.update()) == pytest.approx(
+        3.0
+    )  # the norm of the gradients themselves, not of the scaled ones
     assert not torch.equal(parameter, torch.ones(3))
 
 
@@ -129,7 +159,9 @@ def test_gradients_are_clipped_by_value():
 
 
 def test_frozen_parts_stay_while_the_others_learn(batch, durations):
-    training = Trainer(MODEL, DISCRIMINATOR, config(adversarial_start_step=0), SETTINGS, CPU, freeze=("text_encoder", "decoder.head"))
+    training = Trainer(
+        MODEL, DISCRIMINATOR, config(adversarial_start_step=0), SETTINGS, CPU, freeze=("text_encoder", "decoder.head")
+    )
     before = {name: value.clone() for name, value in training.voice_state().items()}
     for _ in range(2):
         training.step(batch, 0, durations)
@@ -137,12 +169,17 @@ def test_frozen_parts_stay_while_the_others_learn(batch, durations):
     frozen = ("text_encoder.", "decoder.head.")
     assert not [name for name in changed if name.startswith(frozen)]
     assert {"flow", "decoder", "posterior_encoder"} <= {name.split(".")[0] for name in changed}
-    assert all(parameter.grad is None for name, parameter in training.synthesizer.named_parameters() if name.startswith(frozen))
+    assert all(
+        parameter.grad is None for name, parameter in training.synthesizer.named_parameters() if name.startswith(frozen)
+    )
     n_trained = sum(not name.startswith(frozen) for name, _ in training.synthesizer.named_parameters())
     assert len(training.generator_updater.optimizer.state) == len(training.average) == n_trained
 
 
-@pytest.mark.parametrize(("names", "message"), [(("encoder",), "no part 'encoder'; there are text_encoder, .*decoder"), (("",), "no part ''")])
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [(("encoder",), "no part 'encoder'; there are text_encoder, .*decoder"), (("",), "no part ''")],
+)
 def test_unknown_parts_are_refused_with_the_valid_ones(names, message):
     with pytest.raises(ConfigError, match=message):
         Trainer(MODEL, DISCRIMINATOR, config(), SETTINGS, CPU, freeze=names)
@@ -155,7 +192,14 @@ def test_freezing_everything_is_refused():
 
 
 def _duration_gradient(quirks: bool, batch, durations) -> torch.Tensor | None:
-    training = Trainer(STILL, DISCRIMINATOR, config(adversarial_start_step=0, duration_weight=0.0), SETTINGS, CPU, reference_quirks=quirks)
+    training = Trainer(
+        STILL,
+        DISCRIMINATOR,
+        config(adversarial_start_step=0, duration_weight=0.0),
+        SETTINGS,
+        CPU,
+        reference_quirks=quirks,
+    )
     training.step(batch, 0, durations)
     return training.synthesizer.duration_predictor.projection.weight.grad
 
@@ -168,15 +212,24 @@ def test_the_duration_discriminator_teaches_the_generator_but_not_with_the_refer
 
 @pytest.mark.parametrize("quirks", [False, True])
 def test_true_durations_come_to_be_judged_real_and_with_the_quirks_predicted_ones(quirks, batch, durations):
-    training = Trainer(STILL, DISCRIMINATOR, config(adversarial_start_step=0, adversarial_every=1, discriminator_learning_rate=0.01),
-                       SETTINGS, CPU, reference_quirks=quirks, freeze=("duration_predictor",))  # fmt: skip
+    training = Trainer(
+        STILL,
+        DISCRIMINATOR,
+        config(adversarial_start_step=0, adversarial_every=1, discriminator_learning_rate=0.01),
+        SETTINGS,
+        CPU,
+        reference_quirks=quirks,
+        freeze=("duration_predictor",),
+    )
     judge = training.duration_discriminator
     for _ in range(30):
         training.step(batch, 0, durations)
     inputs = batch.inputs(training.posterior_input(batch), with_speakers=False, durations=durations)
     with torch.no_grad():
         output = training.synthesizer(inputs)
-        true, predicted = judge.eval()(output.text_hidden, output.phone_mask, output.log_durations_target, output.log_durations)
+        true, predicted = judge.eval()(
+            output.text_hidden, output.phone_mask, output.log_durations_target, output.log_durations
+        )
     assert (true.mean() < predicted.mean()) == quirks
 
 
@@ -193,7 +246,9 @@ def test_padding_is_not_judged(batch, durations):
 
 
 @pytest.mark.parametrize(("quirks", "factors"), [(False, [0.125, 0.0625]), (True, [1.0, 0.5])])
-def test_the_decay_goes_on_after_a_resume_but_starts_afresh_with_the_references_quirks(quirks, factors, batch, durations):
+def test_the_decay_goes_on_after_a_resume_but_starts_afresh_with_the_references_quirks(
+    quirks, factors, batch, durations
+):
     settings = config(schedule="epoch_decay", learning_rate_decay=0.5)
     first, resumed = (Trainer(MODEL, DISCRIMINATOR, settings, SETTINGS, CPU, reference_quirks=quirks) for _ in range(2))
     first.step(batch, 2, durations)

@@ -20,21 +20,45 @@ from stages.common.files import write_json
 from stages.evaluate.scoring import ROW_SCHEMA, speed, summarise
 from tests.project_copy import IDENTITY
 
-STAGE = {"evaluate": {"cmd": "true", "params": ["train", "evaluate"], "outs": ["reports/evaluate", "reports/train"],
-                      "metrics": ["metrics.json", "speed.json"]}}  # fmt: skip
+STAGE = {
+    "evaluate": {
+        "cmd": "true",
+        "params": ["train", "evaluate"],
+        "outs": ["reports/evaluate", "reports/train"],
+        "metrics": ["metrics.json", "speed.json"],
+    }
+}
 PLOTS = [{"mel": {"x": "step", "y": {"reports/train/plots/metrics/validation/mel.tsv": "mel"}}}]
 
 
-def evaluation(n_utterances: int = 24, *, speakers: Sequence[str] = ("anna", "ben"), seed: int = 0, **shifts: float) -> list[dict[str, Any]]:
+def evaluation(
+    n_utterances: int = 24, *, speakers: Sequence[str] = ("anna", "ben"), seed: int = 0, **shifts: float
+) -> list[dict[str, Any]]:
     """Return rows of utterances.parquet; `mos=0.3` adds that much to every value of a column."""
     generator, common = np.random.default_rng(seed), np.random.default_rng(99)
     rows = []
     for number in range(n_utterances):
         row: dict[str, Any] = {field.name: _zero(field.type) for field in ROW_SCHEMA}
-        row |= {"utterance_id": f"u/{number:03d}", "speaker": speakers[number % len(speakers)], "language": "EN", "text": f"Sentence {number}.",
-                "words": 5, "characters": 25, "phones": 20, "recording_transcript": "Heard."}  # fmt: skip
-        row |= {name: float(common.normal(3, 0.5) + generator.normal(0, 0.05)) for name in ("mos", "recording_mos", "mcd_db", "f0_rmse_cents")}
-        row |= {"character_edits": int(common.integers(0, 6)), "synthesis_wall_seconds": 0.5, "synthesis_seconds": 2.0, "note": ""}
+        row |= {
+            "utterance_id": f"u/{number:03d}",
+            "speaker": speakers[number % len(speakers)],
+            "language": "EN",
+            "text": f"Sentence {number}.",
+            "words": 5,
+            "characters": 25,
+            "phones": 20,
+            "recording_transcript": "Heard.",
+        }
+        row |= {
+            name: float(common.normal(3, 0.5) + generator.normal(0, 0.05))
+            for name in ("mos", "recording_mos", "mcd_db", "f0_rmse_cents")
+        }
+        row |= {
+            "character_edits": int(common.integers(0, 6)),
+            "synthesis_wall_seconds": 0.5,
+            "synthesis_seconds": 2.0,
+            "note": "",
+        }
         for name, shift in shifts.items():
             row[name] += shift
         rows.append(row)
@@ -42,7 +66,15 @@ def evaluation(n_utterances: int = 24, *, speakers: Sequence[str] = ("anna", "be
 
 
 def _zero(kind: pa.DataType) -> Any:
-    return "" if pa.types.is_string(kind) else False if pa.types.is_boolean(kind) else 0 if pa.types.is_integer(kind) else 0.0
+    return (
+        ""
+        if pa.types.is_string(kind)
+        else False
+        if pa.types.is_boolean(kind)
+        else 0
+        if pa.types.is_integer(kind)
+        else 0.0
+    )
 
 
 @dataclass(frozen=True)
@@ -53,7 +85,9 @@ class ComparableProject:
 
     def git(self, *arguments: str) -> None:
         """Run git."""
-        subprocess.run(["git", *arguments], cwd=self.root, env={**os.environ, **IDENTITY}, check=True, capture_output=True)
+        subprocess.run(
+            ["git", *arguments], cwd=self.root, env={**os.environ, **IDENTITY}, check=True, capture_output=True
+        )
 
     def evaluate(self, rows: Sequence[Mapping[str, Any]], *, steps: int = 100) -> None:
         """Leave an evaluation in the workspace, as the stages do."""
@@ -62,7 +96,9 @@ class ComparableProject:
         manifests.write_manifest(self.root / "reports/evaluate/utterances.parquet", table)
         curve = self.root / "reports/train/plots/metrics/validation/mel.tsv"
         curve.parent.mkdir(parents=True, exist_ok=True)
-        curve.write_text("step\tmel\n" + "".join(f"{step}\t{1 / step}\n" for step in range(10, steps + 1, 10)), encoding="utf-8")
+        curve.write_text(
+            "step\tmel\n" + "".join(f"{step}\t{1 / step}\n" for step in range(10, steps + 1, 10)), encoding="utf-8"
+        )
         write_json(self.root / "metrics.json", summarise([dict(row) for row in rows]))
         write_json(self.root / "speed.json", speed([dict(row) for row in rows], 2**30))
         params = {"train": {"steps": steps, "decoder": "istft"}, "evaluate": {"seed": 0}}

@@ -30,7 +30,9 @@ from tests.pipeline.compare.comparable_project import ComparableProject, evaluat
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> ComparableProject:
-    """Two commits (`first`, `second`: more natural), an experiment of another seed, `odd` with another test set, `bare` with none."""
+    """Two commits (`first`, `second`: more natural), an experiment of another seed, `odd` with another test set, `bare`
+    with none.
+    """
     project = start_project(tmp_path_factory.mktemp("project") / "voice")
     project.git("add", "-A")
     project.git("commit", "-qm", "bare")
@@ -70,8 +72,16 @@ def test_the_numbers_are_those_of_dvc_metrics_and_params(project: ComparableProj
 
 def test_dvc_exp_diff_and_show_have_the_same_numbers(project: ComparableProject, tmp_path: Path) -> None:
     def dvc_json(*arguments: str) -> Any:
-        return json.loads(subprocess.run(dvc_command("exp", *arguments, "--json"), cwd=project.root, env=child_environment(),
-                                         check=True, capture_output=True, text=True).stdout)  # fmt: skip
+        return json.loads(
+            subprocess.run(
+                dvc_command("exp", *arguments, "--json"),
+                cwd=project.root,
+                env=child_environment(),
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+        )
 
     metrics = compared(project, tmp_path / "out", "second", "other-seed")["metrics"]
     ours = {key: metric["minus second"]["other-seed"]["difference"] for key, metric in metrics.items()}
@@ -80,17 +90,28 @@ def test_dvc_exp_diff_and_show_have_the_same_numbers(project: ComparableProject,
         theirs |= {key: change["diff"] for key, change in changes.items() if key in ours}
     assert "mos" in theirs and theirs == pytest.approx({key: ours[key] for key in theirs})
     assert all(ours[key] == 0 for key in ours.keys() - theirs), "DVC names what differs only"
-    shown = [run["revs"][0]["data"]["metrics"]["metrics.json"]["data"] for commit in dvc_json("show", "--rev", "second")
-             for run in commit["experiments"] or [] if run["name"] == "other-seed"]  # fmt: skip
+    shown = [
+        run["revs"][0]["data"]["metrics"]["metrics.json"]["data"]
+        for commit in dvc_json("show", "--rev", "second")
+        for run in commit["experiments"] or []
+        if run["name"] == "other-seed"
+    ]
     assert [run["mos"] for run in shown] == [pytest.approx(metrics["mos"]["experiments"]["other-seed"]["value"])]
 
 
-def test_what_is_better_is_said_and_what_is_alike_is_not(project: ComparableProject, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_better_is_said_and_what_is_alike_is_not(
+    project: ComparableProject, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert program.main(["first", "second", "--root", str(project.root), "--out", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr().out.splitlines()
     mos = BY_KEY["mos"].name
-    assert re.match(rf"verdict: second against first, by \d+ metrics: better in 1 \({re.escape(mos)}\); the same in \d+ \(Character", shown[-1])
-    assert any(line.startswith("second is better than first: naturalness (predicted MOS) higher by 0.4") for line in shown)
+    assert re.match(
+        rf"verdict: second against first, by \d+ metrics: better in 1 \({re.escape(mos)}\); the same in \d+ \(Character",
+        shown[-1],
+    )
+    assert any(
+        line.startswith("second is better than first: naturalness (predicted MOS) higher by 0.4") for line in shown
+    )
     assert shown[-2] == f"page: {tmp_path / 'out' / 'index.html'}"
 
 
@@ -98,19 +119,27 @@ def test_the_workspace_is_an_experiment_too(project: ComparableProject, tmp_path
     content = compared(project, tmp_path / "out", "second", "workspace")
     mos = content["metrics"]["mos"]["minus second"]["workspace"]
     assert (mos["difference"], mos["low"], mos["high"], mos["outcome"]) == (0, 0, 0, Outcome.SAME)
-    assert content["experiments"][1]["runs"] == [{"revision": "workspace", "commit": "", "step": 200, "n_utterances": 24}]
+    assert content["experiments"][1]["runs"] == [
+        {"revision": "workspace", "commit": "", "step": 200, "n_utterances": 24}
+    ]
 
 
-def test_seeds_are_one_experiment_with_every_seeds_figure(project: ComparableProject, result: Path, tmp_path: Path) -> None:
+def test_seeds_are_one_experiment_with_every_seeds_figure(
+    project: ComparableProject, result: Path, tmp_path: Path
+) -> None:
     content = compared(project, tmp_path / "out", "first", "second,other-seed")
     group = content["metrics"]["mos"]["experiments"]["second,other-seed"]
     assert group["value"] == pytest.approx(sum(group["seeds"]) / 2) and len(group["seeds"]) == 2
-    alone = json.loads((result / "comparison.json").read_text(encoding="utf-8"))["metrics"]["mos"]["minus first"]["second"]
+    alone = json.loads((result / "comparison.json").read_text(encoding="utf-8"))["metrics"]["mos"]["minus first"][
+        "second"
+    ]
     together = content["metrics"]["mos"]["minus first"]["second,other-seed"]
     assert together["high"] - together["low"] > alone["high"] - alone["low"]
 
 
-def test_other_test_sets_are_restricted_to_what_is_common_and_that_is_said(project: ComparableProject, tmp_path: Path) -> None:
+def test_other_test_sets_are_restricted_to_what_is_common_and_that_is_said(
+    project: ComparableProject, tmp_path: Path
+) -> None:
     comparison = compare(project.root, ["first", "odd"], tmp_path / "out")
     assert {len(run.rows) for experiment in comparison.experiments for run in experiment.runs} == {20}
     assert comparison.warnings[0].startswith("The test sets differ (first has 24, odd has 26): the 20 utterances")
@@ -134,7 +163,10 @@ def result(project: ComparableProject, tmp_path_factory: pytest.TempPathFactory)
 def test_every_utterances_values_are_in_the_table(result: Path) -> None:
     rows = pq.read_table(result / "differences.parquet").to_pylist()
     mos = [row for row in rows if row["metric"] == "mos" and row["experiment"] == "second"]
-    expected = [after["mos"] - before["mos"] for before, after in zip(evaluation(seed=1), evaluation(seed=2, mos=0.4), strict=True)]
+    expected = [
+        after["mos"] - before["mos"]
+        for before, after in zip(evaluation(seed=1), evaluation(seed=2, mos=0.4), strict=True)
+    ]
     assert [row["difference"] for row in mos] == pytest.approx(expected)
     edits = [row["value"] for row in rows if row["metric"] == "cer" and row["experiment"] == "first"]
     assert edits == pytest.approx([row["character_edits"] / 25 for row in evaluation(seed=1)])
@@ -149,16 +181,32 @@ def test_the_page_stands_alone_and_names_what_it_shows(result: Path) -> None:
     assert all('scope="' in header for header in re.findall(r"<th\b[^>]*>", page))
     ids = re.findall(r' id="([^"]+)"', page)
     assert len(ids) == len(set(ids)) and set(re.findall(r'aria-labelledby="([^"]+)"', page)) <= set(ids)
-    for text in ("speaker anna", "language EN", "train.steps", "Worst of second: Character error rate", "do not name their evaluators"):
+    for text in (
+        "speaker anna",
+        "language EN",
+        "train.steps",
+        "Worst of second: Character error rate",
+        "do not name their evaluators",
+    ):
         assert text in page
 
 
-def test_listeners_ratings_are_in_the_page_the_numbers_and_the_verdicts(project: ComparableProject, tmp_path: Path,
-                                                                        capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
-    answers = [{"utterance_id": f"u/{number:03d}", "a": "second", "b": "first", "preferred": "a"} for number in range(5)]
+def test_listeners_ratings_are_in_the_page_the_numbers_and_the_verdicts(
+    project: ComparableProject, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = [
+        {"utterance_id": f"u/{number:03d}", "a": "second", "b": "first", "preferred": "a"} for number in range(5)
+    ]
     ratings = tmp_path / "eva.json"
-    ratings.write_text(json.dumps({"kind": "voice-factory-ratings", "version": 1, "rater": "eva", "ab": answers}), encoding="utf-8")
-    assert program.main(["first", "second", "--root", str(project.root), "--out", str(tmp_path / "out"), "--ratings", str(ratings)]) == 0
+    ratings.write_text(
+        json.dumps({"kind": "voice-factory-ratings", "version": 1, "rater": "eva", "ab": answers}), encoding="utf-8"
+    )
+    assert (
+        program.main(
+            ["first", "second", "--root", str(project.root), "--out", str(tmp_path / "out"), "--ratings", str(ratings)]
+        )
+        == 0
+    )
     assert "Listeners: second preferred to first: 100.0" in capsys.readouterr().out
     (rated,) = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))["ratings"]
     assert (rated["experiments"], rated["interval"]["value"], rated["n_ratings"]) == (["first", "second"], 1.0, 5)
@@ -169,7 +217,9 @@ def test_other_evaluators_are_shown_and_warned_of(tmp_path: Path) -> None:
     project = start_project(tmp_path / "voice")
     for tag, version in (("old", "1.2.1"), ("new", "1.3.0")):
         (project.root / "reports/evaluate").mkdir(parents=True, exist_ok=True)
-        (project.root / "reports/evaluate/evaluators.json").write_text(json.dumps({"whisper": {"version": version}}), encoding="utf-8")
+        (project.root / "reports/evaluate/evaluators.json").write_text(
+            json.dumps({"whisper": {"version": version}}), encoding="utf-8"
+        )
         project.commit(evaluation(), tag)
     comparison = compare(project.root, ["old", "new"], tmp_path / "out")
     assert comparison.evaluators == {"whisper.version": ("1.2.1", "1.3.0")}
@@ -197,8 +247,9 @@ def test_a_metric_that_one_lacks_is_named_and_not_compared(tmp_path: Path) -> No
         (["first", "second,"], "names a revision twice or not at all"),
     ],
 )
-def test_what_cannot_be_compared_is_one_line(project: ComparableProject, tmp_path: Path, names: list[str], message: str,
-                                             capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_what_cannot_be_compared_is_one_line(
+    project: ComparableProject, tmp_path: Path, names: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert program.main([*names, "--root", str(project.root), "--out", str(tmp_path / "out")]) == 1
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and message in errors[0] and not (tmp_path / "out").exists()
@@ -230,5 +281,8 @@ def test_no_common_utterance_is_refused(tmp_path: Path) -> None:
 
 
 def test_changes_are_found_in_nested_values() -> None:
-    before, after = flat({"train": {"steps": 1, "model": {"width": 8}}}), flat({"train": {"steps": 2, "model": {"width": 8, "depth": 3}}})
+    before, after = (
+        flat({"train": {"steps": 1, "model": {"width": 8}}}),
+        flat({"train": {"steps": 2, "model": {"width": 8, "depth": 3}}}),
+    )
     assert changed([before, after]) == {"train.steps": (1, 2), "train.model.depth": (None, 3)}

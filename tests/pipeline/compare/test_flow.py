@@ -16,8 +16,9 @@ from tests.pipeline.compare.comparable_project import evaluation, start_project
 
 
 @pytest.mark.slow  # a server starts and two flows run
-def test_the_flow_writes_what_the_program_writes_and_leaves_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                                      capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_the_flow_writes_what_the_program_writes_and_leaves_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("VOICE_WORK_DIR", str(tmp_path / "work"))
     project = start_project(tmp_path / "voice")
     project.commit(evaluation(seed=1), "first")
@@ -34,7 +35,10 @@ def test_the_flow_writes_what_the_program_writes_and_leaves_the_table(tmp_path: 
         monkeypatch.setattr("sys.argv", [*arguments[:2], "nowhere", *arguments[3:]])
         assert module.main() == 1
         assert "'nowhere' is no revision" in capsys.readouterr().err
-    numbers = [json.loads((tmp_path / folder / "comparison.json").read_text(encoding="utf-8")) for folder in ("out", "expected")]
+    numbers = [
+        json.loads((tmp_path / folder / "comparison.json").read_text(encoding="utf-8"))
+        for folder in ("out", "expected")
+    ]
     assert numbers[0] == numbers[1]
     assert artifact.key == "comparison" and artifact.type == "markdown"
     assert "| Naturalness (predicted MOS) |" in str(artifact.data) and "second against first" in str(artifact.data)

@@ -35,8 +35,9 @@ def work_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("VOICE_WORK_DIR", str(tmp_path / "work"))
 
 
-def test_ratings_given_on_the_page_come_back_into_the_comparison(project: ComparableProject, browser: Browser, tmp_path: Path,
-                                                                 capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_ratings_given_on_the_page_come_back_into_the_comparison(
+    project: ComparableProject, browser: Browser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["first", "second", "--root", str(project.root), "--out", str(tmp_path / "out")]
     assert program.main(command) == 0
     assert f"listen: {tmp_path / 'out' / 'listening.html'}" in capsys.readouterr().out
@@ -64,14 +65,23 @@ def test_ratings_given_on_the_page_come_back_into_the_comparison(project: Compar
     assert program.main([*command, "--ratings", str(tmp_path / "eva.json")]) == 0
     ratings = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))["ratings"]
     results = {tuple(rating["experiments"]): (rating["interval"]["value"], rating["n_ratings"]) for rating in ratings}
-    assert results == {("recording",): (5.0, 4), ("first",): (2.0, 4), ("second",): (4.0, 4), ("first", "second"): (1.0, 4)}
+    assert results == {
+        ("recording",): (5.0, 4),
+        ("first",): (2.0, 4),
+        ("second",): (4.0, 4),
+        ("first", "second"): (1.0, 4),
+    }
 
 
-def test_an_evaluation_that_kept_no_sounds_is_named_and_the_rest_compared(project: ComparableProject, tmp_path: Path,
-                                                                          capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_an_evaluation_that_kept_no_sounds_is_named_and_the_rest_compared(
+    project: ComparableProject, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert program.main(["dumb", "second", "--root", str(project.root), "--out", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr().out
-    assert "warning: There is no page to listen: the evaluation of dumb kept no sounds" in shown and "\nlisten: " not in shown
+    assert (
+        "warning: There is no page to listen: the evaluation of dumb kept no sounds" in shown
+        and "\nlisten: " not in shown
+    )
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert "the evaluation of dumb kept no sounds" in page and "listening.html" not in page
     assert not (tmp_path / "out" / "listening.html").exists()

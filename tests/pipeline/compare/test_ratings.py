@@ -15,7 +15,9 @@ NAMES = ["old", "new"]
 
 
 def write(path: Path, rater: str = "eva", **content: Any) -> Path:
-    path.write_text(json.dumps({"kind": "voice-factory-ratings", "version": 1, "rater": rater, **content}), encoding="utf-8")
+    path.write_text(
+        json.dumps({"kind": "voice-factory-ratings", "version": 1, "rater": rater, **content}), encoding="utf-8"
+    )
     return path
 
 
@@ -24,27 +26,61 @@ def choice(a: str, b: str, preferred: str, utterance_id: str = "u/1") -> dict[st
 
 
 def test_a_preference_counts_for_the_experiment_whichever_side_it_was_on(tmp_path: Path) -> None:
-    path = write(tmp_path / "r.json", ab=[choice("old", "new", "b", "u/1"), choice("new", "old", "a", "u/2"), choice("old", "new", "a", "u/3"),
-                                          choice("old", "new", "none", "u/4"), choice("new", "recording", "b", "u/4")])  # fmt: skip
-    with_recording, pair = sorted(rating_results(read_ratings([path], NAMES), NAMES), key=lambda result: result.n_ratings)
-    assert (pair.experiments, pair.interval.value, pair.n_ratings, pair.n_raters, pair.interval.n_utterances) == (("old", "new"), 0.625, 4, 1, 4)
+    path = write(
+        tmp_path / "r.json",
+        ab=[
+            choice("old", "new", "b", "u/1"),
+            choice("new", "old", "a", "u/2"),
+            choice("old", "new", "a", "u/3"),
+            choice("old", "new", "none", "u/4"),
+            choice("new", "recording", "b", "u/4"),
+        ],
+    )
+    with_recording, pair = sorted(
+        rating_results(read_ratings([path], NAMES), NAMES), key=lambda result: result.n_ratings
+    )
+    assert (pair.experiments, pair.interval.value, pair.n_ratings, pair.n_raters, pair.interval.n_utterances) == (
+        ("old", "new"),
+        0.625,
+        4,
+        1,
+        4,
+    )
     assert 0 <= pair.interval.low < 0.625 < pair.interval.high <= 1
     assert with_recording.experiments == ("recording", "new") and with_recording.interval.value == 0.0
 
 
 def test_opinion_scores_are_means_over_all_raters(tmp_path: Path) -> None:
-    paths = [write(tmp_path / f"{rater}.json", rater, mos=[{"utterance_id": f"u/{number}", "experiment": "new", "score": score}
-                                                           for number, score in enumerate(scores)])
-             for rater, scores in (("eva", [4, 5, 3]), ("max", [2, 3, 1]))]  # fmt: skip
+    paths = [
+        write(
+            tmp_path / f"{rater}.json",
+            rater,
+            mos=[
+                {"utterance_id": f"u/{number}", "experiment": "new", "score": score}
+                for number, score in enumerate(scores)
+            ],
+        )
+        for rater, scores in (("eva", [4, 5, 3]), ("max", [2, 3, 1]))
+    ]
     (result,) = rating_results(read_ratings(paths, NAMES), NAMES)
     assert (result.experiments, result.interval.value, result.n_raters) == (("new",), 3.0, 2)
-    assert result.interval.low <= 2.0 and result.interval.high >= 4.0, "two raters that differ by two points: either may be drawn twice"
+    assert result.interval.low <= 2.0 and result.interval.high >= 4.0, (
+        "two raters that differ by two points: either may be drawn twice"
+    )
 
 
 def test_raters_who_disagree_widen_the_interval_more_than_their_number_of_answers_narrows_it() -> None:
     agreeing = [Rating(rater, f"u/{number}", ("new",), 3.0 + (number % 2)) for rater in "abcd" for number in range(50)]
-    disagreeing = [Rating(rater, f"u/{number}", ("new",), 2.0 if rater in "ab" else 5.0) for rater in "abcd" for number in range(50)]
-    widths = [result.interval.high - result.interval.low for ratings in (agreeing, disagreeing) for result in rating_results(ratings, NAMES)]
+    disagreeing = [
+        Rating(rater, f"u/{number}", ("new",), 2.0 if rater in "ab" else 5.0)
+        for rater in "abcd"
+        for number in range(50)
+    ]
+    widths = [
+        result.interval.high - result.interval.low
+        for ratings in (agreeing, disagreeing)
+        for result in rating_results(ratings, NAMES)
+    ]
     assert widths[0] < 0.4 and widths[1] > 2
 
 
@@ -58,7 +94,10 @@ def test_answers_that_are_all_alike_have_no_spread() -> None:
     [
         ("{", "cannot be read as ratings"),
         ("[]", "holds no usable ratings"),
-        (json.dumps({"kind": "photos", "version": 1}), "its kind and version are 'photos' and 1, not 'voice-factory-ratings' and 1"),
+        (
+            json.dumps({"kind": "photos", "version": 1}),
+            "its kind and version are 'photos' and 1, not 'voice-factory-ratings' and 1",
+        ),
         (json.dumps({"kind": "voice-factory-ratings", "version": 2, "rater": "eva"}), "and 2, not"),
         (json.dumps({"kind": "voice-factory-ratings", "version": 1}), "there is no 'rater'"),
     ],
@@ -77,7 +116,10 @@ def test_a_file_of_another_kind_is_one_line(tmp_path: Path, content: str, messag
         ({"ab": [choice("old", "newer", "a")]}, "'newer' is not compared here (those are recording, old, new)"),
         ({"ab": [choice("old", "new", "both")]}, "preferred is one of a, b, none"),
         ({"ab": [choice("new", "new", "a")]}, "is no choice between two experiments"),
-        ({"mos": [{"utterance_id": "u/1", "experiment": "new", "score": 6}]}, "the score 6 of 'u/1' is not between 1 and 5"),
+        (
+            {"mos": [{"utterance_id": "u/1", "experiment": "new", "score": 6}]},
+            "the score 6 of 'u/1' is not between 1 and 5",
+        ),
         ({"mos": [{"utterance_id": "u/1", "experiment": "new", "score": None}]}, "holds no usable ratings"),
         ({"mos": 3}, "holds no usable ratings"),
     ],

@@ -14,7 +14,23 @@ from pypinyin import Style, lazy_pinyin
 from model.text.registry import get_front_end
 from pipeline.corpora import gcin
 
-FOLDERS = ["ㄅㄚ", "ㄅㄚ1", "ㄅㄚ2", "ㄅㄚ3", "ㄅㄚ4", "ㄓ", "ㄕㄨㄟ3", "ㄩㄥ4", "ㄦ4", "ㄌㄩ4", "ㄋㄩ3", "ㄑㄩㄝ4", "ㄐㄩㄥ3", "ㄘ2", "ㄡ"]
+FOLDERS = [
+    "ㄅㄚ",
+    "ㄅㄚ1",
+    "ㄅㄚ2",
+    "ㄅㄚ3",
+    "ㄅㄚ4",
+    "ㄓ",
+    "ㄕㄨㄟ3",
+    "ㄩㄥ4",
+    "ㄦ4",
+    "ㄌㄩ4",
+    "ㄋㄩ3",
+    "ㄑㄩㄝ4",
+    "ㄐㄩㄥ3",
+    "ㄘ2",
+    "ㄡ",
+]
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +44,11 @@ def test_folder_names_are_spelled_as_bopomofo_is() -> None:
 
 
 def test_every_character_is_read_as_the_syllable_it_stands_for(characters: dict[str, str]) -> None:
-    wrong = {syllable: character for syllable, character in characters.items() if lazy_pinyin(character, style=Style.BOPOMOFO) != [syllable]}
+    wrong = {
+        syllable: character
+        for syllable, character in characters.items()
+        if lazy_pinyin(character, style=Style.BOPOMOFO) != [syllable]
+    }
     assert not wrong and len(set(characters.values())) == len(characters) > 1150
     assert all(gcin.bopomofo(folder) in characters for folder in FOLDERS if folder not in ("ㄅㄚ1",))
 
@@ -50,7 +70,10 @@ def test_the_front_end_reads_every_character_as_its_recording_says_it(characters
             wrong.append(character)
     assert not wrong
     marks = {"ˊ": 2, "ˇ": 3, "ˋ": 4, "˙": 5}
-    read = {syllable: front_end.to_phones(front_end.normalise(character)).tones[0] for syllable, character in characters.items()}
+    read = {
+        syllable: front_end.to_phones(front_end.normalise(character)).tones[0]
+        for syllable, character in characters.items()
+    }
     assert {syllable: tone for syllable, tone in read.items() if tone != marks.get(syllable[-1], 1)} == {}
 
 
@@ -91,7 +114,9 @@ def build_package(folder: Path) -> Path:
             soundfile.write(root / gcin.SYLLABLES / syllable / name, sound, 44100, format="OGG", subtype="VORBIS")
     for path, content in {
         gcin.COPYRIGHT: "GPL-3, CC-BY-3\n",
-        Path("DEBIAN/control"): "Package: syllables\nVersion: 1\nArchitecture: all\nMaintainer: nobody <a@b.c>\nDescription: syllables\n",
+        Path(
+            "DEBIAN/control"
+        ): "Package: syllables\nVersion: 1\nArchitecture: all\nMaintainer: nobody <a@b.c>\nDescription: syllables\n",
     }.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(content, encoding="utf-8")
@@ -112,7 +137,9 @@ def test_the_package_becomes_lists_and_transcripts(tmp_path: Path, monkeypatch: 
     for row in rows:
         n_syllables = len(row["text"]) // 2
         seconds = soundfile.info(out / row["audio"]).duration
-        assert seconds == pytest.approx(0.3 * n_syllables + gcin.PAUSE_SECONDS * (n_syllables - 1) + 2 * gcin.MARGIN_SECONDS, abs=0.01)
+        assert seconds == pytest.approx(
+            0.3 * n_syllables + gcin.PAUSE_SECONDS * (n_syllables - 1) + 2 * gcin.MARGIN_SECONDS, abs=0.01
+        )
     assert (out / "COPYRIGHT").is_file() and (out / "left_out.txt").read_text(encoding="utf-8").split() == left_out
 
 

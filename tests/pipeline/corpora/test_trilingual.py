@@ -48,7 +48,9 @@ def test_its_front_end_reads_every_sentence(sentence: Sentence) -> None:
     assert len(sequence.phones) == sum(sequence.word2ph) >= 15
 
 
-@pytest.mark.parametrize("sentence", [s for s in SENTENCES if s.language == "ZH"], ids=lambda sentence: sentence.text[:8])
+@pytest.mark.parametrize(
+    "sentence", [s for s in SENTENCES if s.language == "ZH"], ids=lambda sentence: sentence.text[:8]
+)
 def test_every_mandarin_character_has_a_syllable_and_every_pause_a_mark(sentence: Sentence) -> None:
     assert re.fullmatch(r"(([a-z]+[1-5])+[,.?!]? ?)+", sentence.reading)
     assert len(HAN.findall(sentence.text)) == len(re.findall("[1-5]", sentence.reading))
@@ -62,7 +64,9 @@ def tones_of(sentence: Sentence) -> str:
     front_end = get_front_end("ZH")
     sequence = front_end.to_phones(front_end.normalise(sentence.text))
     starts = [sum(sequence.word2ph[:index]) for index in range(len(sequence.words))]
-    return "".join(str(sequence.tones[start]) for word, start in zip(sequence.words, starts, strict=True) if HAN.fullmatch(word))
+    return "".join(
+        str(sequence.tones[start]) for word, start in zip(sequence.words, starts, strict=True) if HAN.fullmatch(word)
+    )
 
 
 def test_the_front_end_reads_mandarin_in_the_tones_that_are_spoken() -> None:
@@ -76,9 +80,13 @@ def test_a_clip_is_named_by_what_is_said_and_by_whom() -> None:
     assert len({clip.audio for clip in clips}) == len(clips)
     assert clips == [spoken_clip(sentence) for sentence in SENTENCES]
     first = next(sentence for sentence in SENTENCES if sentence.language == "ZH")
-    names = {spoken_clip(changed).audio for changed in (first, replace(first, text="好。"), replace(first, reading="hao3."))}
+    names = {
+        spoken_clip(changed).audio for changed in (first, replace(first, text="好。"), replace(first, reading="hao3."))
+    }
     assert len(names) == 3
-    assert all(clip.synthetic and clip.speaker in VOICES and clip.audio.startswith(f"{clip.speaker}/") for clip in clips)
+    assert all(
+        clip.synthetic and clip.speaker in VOICES and clip.audio.startswith(f"{clip.speaker}/") for clip in clips
+    )
 
 
 @pytest.mark.parametrize("language", ["ZH", "JP"])
@@ -149,8 +157,12 @@ def rows_of(out: Path) -> list[dict[str, str]]:
 def test_the_manifest_says_who_speaks_what_and_what_is_synthetic(made: Path) -> None:
     rows = rows_of(made)
     assert sorted((row["language"], row["synthetic"]) for row in rows) == [
-        ("EN", "false"), ("EN", "true"), ("JP", "true"), ("ZH", "false"), ("ZH", "true")
-    ]  # fmt: skip
+        ("EN", "false"),
+        ("EN", "true"),
+        ("JP", "true"),
+        ("ZH", "false"),
+        ("ZH", "true"),
+    ]
     assert {row["speaker"] for row in rows if row["synthetic"] == "false"} == {"allison", "gcin-3"}
     assert all((made / row["audio"]).is_file() for row in rows)
 
@@ -174,7 +186,9 @@ def test_a_complete_corpus_is_left_alone(made: Path) -> None:
     assert not trilingual.is_complete(made, 1)
 
 
-def test_a_changed_sentence_makes_the_corpus_incomplete(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_sentence_makes_the_corpus_incomplete(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     texts = tmp_path / "sentences"
     texts.mkdir()
     for name in trilingual.FILES.values():
@@ -186,18 +200,35 @@ def test_a_changed_sentence_makes_the_corpus_incomplete(made: Path, tmp_path: Pa
 
 
 def test_the_corpus_stage_carries_what_is_synthetic(made: Path, tmp_path: Path) -> None:
-    values = {**CORPUS_VALUES, "recordings": str(made), "transcripts": str(made / "transcripts.csv"), "languages": ("EN", "ZH", "JP"),
-              "default_language": "EN", "min_seconds": 0.5}  # fmt: skip
+    values = {
+        **CORPUS_VALUES,
+        "recordings": str(made),
+        "transcripts": str(made / "transcripts.csv"),
+        "languages": ("EN", "ZH", "JP"),
+        "default_language": "EN",
+        "min_seconds": 0.5,
+    }
     corpus.main(tmp_path / "out", CorpusParams(**values))
     table = pq.read_table(tmp_path / "out" / "corpus.parquet").to_pylist()
-    assert {row["audio_path"]: row["synthetic"] for row in table} == {row["audio"]: row["synthetic"] == "true" for row in rows_of(made)}
+    assert {row["audio_path"]: row["synthetic"] for row in table} == {
+        row["audio"]: row["synthetic"] == "true" for row in rows_of(made)
+    }
 
 
 def test_without_apt_there_is_one_line_and_no_corpus(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pipeline.corpora.trilingual", "--out", str(tmp_path / "recordings" / "trilingual")]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.corpora.trilingual",
+        "--out",
+        str(tmp_path / "recordings" / "trilingual"),
+    ]
     done = subprocess.run(command, cwd=ROOT, env={"PATH": str(tmp_path)}, capture_output=True, text=True)
     assert done.returncode == 1
-    assert re.fullmatch(r"error: apt-get is not on this machine.* set corpus\.recordings .*\n", done.stderr.splitlines(keepends=True)[-1])
+    assert re.fullmatch(
+        r"error: apt-get is not on this machine.* set corpus\.recordings .*\n",
+        done.stderr.splitlines(keepends=True)[-1],
+    )
     assert "Traceback" not in done.stderr and not (tmp_path / "recordings" / "trilingual" / "transcripts.csv").exists()
 
 
@@ -205,12 +236,26 @@ def test_without_apt_there_is_one_line_and_no_corpus(tmp_path: Path) -> None:
 @pytest.mark.timeout(1800)
 def test_a_small_piece_is_really_fetched_and_spoken(tmp_path: Path) -> None:
     out = tmp_path / "recordings" / "trilingual"
-    command = [sys.executable, "-m", "pipeline.corpora.trilingual", "--out", str(out), "--voices", str(tmp_path / "voices"), "--limit", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.corpora.trilingual",
+        "--out",
+        str(out),
+        "--voices",
+        str(tmp_path / "voices"),
+        "--limit",
+        "1",
+    ]
     subprocess.run(command, cwd=ROOT, check=True)
     rows = rows_of(out)
     assert sorted((row["language"], row["synthetic"]) for row in rows) == [
-        ("EN", "false"), ("EN", "true"), ("JP", "true"), ("ZH", "false"), ("ZH", "true")
-    ]  # fmt: skip
+        ("EN", "false"),
+        ("EN", "true"),
+        ("JP", "true"),
+        ("ZH", "false"),
+        ("ZH", "true"),
+    ]
     spoken = {row["audio"]: (out / row["audio"]).stat().st_mtime_ns for row in rows if row["synthetic"] == "true"}
     for audio in spoken:
         with wave.open(str(out / audio)) as stream:

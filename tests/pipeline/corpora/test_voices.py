@@ -37,13 +37,19 @@ def test_a_voice_that_says_nothing_is_an_error() -> None:
 def test_clips_are_16_bit_mono(tmp_path: Path) -> None:
     speaking_program.write_wave(tmp_path / "a.wav", np.array([0.0, 1.0, -1.0, 0.5]))
     with wave.open(str(tmp_path / "a.wav")) as stream:
-        assert (stream.getnchannels(), stream.getsampwidth(), stream.getframerate()) == (1, 2, speaking_program.SAMPLE_RATE_HZ)
+        assert (stream.getnchannels(), stream.getsampwidth(), stream.getframerate()) == (
+            1,
+            2,
+            speaking_program.SAMPLE_RATE_HZ,
+        )
         assert np.frombuffer(stream.readframes(4), "<i2").tolist() == [0, 32767, -32767, 16384]
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
 
 
 def clips(folder: Path, count: int) -> list[ClipToSpeak]:
-    return [ClipToSpeak(str(folder / f"{number}.wav"), "kokoro", "jf_alpha", "JP", "はい。", "") for number in range(count)]
+    return [
+        ClipToSpeak(str(folder / f"{number}.wav"), "kokoro", "jf_alpha", "JP", "はい。", "") for number in range(count)
+    ]
 
 
 def environment_with(program: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -79,17 +85,25 @@ def test_without_clips_nothing_starts(tmp_path: Path) -> None:
     speak_all(tmp_path / "nowhere", [], lambda: None)
 
 
-def test_a_program_that_fails_is_one_line_and_keeps_what_it_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_fails_is_one_line_and_keeps_what_it_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("VOICE_WORKERS", "1")
-    failing = WRITER.replace("for line in sys.stdin:", "for line in sys.stdin:\n    if '2.wav' in line: raise ValueError('no such voice')")
+    failing = WRITER.replace(
+        "for line in sys.stdin:", "for line in sys.stdin:\n    if '2.wav' in line: raise ValueError('no such voice')"
+    )
     environment = environment_with(failing, tmp_path / "environment", monkeypatch)
-    with pytest.raises(PipelineError, match=r"ended with status 1 \(ValueError: no such voice\); what it finished is kept") as caught:
+    with pytest.raises(
+        PipelineError, match=r"ended with status 1 \(ValueError: no such voice\); what it finished is kept"
+    ) as caught:
         speak_all(environment, clips(tmp_path / "speaker", 4), lambda: None)
     assert "\n" not in str(caught.value)
     assert sorted(path.name for path in (tmp_path / "speaker").iterdir()) == ["0.wav", "1.wav"]
 
 
-def test_the_speaking_program_itself_fails_in_one_line_without_its_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_speaking_program_itself_fails_in_one_line_without_its_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = voices.PROGRAM.read_text(encoding="utf-8")
     environment = environment_with(program, tmp_path / "environment", monkeypatch)
     with pytest.raises(PipelineError, match="No module named"):
@@ -97,11 +111,15 @@ def test_the_speaking_program_itself_fails_in_one_line_without_its_packages(tmp_
     assert not list((tmp_path / "speaker").iterdir())
 
 
-def test_without_a_network_the_message_names_the_command_and_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_the_message_names_the_command_and_the_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     (tmp_path / "voices.lock").write_text("hibari-tts==0.2.1\n", encoding="utf-8")
-    with pytest.raises(PipelineError, match=r"pip install .* failed \(ERROR: .*check the network and pip's settings") as caught:
+    with pytest.raises(
+        PipelineError, match=r"pip install .* failed \(ERROR: .*check the network and pip's settings"
+    ) as caught:
         prepare_environment(tmp_path / "environment", tmp_path / "voices.lock")
     assert "\n" not in str(caught.value)
 

@@ -1,4 +1,6 @@
-"""Deployed runs on a real server and worker: cancelled, timed out, worker or machine killed, server restarted; nothing is left behind."""
+"""Deployed runs on a real server and worker: cancelled, timed out, worker or machine killed, server restarted; nothing
+is left behind.
+"""
 
 from __future__ import annotations
 
@@ -59,13 +61,31 @@ class Serving:
         return get_client(sync_client=True)
 
     def start(self) -> None:
-        settings = {**self.settings, "TRAIN_SECONDS": "600", "PROCESSES": str(self.processes), "GO_ON": str(self.home / "go_on"),
-                    "ATTEMPTS": str(self.home / "attempts")}  # fmt: skip
-        environment = {name: value for name, value in child_environment().items() if name != "PREFECT_API_URL"} | settings
+        settings = {
+            **self.settings,
+            "TRAIN_SECONDS": "600",
+            "PROCESSES": str(self.processes),
+            "GO_ON": str(self.home / "go_on"),
+            "ATTEMPTS": str(self.home / "attempts"),
+        }
+        environment = {
+            name: value for name, value in child_environment().items() if name != "PREFECT_API_URL"
+        } | settings
         with (self.home / "output").open("ab") as output:
-            command = [sys.executable, "-m", "pipeline.deployments.worker", "--server", "--port", str(self.port), "--root", str(self.home)]
+            command = [
+                sys.executable,
+                "-m",
+                "pipeline.deployments.worker",
+                "--server",
+                "--port",
+                str(self.port),
+                "--root",
+                str(self.home),
+            ]
             self.process = subprocess.Popen(command, cwd=self.home, env=environment, stdout=output, stderr=output)
-        wait_for(lambda: (self.home / "output").read_text(encoding="utf-8").count("serving") > self._served, "the server")
+        wait_for(
+            lambda: (self.home / "output").read_text(encoding="utf-8").count("serving") > self._served, "the server"
+        )
         self._served += 1
 
     _served = 0
@@ -73,14 +93,18 @@ class Serving:
     def run(self, deployment: str = "repro/repro", **parameters: Any) -> FlowRun:
         with self.client() as client:
             found = client.read_deployment_by_name(deployment)
-            return client.create_flow_run_from_deployment(found.id, parameters={"root": str(self.project.root), **parameters})
+            return client.create_flow_run_from_deployment(
+                found.id, parameters={"root": str(self.project.root), **parameters}
+            )
 
     def state(self, run: FlowRun) -> str:
         with self.client() as client:
             return str(client.read_flow_run(run.id).state_name)
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        answer = httpx.post(f"http://127.0.0.1:{self.port}/api/events/filter", json={"filter": {"event": {"name": [name]}}})
+        answer = httpx.post(
+            f"http://127.0.0.1:{self.port}/api/events/filter", json={"filter": {"event": {"name": [name]}}}
+        )
         found: list[dict[str, Any]] = answer.raise_for_status().json()["events"]
         return found
 
@@ -147,15 +171,47 @@ def database(tmp_path: Path) -> Iterator[str]:
     port = free_port()
 
     def run(program: str, *arguments: str) -> None:
-        subprocess.run(["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", str(programs[-1] / program), *arguments],
-                       check=True, capture_output=True, cwd=folder)  # fmt: skip
+        subprocess.run(
+            [
+                "setpriv",
+                "--reuid=postgres",
+                "--regid=postgres",
+                "--clear-groups",
+                str(programs[-1] / program),
+                *arguments,
+            ],
+            check=True,
+            capture_output=True,
+            cwd=folder,
+        )
 
     run("initdb", "--pgdata", str(folder / "data"), "--auth", "trust", "--username", "voice")
     options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
-    run("pg_ctl", "start", "--wait", "--pgdata", str(folder / "data"), "--log", str(folder / "log"), "--options", options)
+    run(
+        "pg_ctl",
+        "start",
+        "--wait",
+        "--pgdata",
+        str(folder / "data"),
+        "--log",
+        str(folder / "log"),
+        "--options",
+        options,
+    )
     try:
         run("createdb", "--host", "127.0.0.1", "--port", str(port), "--username", "voice", "prefect")
-        run("psql", "--host", "127.0.0.1", "--port", str(port), "--username", "voice", "prefect", "--command", "CREATE EXTENSION pg_trgm")
+        run(
+            "psql",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--username",
+            "voice",
+            "prefect",
+            "--command",
+            "CREATE EXTENSION pg_trgm",
+        )
         yield f"postgresql+asyncpg://voice@127.0.0.1:{port}/prefect"
     finally:
         run("pg_ctl", "stop", "--mode", "fast", "--pgdata", str(folder / "data"))
@@ -186,7 +242,13 @@ def test_a_server_that_restarts_is_waited_for(tmp_path: Path) -> None:
         stack.enter_context(temporary_settings({PREFECT_API_URL: own.address}))
         asyncio.run(deploy(home, own.address, 1))
         command = [sys.executable, "-m", "pipeline.deployments.worker", "--root", str(home)]
-        stack.enter_context(service(command, log=home / "worker.log", settings={**waiting, "PREFECT_API_URL": own.address, "PYTHONPATH": str(ROOT)}))
+        stack.enter_context(
+            service(
+                command,
+                log=home / "worker.log",
+                settings={**waiting, "PREFECT_API_URL": own.address, "PYTHONPATH": str(ROOT)},
+            )
+        )
         run = serving.run()
         training = serving.training()
         first.close()
@@ -260,7 +322,10 @@ def test_eight_experiments_two_at_a_time_do_not_mix(serving: Serving) -> None:
     serving.project.git("add", "-A")
     serving.project.git("commit", "-qm", "Run")
     rates = {f"rate-{number}": number / 1000 for number in range(1, 9)}
-    runs = [serving.run("experiment/experiment", name=name, overrides=[f"train.optimisation.learning_rate={rate}"]) for name, rate in rates.items()]
+    runs = [
+        serving.run("experiment/experiment", name=name, overrides=[f"train.optimisation.learning_rate={rate}"])
+        for name, rate in rates.items()
+    ]
     at_once = 0
     while not all(serving.state(run) == "Completed" for run in runs):
         states = [serving.state(run) for run in runs]
@@ -280,13 +345,20 @@ def test_a_deployed_sweep_has_deployed_experiments(serving: Serving) -> None:
     serving.until(run, "Completed")
     assert set(saved_experiments(serving.project.root)) == {"rates-000", "rates-001"}
     with serving.client() as client:
-        deployed = {each.name for each in client.read_flow_runs() if each.deployment_id and each.state_name == "Completed"}
+        deployed = {
+            each.name for each in client.read_flow_runs() if each.deployment_id and each.state_name == "Completed"
+        }
     assert {"sweep rates", "experiment rates-000", "experiment rates-001"} <= deployed
 
 
 def test_workers_in_two_clones_share_cache_and_remote(tmp_path: Path) -> None:
     """As on two machines: a clone and a worker each, one server, a git remote, a DVC remote, a shared cache."""
-    first, second, hub, port = start_tiny_project(tmp_path / "first"), tmp_path / "second", tmp_path / "hub.git", free_port()
+    first, second, hub, port = (
+        start_tiny_project(tmp_path / "first"),
+        tmp_path / "second",
+        tmp_path / "hub.git",
+        free_port(),
+    )
     for name in CODE:
         (first.root / name).symlink_to(ROOT / name)
     for arguments in (["remote", "add", "-d", "default", str(tmp_path / "remote")], ["repro"]):
@@ -296,7 +368,12 @@ def test_workers_in_two_clones_share_cache_and_remote(tmp_path: Path) -> None:
     subprocess.run(["git", "clone", "-q", "--bare", str(first.root), str(hub)], check=True)
     first.git("remote", "add", "origin", str(hub))
     subprocess.run(["git", "clone", "-q", str(hub), str(second)], check=True)
-    subprocess.run(dvc_command("config", "--local", "cache.dir", str(first.root / ".dvc" / "cache")), cwd=second, check=True, capture_output=True)
+    subprocess.run(
+        dvc_command("config", "--local", "cache.dir", str(first.root / ".dvc" / "cache")),
+        cwd=second,
+        check=True,
+        capture_output=True,
+    )
     shutil.copytree(first.root / "recordings", second / "recordings")
     names = [f"far-{number}" for number in range(4)]
     with contextlib.ExitStack() as stack:
@@ -309,12 +386,21 @@ def test_workers_in_two_clones_share_cache_and_remote(tmp_path: Path) -> None:
             stack.enter_context(service(command, log=tmp_path / f"{clone.name}.log", settings=settings))
         client = stack.enter_context(get_client(sync_client=True))
         deployment = client.read_deployment_by_name("experiment/experiment").id
-        runs = [client.create_flow_run_from_deployment(deployment, parameters={
-            "name": name, "overrides": [f"train.optimisation.seed={number}"], "push_to": "origin"}) for number, name in enumerate(names)]  # fmt: skip
-        wait_for(lambda: all(client.read_flow_run(run.id).state_name == "Completed" for run in runs), "the experiments", 200)
+        runs = [
+            client.create_flow_run_from_deployment(
+                deployment,
+                parameters={"name": name, "overrides": [f"train.optimisation.seed={number}"], "push_to": "origin"},
+            )
+            for number, name in enumerate(names)
+        ]
+        wait_for(
+            lambda: all(client.read_flow_run(run.id).state_name == "Completed" for run in runs), "the experiments", 200
+        )
         workers = {client.read_flow_run(run.id).labels["prefect.worker.name"].split()[-2] for run in runs}
     assert workers == {"first", "second"}
-    listed = subprocess.run(["git", "ls-remote", str(hub), "refs/exps/*"], check=True, capture_output=True, text=True).stdout
+    listed = subprocess.run(
+        ["git", "ls-remote", str(hub), "refs/exps/*"], check=True, capture_output=True, text=True
+    ).stdout
     assert sorted(line.rsplit("/", 1)[1] for line in listed.splitlines()) == names
     subprocess.run(dvc_command("exp", "pull", "origin", *names), cwd=first.root, check=True, capture_output=True)
     for number, name in enumerate(names):

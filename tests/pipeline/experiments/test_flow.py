@@ -34,14 +34,24 @@ def run(project: ComparableProject, name: str, *overrides: str, **options: Any) 
 def shown(project: ComparableProject) -> dict[str, tuple[float, float]]:
     """Return learning rate and cer of each experiment, as `dvc exp show` has them."""
     with Repo(str(project.root)) as repo:
-        states = [found.revs[0] for state in repo.experiments.show(all_commits=True) for found in state.experiments or []]
-    return {state.name: (state.data.params["params.yaml"]["data"]["train"]["optimisation"]["learning_rate"],
-                         state.data.metrics["metrics.json"]["data"]["cer"]) for state in states}  # fmt: skip
+        states = [
+            found.revs[0] for state in repo.experiments.show(all_commits=True) for found in state.experiments or []
+        ]
+    return {
+        state.name: (
+            state.data.params["params.yaml"]["data"]["train"]["optimisation"]["learning_rate"],
+            state.data.metrics["metrics.json"]["data"]["cer"],
+        )
+        for state in states
+    }
 
 
 def params_of(project: ComparableProject, name: str) -> dict[str, Any]:
     """Return the parameters of a saved experiment."""
-    with Repo(str(project.root)) as repo, repo.scm.get_fs(saved_experiments(project.root)[name]).open("/params.yaml") as stream:
+    with (
+        Repo(str(project.root)) as repo,
+        repo.scm.get_fs(saved_experiments(project.root)[name]).open("/params.yaml") as stream,
+    ):
         params: dict[str, Any] = yaml.safe_load(stream)
     return params
 
@@ -50,7 +60,10 @@ def state_of(project: ComparableProject) -> list[bytes | str]:
     """Return what an experiment must not touch."""
     files = [path.read_bytes() for path in sorted(project.root.iterdir()) if path.is_file()]
     commands = (["git", "status", "--porcelain"], ["git", "rev-parse", "HEAD"], ["git", "stash", "list"])
-    return files + [subprocess.run(command, cwd=project.root, check=True, capture_output=True, text=True).stdout for command in commands]
+    return files + [
+        subprocess.run(command, cwd=project.root, check=True, capture_output=True, text=True).stdout
+        for command in commands
+    ]
 
 
 def test_an_experiment_is_saved_in_the_project_and_leaves_nothing_else(project: ComparableProject) -> None:
@@ -63,8 +76,11 @@ def test_an_experiment_is_saved_in_the_project_and_leaves_nothing_else(project: 
     with get_client(sync_client=True) as client:
         own = FlowRunFilter(name=FlowRunFilterName(any_=["repro fast"]))  # other tests have runs on this server too
         runs = {run.name: str(run.state_name) for run in client.read_task_runs(flow_run_filter=own)}
-        tables = [json.loads(str(artifact.data)) for artifact in client.read_artifacts()
-                  if artifact.key == "experiment-metrics" and str(artifact.description).startswith("fast:")]  # fmt: skip
+        tables = [
+            json.loads(str(artifact.data))
+            for artifact in client.read_artifacts()
+            if artifact.key == "experiment-metrics" and str(artifact.description).startswith("fast:")
+        ]
     stages = {name: state for name, state in runs.items() if "repro" not in name}
     assert stages == {"corpus": "UpToDate", "resample": "UpToDate", "train": "Completed", "evaluate": "Completed"}
     assert {row["metric"]: row["value"] for row in tables[0]} == found
@@ -75,8 +91,12 @@ def test_experiments_side_by_side_do_not_mix(project: ComparableProject) -> None
     rates = {f"rate-{number}": number / 1000 for number in range(1, 5)}
 
     async def all_of_them() -> list[dict[str, float]]:
-        return await asyncio.gather(*(experiment(name, [f"train.optimisation.learning_rate={rate}"], root=str(project.root))
-                                      for name, rate in rates.items()))  # fmt: skip
+        return await asyncio.gather(
+            *(
+                experiment(name, [f"train.optimisation.learning_rate={rate}"], root=str(project.root))
+                for name, rate in rates.items()
+            )
+        )
 
     expected = {name: (rate, abs(rate - 0.004) * 10 + 0.0052) for name, rate in rates.items()}
     for found, (_, cer) in zip(asyncio.run(all_of_them()), expected.values(), strict=True):
@@ -86,15 +106,23 @@ def test_experiments_side_by_side_do_not_mix(project: ComparableProject) -> None
 
 
 @pytest.mark.slow
-def test_what_fails_is_kept_and_the_same_run_goes_on_there(project: ComparableProject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_fails_is_kept_and_the_same_run_goes_on_there(
+    project: ComparableProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
     recordings = project.root / "recordings"
     (recordings / "bad.txt").write_text("refused", encoding="utf-8")
-    with pytest.raises(ExperimentFailed, match=r"^broken: stage corpus failed: corpus: recordings/bad.txt is no recording; delete it; "
-                       r"not started: train, evaluate \(kept in .*/broken/project; the same run goes on there\)"):  # fmt: skip
+    with pytest.raises(
+        ExperimentFailed,
+        match=r"^broken: stage corpus failed: corpus: recordings/bad.txt is no recording; delete it; "
+        r"not started: train, evaluate \(kept in .*/broken/project; the same run goes on there\)",
+    ):
         run(project, "broken", "split.salt='9'")
     clone = project.root / FOLDER / "broken" / "project"
     assert yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))["split"]["salt"] == "9"
-    with pytest.raises(ExperimentError, match="keeps an earlier run of that name with other parameters; delete it or choose another name"):
+    with pytest.raises(
+        ExperimentError,
+        match="keeps an earlier run of that name with other parameters; delete it or choose another name",
+    ):
         run(project, "broken", "split.salt='8'")
     (recordings / "bad.txt").unlink()
     assert run(project, "broken", "split.salt='9'")["texts"] == 1
@@ -110,7 +138,24 @@ def test_nothing_is_overwritten(project: ComparableProject) -> None:
         run(project, "busy")
 
 
-NO_NAMES = ("", ".", "..", "../x", "a/b", "-x", "--help", "a b", "a;b", "$(touch x)", "a..b", "a.lock", "a.", "x" * 81, "ü", "a\n")
+NO_NAMES = (
+    "",
+    ".",
+    "..",
+    "../x",
+    "a/b",
+    "-x",
+    "--help",
+    "a b",
+    "a;b",
+    "$(touch x)",
+    "a..b",
+    "a.lock",
+    "a.",
+    "x" * 81,
+    "ü",
+    "a\n",
+)
 
 
 @pytest.mark.parametrize("name", NO_NAMES)
@@ -119,14 +164,23 @@ def test_names_that_are_no_names(name: str) -> None:
         check_name(name)
 
 
-@pytest.mark.parametrize(("options", "error", "message"), [
-    ({"overrides": ["split.salt=x; touch pwned", "train.nothing=1"]}, OverrideError, "train has no 'nothing'"),
-    ({"overrides": ["$(touch pwned)"]}, OverrideError, "is no override"), ({"preset": "$(touch pwned)"}, OverrideError, "unknown preset"),
-    ({"rev": "--upload-pack=touch pwned"}, ExperimentError, "is no revision"), ({"rev": "nowhere"}, ExperimentError, "is no revision"),
-    ({"name": "x;touch pwned"}, ExperimentError, "is no name"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"overrides": ["split.salt=x; touch pwned", "train.nothing=1"]}, OverrideError, "train has no 'nothing'"),
+        ({"overrides": ["$(touch pwned)"]}, OverrideError, "is no override"),
+        ({"preset": "$(touch pwned)"}, OverrideError, "unknown preset"),
+        ({"rev": "--upload-pack=touch pwned"}, ExperimentError, "is no revision"),
+        ({"rev": "nowhere"}, ExperimentError, "is no revision"),
+        ({"name": "x;touch pwned"}, ExperimentError, "is no name"),
+    ],
+)
 def test_what_cannot_be_is_refused_before_any_process_starts(
-    project: ComparableProject, options: dict[str, Any], error: type[Exception], message: str, monkeypatch: pytest.MonkeyPatch
+    project: ComparableProject,
+    options: dict[str, Any],
+    error: type[Exception],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     started: list[object] = []
 
@@ -158,7 +212,9 @@ def test_a_preset_and_an_older_commit(project: ComparableProject) -> None:
 
 
 @pytest.mark.slow
-def test_uncommitted_changes_are_named_and_left_out(project: ComparableProject, caplog: pytest.LogCaptureFixture) -> None:
+def test_uncommitted_changes_are_named_and_left_out(
+    project: ComparableProject, caplog: pytest.LogCaptureFixture
+) -> None:
     work = project.root / "work.py"
     before = work.read_text(encoding="utf-8")
     work.write_text("raise SystemExit(1)", encoding="utf-8")
@@ -173,7 +229,9 @@ def test_uncommitted_changes_are_named_and_left_out(project: ComparableProject, 
 def test_credentials_stay_out_of_what_others_see(project: ComparableProject, prefect: Path) -> None:
     secret = "wJalrXUtnFEMIexamplekey"
     local = project.root / ".dvc" / "config.local"
-    local.write_text(f"['remote \"cloud\"']\n    url = s3://nowhere/voices\n    secret_access_key = {secret}\n", encoding="utf-8")
+    local.write_text(
+        f"['remote \"cloud\"']\n    url = s3://nowhere/voices\n    secret_access_key = {secret}\n", encoding="utf-8"
+    )
     try:
         found: list[str] = []
         configure = experiment_clone._configure
@@ -189,11 +247,18 @@ def test_credentials_stay_out_of_what_others_see(project: ComparableProject, pre
     finally:
         local.unlink()
     assert found == ["600 True"], "the clone has the remote's credentials, for its user alone"
-    kept = [path.read_bytes() for folder in (prefect, project.root / ".git") for path in folder.rglob("*") if path.is_file()]
+    kept = [
+        path.read_bytes() for folder in (prefect, project.root / ".git") for path in folder.rglob("*") if path.is_file()
+    ]
     assert len(kept) > 20 and not any(secret.encode() in content for content in kept)
 
 
 def test_the_server_listens_on_this_machine_alone(prefect: Path) -> None:
     mine = psutil.Process().children(recursive=True)
-    listening = {connection.laddr.ip for process in mine for connection in process.net_connections() if connection.status == psutil.CONN_LISTEN}
+    listening = {
+        connection.laddr.ip
+        for process in mine
+        for connection in process.net_connections()
+        if connection.status == psutil.CONN_LISTEN
+    }
     assert listening == {"127.0.0.1"}

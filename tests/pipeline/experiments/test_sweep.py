@@ -22,20 +22,37 @@ from tests.pipeline.compare.comparable_project import ComparableProject
 RATE = "train.optimisation.learning_rate"
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    (f"{RATE}=1e-4..1e-2 log", Dimension(RATE, low=1e-4, high=1e-2, log=True)), ("a.b=1..5", Dimension("a.b", low=1, high=5)),
-    ("a.b=-0.5..1.5", Dimension("a.b", low=-0.5, high=1.5)), ("a.b=1,2,3", Dimension("a.b", (1, 2, 3))), ("a.b=x", Dimension("a.b", ("x",))),
-    ("a.b=[mos],[mos, dnsmos]", Dimension("a.b", (["mos"], ["mos", "dnsmos"]))), ("a.b='1..2'", Dimension("a.b", ("1..2",))),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"{RATE}=1e-4..1e-2 log", Dimension(RATE, low=1e-4, high=1e-2, log=True)),
+        ("a.b=1..5", Dimension("a.b", low=1, high=5)),
+        ("a.b=-0.5..1.5", Dimension("a.b", low=-0.5, high=1.5)),
+        ("a.b=1,2,3", Dimension("a.b", (1, 2, 3))),
+        ("a.b=x", Dimension("a.b", ("x",))),
+        ("a.b=[mos],[mos, dnsmos]", Dimension("a.b", (["mos"], ["mos", "dnsmos"]))),
+        ("a.b='1..2'", Dimension("a.b", ("1..2",))),
+    ],
+)
 def test_a_space_is_lists_and_ranges(text: str, expected: Dimension) -> None:
     assert parse_space([text]) == [expected]
 
 
-@pytest.mark.parametrize(("space", "message"), [
-    ([], "needs parameters to vary"), (["a.b=1", "a.b=2"], "each of them once"), (["a.b=2..1"], "from a number to a larger one"),
-    (["a.b=x..y"], "from a number to a larger one"), (["a.b=0..1 log"], "begins above 0"), (["a.b=1,1"], "each once"), (["a.b="], "some values"),
-    (["a.b=["], "are no YAML"), (["=1,2"], "is no override"), (["a.b"], "is no override"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ([], "needs parameters to vary"),
+        (["a.b=1", "a.b=2"], "each of them once"),
+        (["a.b=2..1"], "from a number to a larger one"),
+        (["a.b=x..y"], "from a number to a larger one"),
+        (["a.b=0..1 log"], "begins above 0"),
+        (["a.b=1,1"], "each once"),
+        (["a.b="], "some values"),
+        (["a.b=["], "are no YAML"),
+        (["=1,2"], "is no override"),
+        (["a.b"], "is no override"),
+    ],
+)
 def test_what_is_no_space_is_said(space: list[str], message: str) -> None:
     with pytest.raises(OverrideError, match=message):
         parse_space(space)
@@ -50,21 +67,30 @@ def test_a_grid_is_every_combination_and_takes_no_ranges() -> None:
 
 
 def trial(name: str, value: int, *figures: float, problem: str = "") -> Trial:
-    return Trial(name, {"a.b": str(value)}, {f"{name}-{number}": figure for number, figure in enumerate(figures)}, [problem] if problem else [])
+    return Trial(
+        name,
+        {"a.b": str(value)},
+        {f"{name}-{number}": figure for number, figure in enumerate(figures)},
+        [problem] if problem else [],
+    )
 
 
 def test_the_ranking_has_mean_and_spread_of_seeds_and_failures_last() -> None:
     trials = [trial("s-0", 1, 0.3, 0.5), trial("s-1", 2, problem="no disk"), trial("s-2", 3, 0.1)]
     rows = table(rank(trials, maximise=False), "cer")
-    assert [(row["rank"], row["a.b"], row["cer"], row["standard deviation of seeds"], row["failed"]) for row in rows] == [
-        (1, "3", 0.1, "-", "-"), (2, "1", 0.4, 0.14142, "-"), ("-", "2", "-", "-", "no disk")]  # fmt: skip
+    assert [
+        (row["rank"], row["a.b"], row["cer"], row["standard deviation of seeds"], row["failed"]) for row in rows
+    ] == [(1, "3", 0.1, "-", "-"), (2, "1", 0.4, 0.14142, "-"), ("-", "2", "-", "-", "no disk")]
     assert [each.name for each in rank(trials, maximise=True)] == ["s-0", "s-2", "s-1"]
 
 
 @pytest.mark.parametrize("figures", [(0.1, 0.2), (0.1, 0.1)])
 def test_the_picture_is_one(figures: tuple[float, ...], tmp_path: Path) -> None:
     dimensions = [Dimension("a.b", (1, 2, 3)), Dimension("a.rate", low=1e-4, high=1e-2, log=True)]
-    trials = [Trial(str(number), {"a.b": "2", "a.rate": 1e-3}, {"x": figure, "y": figure * 1.1}) for number, figure in enumerate(figures)]
+    trials = [
+        Trial(str(number), {"a.b": "2", "a.rate": 1e-3}, {"x": figure, "y": figure * 1.1})
+        for number, figure in enumerate(figures)
+    ]
     png = parallel_coordinates(dimensions, trials, "cer", maximise=False)
     assert png is not None
     (tmp_path / "picture.png").write_bytes(png)
@@ -89,7 +115,9 @@ def test_a_grid_with_seeds_is_ranked_and_run_once(project: ComparableProject) ->
     assert rows[0]["cer"] == pytest.approx(2e-4) and rows[0]["standard deviation of seeds"] == pytest.approx(1.4142e-4)
     assert rows[0]["experiments"] == "grid-001-seed1, grid-001-seed3"
     before = saved_experiments(project.root)
-    assert {name for name in before if name.startswith("grid")} == {f"grid-{number:03d}-seed{seed}" for number in (0, 1) for seed in (1, 3)}
+    assert {name for name in before if name.startswith("grid")} == {
+        f"grid-{number:03d}-seed{seed}" for number in (0, 1) for seed in (1, 3)
+    }
     assert run(project, "grid", f"{RATE}=1e-3,4e-3", seeds=[1, 3]) == rows and saved_experiments(project.root) == before
     with (project.root / "sweeps" / "grid" / "ranking.csv").open(encoding="utf-8") as stream:
         assert [line["cer"] for line in csv.DictReader(stream)] == [str(row["cer"]) for row in rows]
@@ -115,7 +143,9 @@ def test_failures_are_listed_and_the_same_sweep_goes_on(project: ComparableProje
     bad = project.root / "recordings" / "bad.txt"
     run(project, "part", f"{RATE}=1e-3,4e-3", trials=1)
     bad.write_text("refused", encoding="utf-8")
-    with pytest.raises(SweepIncomplete, match=r"1 experiments failed, the same sweep run again goes on; part-001: stage corpus failed"):
+    with pytest.raises(
+        SweepIncomplete, match=r"1 experiments failed, the same sweep run again goes on; part-001: stage corpus failed"
+    ):
         run(project, "part", f"{RATE}=1e-3,4e-3")
     bad.unlink()
     assert [row["failed"] for row in run(project, "part", f"{RATE}=1e-3,4e-3")] == ["-", "-"]
@@ -131,10 +161,15 @@ def test_another_search_of_the_same_name_is_refused(project: ComparableProject) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("space", "options", "message"), [
-    ("train.nothing=1,2", {}, "train has no 'nothing'"), (f"{RATE}=1,2", {"metric": "beauty"}, "'beauty' is no metric to rank by; there are cer"),
-    (f"{RATE}=1..2", {"method": "random"}, "say how many trials"), (f"{RATE}=1..2", {}, "is a range"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("space", "options", "message"),
+    [
+        ("train.nothing=1,2", {}, "train has no 'nothing'"),
+        (f"{RATE}=1,2", {"metric": "beauty"}, "'beauty' is no metric to rank by; there are cer"),
+        (f"{RATE}=1..2", {"method": "random"}, "say how many trials"),
+        (f"{RATE}=1..2", {}, "is a range"),
+    ],
+)
 def test_what_cannot_be_searched_is_said_before_anything_runs(
     project: ComparableProject, space: str, options: dict[str, Any], message: str
 ) -> None:

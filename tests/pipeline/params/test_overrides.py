@@ -29,13 +29,21 @@ def value(folder: Path, path: str) -> Any:
     return found
 
 
-@pytest.mark.parametrize(("path", "text", "expected"), [
-    ("train.optimisation.learning_rate", "1e-4", 1e-4), ("train.optimisation.learning_rate", "1e-5", 1e-5),
-    ("train.optimisation.steps", "200", 200), ("split.salt", "'7'", "7"), ("evaluate.hear", "[mos]", ["mos"]),
-    ("train.metrics", "{every: 1, utterances: 2}", {"every": 1, "utterances": 2}),
-    ("corpus.max_utterances", "null", None), ("train.optimisation.betas", "[0.9, 0.99]", [0.9, 0.99]),
-    ("corpus.source_note", "a = b; rm -rf / $(x) `y`", "a = b; rm -rf / $(x) `y`"), ("train.model.istft_layers", "3", 3),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "text", "expected"),
+    [
+        ("train.optimisation.learning_rate", "1e-4", 1e-4),
+        ("train.optimisation.learning_rate", "1e-5", 1e-5),
+        ("train.optimisation.steps", "200", 200),
+        ("split.salt", "'7'", "7"),
+        ("evaluate.hear", "[mos]", ["mos"]),
+        ("train.metrics", "{every: 1, utterances: 2}", {"every": 1, "utterances": 2}),
+        ("corpus.max_utterances", "null", None),
+        ("train.optimisation.betas", "[0.9, 0.99]", [0.9, 0.99]),
+        ("corpus.source_note", "a = b; rm -rf / $(x) `y`", "a = b; rm -rf / $(x) `y`"),
+        ("train.model.istft_layers", "3", 3),
+    ],
+)
 def test_stages_read_what_was_asked_for(folder: Path, path: str, text: str, expected: Any) -> None:
     write(folder, None, [f"{path}={text}"])
     assert value(folder, path) == expected and type(value(folder, path)) is type(expected)
@@ -48,12 +56,22 @@ def test_overrides_come_after_the_preset_and_the_last_one_counts(folder: Path) -
     assert value(folder, "preset") == "smoke" and value(folder, "train.optimisation.steps") == 6
 
 
-@pytest.mark.parametrize(("override", "message"), [
-    ("train.optimisation.step=3", r"train.optimisation has no 'step'; there are steps,"), ("trains.steps=3", "params.yaml has no 'trains'"),
-    ("train.ranks.deep=3", "train.ranks is a value, not a section"), ("train=3", "train is no parameter"), ("preset=smoke", "a preset as preset"),
-    ("train.ranks", "is no override"), ("=3", "is no override"), ("train..ranks=3", "is no override"), ("split.salt=[", "the value is no YAML"),
-    ("split.salt=!!python/object/apply:os.system ['true']", "the value is no YAML"), ("--help", "is no override"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.optimisation.step=3", r"train.optimisation has no 'step'; there are steps,"),
+        ("trains.steps=3", "params.yaml has no 'trains'"),
+        ("train.ranks.deep=3", "train.ranks is a value, not a section"),
+        ("train=3", "train is no parameter"),
+        ("preset=smoke", "a preset as preset"),
+        ("train.ranks", "is no override"),
+        ("=3", "is no override"),
+        ("train..ranks=3", "is no override"),
+        ("split.salt=[", "the value is no YAML"),
+        ("split.salt=!!python/object/apply:os.system ['true']", "the value is no YAML"),
+        ("--help", "is no override"),
+    ],
+)
 def test_what_names_no_parameter_is_refused_and_nothing_is_written(folder: Path, override: str, message: str) -> None:
     before = (folder / "params.yaml").read_bytes()
     with pytest.raises(OverrideError, match=message):
@@ -66,10 +84,14 @@ def test_an_unknown_preset_is_refused(folder: Path) -> None:
         write(folder, "../../etc", [])
 
 
-@pytest.mark.parametrize(("override", "message"), [
-    ("train.optimisation.steps=many", r"train: optimisation: steps: expected int, found 'many'"),
-    ("evaluate.hear=[ears]", "hear has ears; valid: mos"), ("split.salt=7", "split: salt: expected str, found 7"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.optimisation.steps=many", r"train: optimisation: steps: expected int, found 'many'"),
+        ("evaluate.hear=[ears]", "hear has ears; valid: mos"),
+        ("split.salt=7", "split: salt: expected str, found 7"),
+    ],
+)
 def test_a_value_that_a_stage_cannot_take_is_one_clear_line(
     folder: Path, override: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

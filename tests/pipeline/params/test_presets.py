@@ -30,9 +30,16 @@ from tests.small_corpus import ROOT
 PRESETS = ROOT / "presets"
 NAMES = ("laptop", "reference", "smoke", "trilingual", "voice")
 SECTIONS: dict[str, type[Any]] = {
-    "corpus": CorpusParams, "resample": ResampleParams, "clean_text": CleanTextParams, "spectrogram": SpectrogramParams, "bert": BertParams,
-    "split": SplitParams, "train": TrainParams, "evaluate": EvaluateParams, "card": CardParams,
-}  # fmt: skip
+    "corpus": CorpusParams,
+    "resample": ResampleParams,
+    "clean_text": CleanTextParams,
+    "spectrogram": SpectrogramParams,
+    "bert": BertParams,
+    "split": SplitParams,
+    "train": TrainParams,
+    "evaluate": EvaluateParams,
+    "card": CardParams,
+}
 FREE_SECTIONS = ("train.model", "train.discriminator", "bert.encoders")
 
 
@@ -81,14 +88,19 @@ def test_every_preset_passes_every_stage(params: Path, name: str) -> None:
     settings: SpectrogramSettings = sections["spectrogram"].settings(sections["resample"].sample_rate_hz)
     with_bert = any(source.kind != "none" for source in sections["bert"].encoders.values())
     speakers = ("allison", "gcin-3") if sections["corpus"].languages != ("EN",) else ("allison",)
-    facts = CorpusFacts(settings, True, dict.fromkeys(sections["bert"].encoders, 384) if with_bert else {}, {}, speakers, "a note")
+    facts = CorpusFacts(
+        settings, True, dict.fromkeys(sections["bert"].encoders, 384) if with_bert else {}, {}, speakers, "a note"
+    )
     model, discriminator = sections["train"].networks(facts, SymbolTable.reference())
     assert model.hop_samples == settings.hop_samples and discriminator.channels >= 1
 
 
 def test_a_preset_based_on_another_holds_its_differences_alone() -> None:
     laptop, voice = load("laptop", PRESETS), load("voice", PRESETS)
-    assert voice["train"]["model"] == laptop["train"]["model"] and voice["train"]["optimisation"]["steps"] > laptop["train"]["optimisation"]["steps"]
+    assert (
+        voice["train"]["model"] == laptop["train"]["model"]
+        and voice["train"]["optimisation"]["steps"] > laptop["train"]["optimisation"]["steps"]
+    )
     assert "based_on" not in voice and "model" not in read(PRESETS / "voice.yaml")["train"]
 
 
@@ -113,7 +125,11 @@ def test_params_yaml_is_what_its_preset_writes(params: Path) -> None:
 
 
 def test_switching_keeps_comments_and_ones_own_values(params: Path) -> None:
-    mine = params.read_text(encoding="utf-8").replace("corpus:\n", "corpus:\n  # mine\n", 1).replace("salt: '0'", "salt: 'mine'")
+    mine = (
+        params.read_text(encoding="utf-8")
+        .replace("corpus:\n", "corpus:\n  # mine\n", 1)
+        .replace("salt: '0'", "salt: 'mine'")
+    )
     params.write_text(mine, encoding="utf-8")
     switch("reference", folder=PRESETS, params_path=params)
     assert "  # mine\n" in params.read_text(encoding="utf-8")
@@ -148,7 +164,9 @@ def test_a_preset_that_names_an_unknown_corpus_is_refused(params: Path) -> None:
 def test_an_unknown_preset_lists_the_known_ones(params: Path) -> None:
     with pytest.raises(ValueError, match="unknown preset 'gpu'; there are laptop, reference, smoke, trilingual, voice"):
         switch("gpu", folder=PRESETS, params_path=params)
-    done = subprocess.run([sys.executable, "-m", "pipeline.params.presets", "gpu"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.params.presets", "gpu"], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 2 and "choose from" in done.stderr and "laptop" in done.stderr
 
 

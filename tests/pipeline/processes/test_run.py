@@ -41,7 +41,9 @@ def run(code: str, log: Callable[[str], object] = print) -> list[str]:
 
 def test_output_comes_line_by_line_with_only_the_last_state_of_a_progress_bar() -> None:
     logged: list[str] = []
-    lines = run("print('one'); print('0%\\r50%\\r100%'); print(); print('no newline at the end ü', end='')", logged.append)
+    lines = run(
+        "print('one'); print('0%\\r50%\\r100%'); print(); print('no newline at the end ü', end='')", logged.append
+    )
     assert lines == logged == ["one", "100%", "no newline at the end ü"]
 
 
@@ -72,7 +74,9 @@ def test_cancelling_ends_all_that_a_program_started(first: str, monkeypatch: pyt
 
     async def cancel() -> None:
         code = FAMILY.format(first=first, last="time.sleep(600)")
-        task = asyncio.ensure_future(run_command(python(code), folder=Path.cwd(), log=lambda line: told.extend(map(int, line.split()))))
+        task = asyncio.ensure_future(
+            run_command(python(code), folder=Path.cwd(), log=lambda line: told.extend(map(int, line.split())))
+        )
         while not told:
             await asyncio.sleep(0.02)
         assert len(told) == 3 and all(map(lives, told))
@@ -94,8 +98,10 @@ def test_a_killed_holder_leaves_nothing(number: signal.Signals, tmp_path: Path) 
     """The flow's process, or the machine's memory killer, may end at any moment."""
     family = tmp_path / "family.py"
     family.write_text(FAMILY.format(first="", last="time.sleep(600)"), encoding="utf-8")
-    holder = (f"import asyncio, sys\nfrom pathlib import Path\nfrom pipeline.processes.run import run_command\n"
-              f"asyncio.run(run_command([sys.executable, {str(family)!r}], folder=Path('.'), log=lambda line: print(line, flush=True)))")  # fmt: skip
+    holder = (
+        f"import asyncio, sys\nfrom pathlib import Path\nfrom pipeline.processes.run import run_command\n"
+        f"asyncio.run(run_command([sys.executable, {str(family)!r}], folder=Path('.'), log=lambda line: print(line, flush=True)))"
+    )
     with subprocess.Popen(python(holder), cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         told = [int(each) for each in process.stdout.readline().split()]

@@ -12,10 +12,16 @@ from pipeline.repro.dag import changed_stages, locked_stages, order_lock, read_d
 from tests.small_corpus import ROOT
 
 UPSTREAM = {
-    "corpus": (), "clean_text": ("corpus",), "resample": ("corpus",), "spectrogram": ("resample",), "bert": ("clean_text",),
-    "split": ("bert", "clean_text", "corpus", "resample", "spectrogram"), "train": ("bert", "resample", "spectrogram", "split"),
-    "evaluate": ("resample", "split", "train"), "card": ("corpus", "evaluate", "split", "train"),
-}  # fmt: skip
+    "corpus": (),
+    "clean_text": ("corpus",),
+    "resample": ("corpus",),
+    "spectrogram": ("resample",),
+    "bert": ("clean_text",),
+    "split": ("bert", "clean_text", "corpus", "resample", "spectrogram"),
+    "train": ("bert", "resample", "spectrogram", "split"),
+    "evaluate": ("resample", "split", "train"),
+    "card": ("corpus", "evaluate", "split", "train"),
+}
 
 
 def repository(folder: Path, dvc_yaml: str, params: str) -> Path:
@@ -62,8 +68,10 @@ def test_what_changed_is_named_by_stage(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_lock_is_put_into_the_order_that_dvc_repro_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stages = "\n".join(f'  {name}: {{cmd: "cp {source} {name}", deps: [{source}], outs: [{name}]}}' for name, source in
-                       (("z", "in"), ("b", "in"), ("last", "z"), ("a", "in")))  # fmt: skip
+    stages = "\n".join(
+        f'  {name}: {{cmd: "cp {source} {name}", deps: [{source}], outs: [{name}]}}'
+        for name, source in (("z", "in"), ("b", "in"), ("last", "z"), ("a", "in"))
+    )
     folder = repository(tmp_path, f"stages:\n{stages}\n", "")
     (folder / "in").write_text("x", encoding="utf-8")
     monkeypatch.chdir(folder)

@@ -59,7 +59,9 @@ def test_the_flow_leaves_the_lock_that_dvc_leaves(project: ComparableProject, cl
     assert "## Metrics" in str(summary.data) and "| cer |" in str(summary.data)
 
 
-def test_a_server_that_runs_already_is_used_and_not_started_twice(prefect: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_runs_already_is_used_and_not_started_twice(
+    prefect: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     with given_or_own_server(prefect) as address:
         assert address == PREFECT_API_URL.value()
@@ -71,7 +73,9 @@ def test_a_server_that_runs_already_is_used_and_not_started_twice(prefect: Path,
 
 
 @pytest.mark.slow
-def test_the_ui_shows_the_run_in_a_picture(project: ComparableProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ui_shows_the_run_in_a_picture(
+    project: ComparableProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if shutil.which("chromium") is None:
         pytest.skip("needs Chromium: apt-get install chromium")
     run(project)
@@ -84,15 +88,23 @@ def test_the_ui_shows_the_run_in_a_picture(project: ComparableProject, tmp_path:
 
 
 @pytest.mark.slow
-def test_only_what_can_be_helped_is_tried_again(project: ComparableProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_can_be_helped_is_tried_again(
+    project: ComparableProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ATTEMPTS", str(tmp_path / "attempts"))
     work = project.root / "work.py"
     whole = work.read_text(encoding="utf-8")
-    work.write_text(whole.replace('    settings = params["train"]', '    os.kill(os.getpid(), 9)\n    settings = params["train"]'), encoding="utf-8")
+    work.write_text(
+        whole.replace('    settings = params["train"]', '    os.kill(os.getpid(), 9)\n    settings = params["train"]'),
+        encoding="utf-8",
+    )
     with pytest.raises(StageFailed, match=r"^stage train failed: .*; not started: evaluate$"):
         run(project)
     assert len((tmp_path / "attempts").read_text().splitlines()) == 2
-    work.write_text(whole.replace('    settings = params["train"]', '    sys.exit("error: train: no")\n    settings = params'), encoding="utf-8")
+    work.write_text(
+        whole.replace('    settings = params["train"]', '    sys.exit("error: train: no")\n    settings = params'),
+        encoding="utf-8",
+    )
     with pytest.raises(StageFailed, match=r"^stage train failed: train: no; not started: evaluate$"):
         run(project)
     assert len((tmp_path / "attempts").read_text().splitlines()) == 3
@@ -113,7 +125,9 @@ def test_new_recordings_start_a_run_once_they_are_whole(project: ComparableProje
     assert look(quiet_seconds=30.0) == "TooNew" and texts() == 1
     assert (look(), texts(), look()) == ("Completed", 2, "UpToDate")
     new.write_text("refused", encoding="utf-8")
-    assert (look(), look()) == ("Failed", "UpToDate"), "recordings that cannot be used start one run, not one at every look"
+    assert (look(), look()) == ("Failed", "UpToDate"), (
+        "recordings that cannot be used start one run, not one at every look"
+    )
     new.unlink()
     assert (look(), texts()) == ("Completed", 1)
     os.utime(project.root / "recordings" / "one.txt", (time.time() - 60, time.time() - 60))
@@ -136,4 +150,6 @@ def test_a_voice_worse_than_the_accepted_one_raises_an_event(tmp_path: Path, mon
     project.evaluate(evaluation(seed=3, mos=-0.4))
     (sentence,) = tell_what_is_worse(project.root)
     assert "naturalness" in sentence.lower()
-    assert [(each["event"], each["payload"]["accepted"], each["payload"]["metrics"]) for each in told] == [(METRIC_WORSE, "voice@v1.10.0", ["mos"])]
+    assert [(each["event"], each["payload"]["accepted"], each["payload"]["metrics"]) for each in told] == [
+        (METRIC_WORSE, "voice@v1.10.0", ["mos"])
+    ]

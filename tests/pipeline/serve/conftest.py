@@ -32,7 +32,17 @@ def address(small_voice: Path) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "pipeline.serve", "--voice", str(small_voice), "--port", str(port), "--max-characters", str(MAX_CHARACTERS)]
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline.serve",
+        "--voice",
+        str(small_voice),
+        "--port",
+        str(port),
+        "--max-characters",
+        str(MAX_CHARACTERS),
+    ]
     server = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     try:
         _wait_until_ready(server, f"http://127.0.0.1:{port}")

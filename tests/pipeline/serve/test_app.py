@@ -35,7 +35,9 @@ def samples_of(response: httpx.Response) -> np.ndarray:
 
 def test_the_voice_is_described(address: str) -> None:
     facts = httpx.get(f"{address}/voice").json()
-    assert facts["speakers"] == ["anna", "ben"] and facts["languages"] == ["EN", "ZH"] and facts["sample_rate_hz"] == 16000
+    assert (
+        facts["speakers"] == ["anna", "ben"] and facts["languages"] == ["EN", "ZH"] and facts["sample_rate_hz"] == 16000
+    )
     assert facts["style"]["noise_scale"] == 0.25 and facts["max_characters"] == MAX_CHARACTERS
 
 
@@ -43,18 +45,24 @@ def test_whole_files_streams_and_addresses_give_the_same_samples(address: str) -
     whole = speak(address, text=TEXT)
     expected = samples_of(whole)
     assert whole.headers["content-type"] == "audio/wav" and len(expected) > 16000
-    with httpx.stream("POST", f"{address}/speak", json={"text": TEXT, "stream": True}, timeout=PATIENCE_SECONDS) as response:
+    with httpx.stream(
+        "POST", f"{address}/speak", json={"text": TEXT, "stream": True}, timeout=PATIENCE_SECONDS
+    ) as response:
         content = response.read()
     assert "content-length" not in response.headers
     assert np.array_equal(soundfile.read(io.BytesIO(content), dtype="int16")[0], expected)
-    assert np.array_equal(samples_of(httpx.get(f"{address}/speak", params={"text": TEXT}, timeout=PATIENCE_SECONDS)), expected)
+    assert np.array_equal(
+        samples_of(httpx.get(f"{address}/speak", params={"text": TEXT}, timeout=PATIENCE_SECONDS)), expected
+    )
     flac = speak(address, text=TEXT, format="flac", stream=True)
     assert flac.headers["content-type"] == "audio/flac" and np.array_equal(samples_of(flac), expected)
 
 
 def test_the_style_reaches_the_voice(address: str) -> None:
     plain = samples_of(speak(address, text=TEXT))
-    assert np.array_equal(samples_of(speak(address, text=TEXT, noise=0.25, speed=1, speaker="anna", language="EN", seed=0)), plain)
+    assert np.array_equal(
+        samples_of(speak(address, text=TEXT, noise=0.25, speed=1, speaker="anna", language="EN", seed=0)), plain
+    )
     for change in ({"noise": 1.0}, {"speaker": "ben"}, {"seed": 1}):
         other = samples_of(speak(address, text=TEXT, **change))
         assert len(other) != len(plain) or not np.array_equal(other, plain), change
@@ -82,7 +90,9 @@ def test_what_cannot_be_spoken_is_said_in_one_sentence(address: str, wanted: dic
 
 @pytest.mark.parametrize("text", ["", " \n ", "...", "\ud800"])
 def test_a_text_without_speech_is_refused(address: str, text: str) -> None:
-    response = httpx.post(f"{address}/speak", content=json.dumps({"text": text}), headers={"Content-Type": "application/json"})
+    response = httpx.post(
+        f"{address}/speak", content=json.dumps({"text": text}), headers={"Content-Type": "application/json"}
+    )
     assert response.status_code == 422 and response.json()["error"]
 
 
@@ -96,12 +106,17 @@ def test_other_sites_are_kept_out(address: str) -> None:
     from_a_form = httpx.post(f"{address}/speak", content=b'{"text": "Hi."}', headers={"Content-Type": "text/plain"})
     assert from_a_form.status_code == 422
     answer = httpx.get(f"{address}/speak", params={"text": "Hi."}, headers={"Origin": "https://evil.example"})
-    assert "access-control-allow-origin" not in answer.headers and answer.headers["cross-origin-resource-policy"] == "same-origin"
+    assert (
+        "access-control-allow-origin" not in answer.headers
+        and answer.headers["cross-origin-resource-policy"] == "same-origin"
+    )
 
 
 def test_the_schema_is_there_and_pages_from_elsewhere_are_not(address: str) -> None:
     assert set(httpx.get(f"{address}/openapi.json").json()["paths"]) == {"/speak", "/voice", "/healthz"}
-    assert [httpx.get(f"{address}/{path}").status_code for path in ("docs", "redoc", "voice/metadata.json")] == [404] * 3
+    assert [httpx.get(f"{address}/{path}").status_code for path in ("docs", "redoc", "voice/metadata.json")] == [
+        404
+    ] * 3
 
 
 def test_a_client_that_leaves_makes_room(address: str) -> None:
@@ -116,16 +131,27 @@ def test_a_client_that_leaves_makes_room(address: str) -> None:
     assert n_requests == 0
 
 
-@pytest.mark.parametrize(("damage", "message"), [(None, "no voice there; train one"), ("metadata.json", "missing; no checkpoint was ever")])
-def test_a_voice_that_is_missing_or_damaged_is_one_line(small_voice: Path, tmp_path: Path, damage: str | None, message: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "message"), [(None, "no voice there; train one"), ("metadata.json", "missing; no checkpoint was ever")]
+)
+def test_a_voice_that_is_missing_or_damaged_is_one_line(
+    small_voice: Path, tmp_path: Path, damage: str | None, message: str
+) -> None:
     folder = tmp_path / "voice"
     if damage:
         folder.mkdir()
         for path in small_voice.iterdir():
             if path.name != damage:
                 (folder / path.name).write_bytes(path.read_bytes())
-    ended = subprocess.run([sys.executable, "-m", "pipeline.serve", "--voice", str(folder)], cwd=ROOT, capture_output=True, text=True)
-    assert ended.returncode == 1 and ended.stderr.startswith("error: ") and message in ended.stderr and ended.stderr.count("\n") == 1
+    ended = subprocess.run(
+        [sys.executable, "-m", "pipeline.serve", "--voice", str(folder)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (
+        ended.returncode == 1
+        and ended.stderr.startswith("error: ")
+        and message in ended.stderr
+        and ended.stderr.count("\n") == 1
+    )
 
 
 def test_addresses_of_this_machine_alone_are_known() -> None:

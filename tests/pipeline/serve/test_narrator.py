@@ -37,10 +37,23 @@ def voice(small_voice: Path) -> HeardVoice:
 
 async def call(narrator: Narrator, send: Callable[[Any], Awaitable[None]], left: asyncio.Event) -> None:
     """Ask for the long text as a stream; the client leaves when `left` is set."""
-    scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "method": "POST", "scheme": "http",
-             "path": "/speak", "raw_path": b"/speak", "query_string": b"", "root_path": "", "client": ("127.0.0.1", 1), "server": ("localhost", 1),
-             "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")]}  # fmt: skip
-    request = [{"type": "http.request", "body": json.dumps({"text": LONG, "stream": True}).encode(), "more_body": False}]
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/speak",
+        "raw_path": b"/speak",
+        "query_string": b"",
+        "root_path": "",
+        "client": ("127.0.0.1", 1),
+        "server": ("localhost", 1),
+        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
+    }
+    request = [
+        {"type": "http.request", "body": json.dumps({"text": LONG, "stream": True}).encode(), "more_body": False}
+    ]
 
     async def receive() -> Any:
         if request:
@@ -86,7 +99,9 @@ def test_a_full_service_says_when_to_come_again(voice: HeardVoice) -> None:
     narrator = Narrator(voice, Limits(max_requests=1))
 
     async def scenario() -> list[httpx.Response]:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(create_app(narrator, ["localhost"])), base_url="http://localhost") as client:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(create_app(narrator, ["localhost"])), base_url="http://localhost"
+        ) as client:
             with narrator.admitted():
                 refused = await client.post("/speak", json={"text": "Hello."})
             return [refused, await client.post("/speak", json={"text": "Hello."})]

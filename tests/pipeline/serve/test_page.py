@@ -10,7 +10,8 @@ import soundfile
 from playwright.sync_api import Browser, Page, expect
 
 PATIENCE_MS = 60_000
-# Contrast of every visible text against what lies behind it, and whether every control has a name (WCAG 2.2, 1.4.3 and 4.1.2).
+# Contrast of every visible text against what lies behind it, and whether every control has a name (WCAG 2.2, 1.4.3 and
+# 4.1.2).
 LOW_CONTRAST = """() => {
   const parts = (colour) => colour.match(/[\\d.]+/g).map(Number);
   const light = (colour) => parts(colour).slice(0, 3).map((value) => value / 255)
@@ -55,7 +56,9 @@ def test_a_text_is_typed_spoken_kept_and_downloaded(page: Page, address: str, tm
     download.value.save_as(tmp_path / "speech.wav")
     spoken = page.request.post(f"{address}/speak", data={"text": "Hello there. How are you?", "speaker": "ben"})
     assert (tmp_path / "speech.wav").read_bytes() == spoken.body()
-    assert item.locator("audio").evaluate("(audio) => audio.duration") == pytest.approx(soundfile.info(tmp_path / "speech.wav").duration, abs=0.01)
+    assert item.locator("audio").evaluate("(audio) => audio.duration") == pytest.approx(
+        soundfile.info(tmp_path / "speech.wav").duration, abs=0.01
+    )
 
 
 def test_speaking_is_stopped_by_key_and_by_button(page: Page) -> None:
@@ -92,7 +95,11 @@ def test_everything_is_named_reachable_and_legible(page: Page) -> None:
     reached = []
     for _ in range(5):
         page.keyboard.press("Tab")
-        reached.append(page.evaluate("() => document.activeElement.labels?.[0]?.firstChild.textContent.trim() || document.activeElement.textContent"))
+        reached.append(
+            page.evaluate(
+                "() => document.activeElement.labels?.[0]?.firstChild.textContent.trim() || document.activeElement.textContent"
+            )
+        )
     assert reached == ["Speaker", "Language", "Speed", "Noise", "Speak"]
 
 

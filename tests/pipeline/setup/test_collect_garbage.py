@@ -47,7 +47,9 @@ def rows(workspace: Path) -> Path:
     ("max_gigabytes", "max_days", "left"),
     [(1.0, 60.0, "abc"), (1.0, 25.0, "bc"), (1.0, 15.0, "c"), (2.5e-6, 60.0, "bc"), (0.0, 60.0, ""), (1.0, 0.0, "")],
 )
-def test_the_longest_unused_goes_until_size_and_age_are_within_bounds(rows: Path, max_gigabytes: float, max_days: float, left: str) -> None:
+def test_the_longest_unused_goes_until_size_and_age_are_within_bounds(
+    rows: Path, max_gigabytes: float, max_days: float, left: str
+) -> None:
     main(max_gigabytes, max_days, False)
     assert names_left(rows, "abc") == left
 
@@ -85,6 +87,11 @@ def test_bounds_below_zero_are_refused(workspace: Path) -> None:
 
 
 def test_the_command_says_what_it_did(rows: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "pipeline.setup.collect_garbage", "--max-days", "15"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.setup.collect_garbage", "--max-days", "15"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0 and "deleted 2 of 3 packs" in done.stderr
     assert names_left(rows, "abc") == "c"

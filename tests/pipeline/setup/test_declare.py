@@ -48,7 +48,9 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_dependencies_become_folders_and_files_of_the_import_closure_and_the_rest_stays(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_dependencies_become_folders_and_files_of_the_import_closure_and_the_rest_stays(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     declare.main()
     written = (project / "dvc.yaml").read_text(encoding="utf-8")
     stages = yaml.safe_load(written)["stages"]

@@ -22,18 +22,34 @@ def test_the_plots_of_two_revisions_are_drawn_without_a_network(tmp_path: Path) 
     project.commit(evaluation(), "first")
     project.commit(evaluation(mos=1.0), "second", steps=200)
     install_template(project.root)
-    done = subprocess.run([sys.executable, "-m", "dvc", "plots", "diff", "first", "second"], cwd=project.root, env=child_environment(),
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", "plots", "diff", "first", "second"],
+        cwd=project.root,
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     page = project.root / "dvc_plots" / "index.html"
     assert "<script src=" not in page.read_text(encoding="utf-8")
     assert CHROMIUM is not None
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND",
-               f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=10000", "--dump-dom", page.as_uri()]  # fmt: skip
+    command = [
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        "--virtual-time-budget=10000",
+        "--dump-dom",
+        page.as_uri(),
+    ]
     drawn = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
     body = drawn[drawn.rindex("<body>") :]
-    assert ("<canvas" in body or "<svg" in body)
-    status = subprocess.run(["git", "status", "--porcelain", ".dvc"], cwd=project.root, capture_output=True, text=True, check=True).stdout
+    assert "<canvas" in body or "<svg" in body
+    status = subprocess.run(
+        ["git", "status", "--porcelain", ".dvc"], cwd=project.root, capture_output=True, text=True, check=True
+    ).stdout
     assert "config.local" not in status and ".dvc/config\n" not in status, "the setting is this clone's own"
 
 

@@ -25,7 +25,9 @@ def write_params(recordings: str, transcripts: str, encoder: dict[str, Any] | No
 
 
 @pytest.mark.usefixtures("workspace")
-def test_recordings_of_ones_own_are_only_looked_at(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_recordings_of_ones_own_are_only_looked_at(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(prepare, "run_module", None)  # fetching would fail
     write_params("mine", "mine.csv")
     assert prepare.main() == 1
@@ -51,12 +53,21 @@ def test_ready_made_recordings_are_fetched_or_made(monkeypatch: pytest.MonkeyPat
 def test_an_encoder_that_cannot_be_had_ends_the_run_before_any_work_with_the_way_to_get_it() -> None:
     write_params("mine", "mine.csv", HUB)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-m", "pipeline.setup.prepare"], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.setup.prepare"], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 1
-    assert done.stderr.startswith("error: ") and "hf download nobody/no-such-model" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert (
+        done.stderr.startswith("error: ")
+        and "hf download nobody/no-such-model" in done.stderr
+        and len(done.stderr.splitlines()) == 1
+    )
 
 
 def test_every_ready_made_corpus_of_the_presets_has_its_program() -> None:
-    corpora = [yaml.safe_load(path.read_text(encoding="utf-8"))["corpus"] for path in (ROOT / "presets" / "corpora").glob("*.yaml")]
+    corpora = [
+        yaml.safe_load(path.read_text(encoding="utf-8"))["corpus"]
+        for path in (ROOT / "presets" / "corpora").glob("*.yaml")
+    ]
     assert {values["recordings"] for values in corpora} == set(prepare.READY_MADE)
     assert all(importlib.util.find_spec(module) for module in prepare.READY_MADE.values())

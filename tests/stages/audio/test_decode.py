@@ -23,7 +23,9 @@ RATE_HZ = 24000
 def tone(n_channels: int = 1, seconds: float = 0.5) -> np.ndarray:
     """Return (S, channels) float32, each channel an octave above the one before."""
     times = np.arange(int(RATE_HZ * seconds)) / RATE_HZ
-    return np.stack([0.5 * np.sin(2 * np.pi * 220 * 2**channel * times) for channel in range(n_channels)], axis=1).astype(np.float32)
+    return np.stack(
+        [0.5 * np.sin(2 * np.pi * 220 * 2**channel * times) for channel in range(n_channels)], axis=1
+    ).astype(np.float32)
 
 
 def encoded(samples: np.ndarray, container: str, subtype: str | None = None) -> bytes:
@@ -76,7 +78,9 @@ def test_a_stream_whose_header_does_not_know_its_length_is_read_to_its_end(decla
     assert np.array_equal(audio.decode(endless, ".wav").samples, audio.decode(plain, ".wav").samples)
 
 
-@pytest.mark.parametrize(("subtype", "step"), [("PCM_U8", 2**-7), ("PCM_16", 2**-15), ("PCM_24", 2**-23), ("PCM_32", 2**-30), ("FLOAT", 0.0)])
+@pytest.mark.parametrize(
+    ("subtype", "step"), [("PCM_U8", 2**-7), ("PCM_16", 2**-15), ("PCM_24", 2**-23), ("PCM_32", 2**-30), ("FLOAT", 0.0)]
+)
 @pytest.mark.parametrize("n_channels", [1, 2])
 def test_wav_of_every_depth_comes_back_within_its_rounding(subtype: str, step: float, n_channels: int) -> None:
     recording = audio.decode(encoded(tone(n_channels), "WAV", subtype), ".wav")
@@ -118,12 +122,16 @@ def test_m4a_keeps_its_channels() -> None:
             output.mux(packet)
     samples = audio.decode(stream.getvalue(), ".m4a").samples
     assert samples.shape[1] == 2
-    assert [strongest_hz(audio.Recording(samples[:, [channel]], RATE_HZ, "")) for channel in range(2)] == pytest.approx([220, 440], abs=4)
+    assert [strongest_hz(audio.Recording(samples[:, [channel]], RATE_HZ, "")) for channel in range(2)] == pytest.approx(
+        [220, 440], abs=4
+    )
 
 
 def strongest_hz(recording: audio.Recording) -> float:
     samples = recording.samples[:, 0]
-    return float(np.abs(np.fft.rfft(samples * np.hanning(len(samples)))).argmax() * recording.sample_rate_hz / len(samples))
+    return float(
+        np.abs(np.fft.rfft(samples * np.hanning(len(samples)))).argmax() * recording.sample_rate_hz / len(samples)
+    )
 
 
 def test_real_g722_prompts_are_16_khz_speech() -> None:
@@ -176,7 +184,13 @@ def test_samples_that_are_not_finite_are_damage(value: float) -> None:
 
 @pytest.mark.parametrize(
     ("container", "suffix", "share"),
-    [("WAV", ".wav", 0.5), ("WAV", ".wav", 0.002), ("FLAC", ".flac", 0.5), ("FLAC", ".flac", 0.01), ("OGG", ".ogg", 0.02)],
+    [
+        ("WAV", ".wav", 0.5),
+        ("WAV", ".wav", 0.002),
+        ("FLAC", ".flac", 0.5),
+        ("FLAC", ".flac", 0.01),
+        ("OGG", ".ogg", 0.02),
+    ],
 )
 def test_a_recording_cut_off_in_the_middle_is_rejected(container: str, suffix: str, share: float) -> None:
     whole = encoded(tone(seconds=2.0), container)

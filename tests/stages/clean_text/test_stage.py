@@ -34,9 +34,13 @@ HEADER = "language\tword\treading\n"
 def write_corpus(texts: dict[str, str], folder: str = "corpus", language: str = "EN") -> Path:
     """Write a corpus manifest of utterance → text."""
     known = {"language": language, "audio_path": "x.wav", "container": "wav", "synthetic": False}
-    empty = {field.name: known.get(field.name, "" if pa.types.is_string(field.type) else 0) for field in manifests.CORPUS}
+    empty = {
+        field.name: known.get(field.name, "" if pa.types.is_string(field.type) else 0) for field in manifests.CORPUS
+    }
     Path(folder).mkdir()
-    table = manifests.table_from_rows([{**empty, "utterance_id": name, "text": text} for name, text in texts.items()], manifests.CORPUS)
+    table = manifests.table_from_rows(
+        [{**empty, "utterance_id": name, "text": text} for name, text in texts.items()], manifests.CORPUS
+    )
     manifests.write_manifest(Path(folder) / "corpus.parquet", table)
     return Path(folder)
 
@@ -46,9 +50,13 @@ def write_lexicon(*lines: str, path: str = "mine.tsv") -> Path:
     return Path(path)
 
 
-def run(corpus: Path, out: str = "out", share: float = 0.5, lexicon: Path = ROOT / "lexicon.tsv", unreadable: Any = "reject") -> list[dict[str, Any]]:
+def run(
+    corpus: Path, out: str = "out", share: float = 0.5, lexicon: Path = ROOT / "lexicon.tsv", unreadable: Any = "reject"
+) -> list[dict[str, Any]]:
     clean_text.main(corpus, lexicon, Path(out), CleanTextParams(unreadable, share))
-    rows: list[dict[str, Any]] = manifests.read_manifest(Path(out) / "clean_text.parquet", manifests.CLEAN_TEXT).to_pylist()
+    rows: list[dict[str, Any]] = manifests.read_manifest(
+        Path(out) / "clean_text.parquet", manifests.CLEAN_TEXT
+    ).to_pylist()
     return rows
 
 
@@ -64,7 +72,10 @@ def test_phones_belong_to_words_and_words_to_the_text(small_corpus: SmallCorpus)
         assert sum(row["word2ph"]) == len(row["phones"]) == len(row["tones"])
         assert len(row["words"]) == len(row["word2ph"]) == len(row["word_starts"]) == len(row["word_ends"])
         assert min(row["word2ph"]) >= 1
-        assert all(0 <= start <= end <= len(row["normalised"]) for start, end in zip(row["word_starts"], row["word_ends"], strict=True))
+        assert all(
+            0 <= start <= end <= len(row["normalised"])
+            for start, end in zip(row["word_starts"], row["word_ends"], strict=True)
+        )
 
 
 def test_a_text_that_cannot_be_spoken_is_a_reject_with_the_reason() -> None:
@@ -107,7 +118,13 @@ def test_without_a_corpus_the_message_says_what_makes_it() -> None:
 def check(facts: dict[str, Any]) -> None:
     """What must hold for every row of the manifest."""
     assert sum(facts["word2ph"]) == len(facts["phones"]) == len(facts["tones"])
-    assert len(facts["words"]) == len(facts["word2ph"]) == len(facts["word_starts"]) == len(facts["word_ends"]) == len(facts["word_languages"])
+    assert (
+        len(facts["words"])
+        == len(facts["word2ph"])
+        == len(facts["word_starts"])
+        == len(facts["word_ends"])
+        == len(facts["word_languages"])
+    )
     assert min(facts["word2ph"]) >= 1 and set(facts["word_languages"]) <= set(LANGUAGES)
     assert set(facts["phones"]) <= set(SYMBOLS)
     end = 0
@@ -170,13 +187,19 @@ def test_a_new_entry_computes_only_the_rows_it_concerns(caplog: pytest.LogCaptur
     assert computed(caplog) == 2  # a and b
     run(corpus, "two", lexicon=write_lexicon(entry, "EN\tcat\tK AA1 T"))
     assert computed(caplog) == 1  # c
-    run(corpus, "none", lexicon=write_lexicon(entry, "EN\tcat\tK AA1 T", "EN\tzebra\tZ IY1", "EN\ttwenty\tT W EH1 N IY0"))
+    run(
+        corpus,
+        "none",
+        lexicon=write_lexicon(entry, "EN\tcat\tK AA1 T", "EN\tzebra\tZ IY1", "EN\ttwenty\tT W EH1 N IY0"),
+    )
     assert computed(caplog) == 1  # b, where 20 is said as twenty
     run(corpus, "gone")
     assert computed(caplog) == 0 and folder_bytes(Path("gone")) == folder_bytes(Path("plain"))
 
 
-def test_a_comment_in_the_code_computes_no_row_and_a_changed_expression_all(code_copy: CodeCopy, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_comment_in_the_code_computes_no_row_and_a_changed_expression_all(
+    code_copy: CodeCopy, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
     corpus = write_corpus({"a": "A tomato.", "b": "Two tomatoes and 20 dogs."})
     run(corpus, "first")
@@ -246,10 +269,13 @@ def test_the_explanation_shows_what_the_lexicon_changes() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(("☃", "--language", "EN"), "error: unreadable_character: '☃' (U+2603"), (("", "--language", "EN"), "error: no_speech: "),
-     (("Hi", "--language", "XX"), "error: unknown_language: no front end for 'XX'; available: "),
-     (("Hi", "--language", "EN", "--lexicon", "none.tsv"), "error: clean_text: none.tsv: No such file")],
-)  # fmt: skip
+    [
+        (("☃", "--language", "EN"), "error: unreadable_character: '☃' (U+2603"),
+        (("", "--language", "EN"), "error: no_speech: "),
+        (("Hi", "--language", "XX"), "error: unknown_language: no front end for 'XX'; available: "),
+        (("Hi", "--language", "EN", "--lexicon", "none.tsv"), "error: clean_text: none.tsv: No such file"),
+    ],
+)
 def test_what_cannot_be_explained_is_one_line_and_exit_status_1(arguments: tuple[str, ...], message: str) -> None:
     done = explain("--explain", *arguments)
     assert done.returncode == 1 and done.stdout == ""
@@ -268,15 +294,33 @@ def test_columns_are_aligned_for_wide_characters() -> None:
 
 
 BAD_TEXTS = {
-    "empty": "", "spaces": " \t\u3000", "marks": "…！？。、.,—“”()", "one_mark": "-", "digits": "9" * 500,
-    "emoji": "😀👍🏽👨\u200d👩\u200d👧", "controls": "\x00\x07\x1b[31m\x7f\u200b\ufeff", "private": "\ue000", "surrogate": "\udc80",
-    "long": "a b 你 か 1 " * 1000, "long_word": "ha" * 2000, "full_width": "ＡＢＣ　１２３　！？％", "half_width": "ｱｲｳｴｵ ｶﾞｷﾞ",
-    "mixed": "I love 北京 and すし very much. Привет! שלום مرحبا नमस्ते", "right_to_left": "\u202ehello\u202c",
-    "combining": "e\u0301a\u0308 か\u3099", "ligatures": "ﬁ ﬂ ㍿ ㎏ ① ½ Ⅳ", "tags": "<script>[笑]</script>{x}",
-    "chinese": "今天天气很好，我们去公园。", "japanese": "今日はいい天気ですね。", "english": "It is a fine day.",
-    "shared_characters": "今日天気公園。", "symbols": "1+1=2, 50% & #1 @ $5 ~ ^ \\ / | `", "telephone": "010-1234-5678",
-    "url": "https://example.com/a?b=c&d=1", "newlines": "one\ntwo\r\n三\u2028四",
-}  # fmt: skip
+    "empty": "",
+    "spaces": " \t\u3000",
+    "marks": "…！？。、.,—“”()",
+    "one_mark": "-",
+    "digits": "9" * 500,
+    "emoji": "😀👍🏽👨\u200d👩\u200d👧",
+    "controls": "\x00\x07\x1b[31m\x7f\u200b\ufeff",
+    "private": "\ue000",
+    "surrogate": "\udc80",
+    "long": "a b 你 か 1 " * 1000,
+    "long_word": "ha" * 2000,
+    "full_width": "ＡＢＣ　１２３　！？％",
+    "half_width": "ｱｲｳｴｵ ｶﾞｷﾞ",
+    "mixed": "I love 北京 and すし very much. Привет! שלום مرحبا नमस्ते",
+    "right_to_left": "\u202ehello\u202c",
+    "combining": "e\u0301a\u0308 か\u3099",
+    "ligatures": "ﬁ ﬂ ㍿ ㎏ ① ½ Ⅳ",
+    "tags": "<script>[笑]</script>{x}",
+    "chinese": "今天天气很好，我们去公园。",
+    "japanese": "今日はいい天気ですね。",
+    "english": "It is a fine day.",
+    "shared_characters": "今日天気公園。",
+    "symbols": "1+1=2, 50% & #1 @ $5 ~ ^ \\ / | `",
+    "telephone": "010-1234-5678",
+    "url": "https://example.com/a?b=c&d=1",
+    "newlines": "one\ntwo\r\n三\u2028四",
+}
 WITHOUT_SPEECH = ("empty", "spaces", "marks", "one_mark")
 
 
@@ -300,10 +344,16 @@ def test_bad_input_is_read_or_rejected_with_a_reason(name: str, language: str, d
 @pytest.mark.parametrize(
     ("language", "name"),
     [
-        ("EN", "chinese"), ("EN", "japanese"), ("JP", "chinese"), ("EN", "emoji"), ("ZH", "emoji"), ("JP", "emoji"), ("ZH", "private"),
+        ("EN", "chinese"),
+        ("EN", "japanese"),
+        ("JP", "chinese"),
+        ("EN", "emoji"),
+        ("ZH", "emoji"),
+        ("JP", "emoji"),
+        ("ZH", "private"),
         ("JP", "surrogate"),
     ],
-)  # fmt: skip
+)
 def test_what_nobody_can_read_in_a_language_is_named(language: str, name: str) -> None:
     with pytest.raises(RowRejected) as caught:
         process(Line(language, BAD_TEXTS[name]))
@@ -313,11 +363,16 @@ def test_what_nobody_can_read_in_a_language_is_named(language: str, name: str) -
 @pytest.mark.parametrize(
     ("language", "name", "languages"),
     [
-        ("ZH", "english", {"EN"}), ("JP", "english", {"EN"}), ("ZH", "japanese", {"ZH", "JP"}), ("JP", "shared_characters", {"JP"}),
+        ("ZH", "english", {"EN"}),
+        ("JP", "english", {"EN"}),
+        ("ZH", "japanese", {"ZH", "JP"}),
+        ("JP", "shared_characters", {"JP"}),
         ("ZH", "full_width", {"ZH", "EN"}),
     ],
-)  # fmt: skip
-def test_a_text_under_another_languages_tag_is_read_as_far_as_its_characters_go(language: str, name: str, languages: set[str]) -> None:
+)
+def test_a_text_under_another_languages_tag_is_read_as_far_as_its_characters_go(
+    language: str, name: str, languages: set[str]
+) -> None:
     facts, _ = process(Line(language, BAD_TEXTS[name]))
     marks = {language} if any(not word[0].isalnum() for word in facts["words"]) else set()
     assert languages <= set(facts["word_languages"]) <= languages | marks
@@ -334,7 +389,11 @@ READABLE = (
     "一二三四五人大小天地日本语中国的不了儿〇々あいうえおかきくけこがぱっゃんアイウエオカキクケコー"
     "abcxyzABC 0123456789.,!?…-'%$:/（）「」，。、！？☃😀é½①"
 )
-TEXTS = st.one_of(st.text(max_size=40), st.text(alphabet=READABLE, max_size=40), st.text(alphabet=st.characters(exclude_categories=()), max_size=12))
+TEXTS = st.one_of(
+    st.text(max_size=40),
+    st.text(alphabet=READABLE, max_size=40),
+    st.text(alphabet=st.characters(exclude_categories=()), max_size=12),
+)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -358,7 +417,9 @@ MIXED = {"ZH": "他说GPT很好，3.5元。去东京タワー！", "JP": "GPTは
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_normalised_text_reads_the_same_again(language: str) -> None:
     """Evaluation speaks the normalised text, with the phones that were trained."""
-    items = json.loads((ROOT / "tests" / "golden" / "text" / f"{language.lower()}.json").read_text(encoding="utf-8"))["items"]
+    items = json.loads((ROOT / "tests" / "golden" / "text" / f"{language.lower()}.json").read_text(encoding="utf-8"))[
+        "items"
+    ]
     for text in [MIXED[language], *(item["text"] for item in items)]:
         facts, _ = process(Line(language, text))
         again, _ = process(Line(language, facts["normalised"]))

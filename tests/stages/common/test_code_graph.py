@@ -44,9 +44,17 @@ def closure(module: str, root: Path) -> set[str]:
 
 def test_the_closure_follows_lazy_relative_and_named_imports(project: Path) -> None:
     assert closure("stages.one", project) == {
-        "stages/one.py", "stages/common/tools.py", "stages/common/helpers.py", "model/lazy.py", "model/cycle.py",
-        "model/text/__init__.py", "model/text/english.py", "model/text/words.py", "model/text/english.json", "model/text/english_words.txt",
-    }  # fmt: skip
+        "stages/one.py",
+        "stages/common/tools.py",
+        "stages/common/helpers.py",
+        "model/lazy.py",
+        "model/cycle.py",
+        "model/text/__init__.py",
+        "model/text/english.py",
+        "model/text/words.py",
+        "model/text/english.json",
+        "model/text/english_words.txt",
+    }
 
 
 def test_a_module_that_is_not_imported_is_not_in_the_closure(project: Path) -> None:
@@ -72,7 +80,9 @@ def version(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     code_version.cache_clear()
 
 
-def test_the_version_changes_with_every_file_of_the_closure_and_no_other(project: Path, version: Callable[[], str]) -> None:
+def test_the_version_changes_with_every_file_of_the_closure_and_no_other(
+    project: Path, version: Callable[[], str]
+) -> None:
     before = version()
     (project / "model" / "unused.py").write_text("X = 1\n", encoding="utf-8")
     assert version() == before
@@ -85,11 +95,17 @@ CODE = """def scale(values, factor=2.0):
 """
 
 
-@pytest.mark.parametrize("same", [
-    "# see https://example.org\n" + CODE.replace("    return", "    # why\n    return") + "# the end\n",
-    CODE.replace("    return", '    """Return values times model.unused."""\n    return'),
-    '"""Scaling."""\n\n\n' + CODE.replace("2.0", "2.00").replace("\n    return [", "\n\n    return (  [\n").replace("value]", "value\n  ])"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "same",
+    [
+        "# see https://example.org\n" + CODE.replace("    return", "    # why\n    return") + "# the end\n",
+        CODE.replace("    return", '    """Return values times model.unused."""\n    return'),
+        '"""Scaling."""\n\n\n'
+        + CODE.replace("2.0", "2.00")
+        .replace("\n    return [", "\n\n    return (  [\n")
+        .replace("value]", "value\n  ])"),
+    ],
+)
 def test_comments_docstrings_and_formatting_do_not_count(project: Path, version: Callable[[], str], same: str) -> None:
     path = project / "model" / "text" / "words.py"
     path.write_text(CODE, encoding="utf-8")
@@ -98,11 +114,22 @@ def test_comments_docstrings_and_formatting_do_not_count(project: Path, version:
     assert version() == before and closure("stages.one", project) == files
 
 
-@pytest.mark.parametrize(("old", "new"), [
-    ("2.0", "2"), ("2.0", "-2.0"), ("factor * value", "factor + value"), ("factor * value", "value * factor"), ("if value]", "if not value]"),
-    ("scale", "scaled"), ("factor=2.0", "*, factor=2.0"), ("factor=2.0", "factor=None"), ("[factor * value for value in values if value]", "values"),
-    ("return [", 'return "text", ['), ("for value in values if value]", "for value in values] if factor else []"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("2.0", "2"),
+        ("2.0", "-2.0"),
+        ("factor * value", "factor + value"),
+        ("factor * value", "value * factor"),
+        ("if value]", "if not value]"),
+        ("scale", "scaled"),
+        ("factor=2.0", "*, factor=2.0"),
+        ("factor=2.0", "factor=None"),
+        ("[factor * value for value in values if value]", "values"),
+        ("return [", 'return "text", ['),
+        ("for value in values if value]", "for value in values] if factor else []"),
+    ],
+)
 def test_a_changed_expression_counts(project: Path, version: Callable[[], str], old: str, new: str) -> None:
     path = project / "model" / "text" / "words.py"
     path.write_text(CODE, encoding="utf-8")
@@ -121,7 +148,9 @@ def test_a_module_that_only_a_docstring_names_is_not_in_the_closure(project: Pat
 
 
 def test_the_hash_is_the_same_in_every_version_of_python() -> None:
-    """What newer ones parse otherwise or show otherwise: empty fields, f-strings, characters that their Unicode tables lack."""
+    """What newer ones parse otherwise or show otherwise: empty fields, f-strings, characters that their Unicode tables
+    lack.
+    """
     source = "from model import x as y\nA: int = 1_000\nclass B:\n    pass\n"
     source += 'def f(a, /, *b, c=None, **d):\n    return f"{a!r:>{c}} é \U000323af" "more", 1e3, b"x", -0.0, ...\n'
     digest = "caa5a459d49ed7f2ca31b01392346eaf9770bdcec1525a022830ce78c413951b"
@@ -153,11 +182,16 @@ def test_training_depends_on_no_front_end_no_network_that_listens_and_no_evaluat
     train = {path.as_posix() for path in import_closure("stages.train.stage")}
     assert {"model/training/trainer.py", "stages/metrics/signal_metrics.py"} <= train
     assert {path for path in train if path.startswith("model/text/")} == {
-        "model/text/errors.py", "model/text/phone_sequence.py", "model/text/symbols.py", "model/text/word_lists.py",
-    }  # fmt: skip
+        "model/text/errors.py",
+        "model/text/phone_sequence.py",
+        "model/text/symbols.py",
+        "model/text/word_lists.py",
+    }
     assert {path for path in train if path.startswith("stages/metrics/")} == {
-        "stages/metrics/sampling.py", "stages/metrics/signal_metrics.py", "stages/metrics/time_warping.py",
-    }  # fmt: skip
+        "stages/metrics/sampling.py",
+        "stages/metrics/signal_metrics.py",
+        "stages/metrics/time_warping.py",
+    }
     assert not any(path.startswith(("stages/evaluat", "pipeline/")) for path in train)
 
 

@@ -57,12 +57,16 @@ def test_another_params_file_can_be_named(monkeypatch: pytest.MonkeyPatch, param
 
 
 @pytest.mark.usefixtures("params")
-def test_the_help_names_every_flag_and_what_the_stage_does(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_help_names_every_flag_and_what_the_stage_does(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         run(monkeypatch, "--help")
     shown = capsys.readouterr().out
     assert caught.value.code == 0
-    assert all(part in shown for part in ("python -m stages.copy", "--source", "--out-folder", "Repeat a text.", "--params"))
+    assert all(
+        part in shown for part in ("python -m stages.copy", "--source", "--out-folder", "Repeat a text.", "--params")
+    )
 
 
 @pytest.mark.usefixtures("params")
@@ -75,10 +79,15 @@ def test_a_missing_flag_is_a_usage_error(monkeypatch: pytest.MonkeyPatch, capsys
 @pytest.mark.usefixtures("params")
 @pytest.mark.parametrize(
     ("section", "message"),
-    [("broken", "error: in, utterance 'anna/1': nothing to write; raise copy.times"), ("typo", "unknown tmies; valid: times"),
-     ("absent", "section 'absent' is missing")],
-)  # fmt: skip
-def test_a_clear_error_is_one_line_and_exit_status_1(monkeypatch: pytest.MonkeyPatch, section: str, message: str) -> None:
+    [
+        ("broken", "error: in, utterance 'anna/1': nothing to write; raise copy.times"),
+        ("typo", "unknown tmies; valid: times"),
+        ("absent", "section 'absent' is missing"),
+    ],
+)
+def test_a_clear_error_is_one_line_and_exit_status_1(
+    monkeypatch: pytest.MonkeyPatch, section: str, message: str
+) -> None:
     with pytest.raises(SystemExit) as caught:
         run(monkeypatch, *PATHS, section=section)
     assert isinstance(caught.value.code, str)  # sys.exit(text) prints it and exits with status 1

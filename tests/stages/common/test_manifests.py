@@ -50,7 +50,9 @@ def test_some_columns_can_be_read_alone(tmp_path: Path) -> None:
 
 def test_missing_and_unexpected_columns_are_named(tmp_path: Path) -> None:
     pq.write_table(pa.table({"utterance_id": ["a"], "frames": [1]}), tmp_path / "a.parquet")
-    with pytest.raises(ManifestError, match=r"a\.parquet: missing columns \['n_frames'\], unexpected columns \['frames'\]"):
+    with pytest.raises(
+        ManifestError, match=r"a\.parquet: missing columns \['n_frames'\], unexpected columns \['frames'\]"
+    ):
         manifests.read_manifest(tmp_path / "a.parquet", KIND)
 
 
@@ -77,9 +79,13 @@ def test_rows_of_the_wrong_type_do_not_fit() -> None:
         manifests.table_from_rows([{"utterance_id": "a", "n_frames": "many"}], KIND)
 
 
-@pytest.mark.parametrize(("content", "message"), [(None, "no such manifest; run `dvc repro`"), (b"PAR1 half", "not a readable Parquet file")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "no such manifest; run `dvc repro`"), (b"PAR1 half", "not a readable Parquet file")]
+)
 @pytest.mark.parametrize("read", [manifests.read_manifest, manifests.open_manifest])
-def test_a_missing_or_damaged_manifest_says_what_to_do(tmp_path: Path, read: Callable[..., Any], content: bytes | None, message: str) -> None:
+def test_a_missing_or_damaged_manifest_says_what_to_do(
+    tmp_path: Path, read: Callable[..., Any], content: bytes | None, message: str
+) -> None:
     path = tmp_path / "a.parquet"
     if content is not None:
         path.write_bytes(content)
@@ -108,7 +114,9 @@ def test_a_manifest_in_another_order_is_sorted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ids", [["a", "a"], ["b", "a", "b"]])
 def test_a_repeated_utterance_is_found_on_opening(tmp_path: Path, ids: list[str]) -> None:
     path = tmp_path / "a.parquet"
-    manifests.write_manifest(path, pa.Table.from_pylist([{"utterance_id": name, "n_frames": 1} for name in ids], schema=KIND))
+    manifests.write_manifest(
+        path, pa.Table.from_pylist([{"utterance_id": name, "n_frames": 1} for name in ids], schema=KIND)
+    )
     with pytest.raises(ManifestError, match="appears more than once"):
         manifests.open_manifest(path, KIND)
 

@@ -34,8 +34,14 @@ class Settings:
 
 
 def values(**changes: Any) -> dict[str, Any]:
-    given = {"count": 3, "kind": "cache", "limit": None, "enabled": True, "filter": {"rate": 1, "names": ["a", "b"]},
-             "filters": {"EN": {"rate": 0.5, "names": []}}}  # fmt: skip
+    given = {
+        "count": 3,
+        "kind": "cache",
+        "limit": None,
+        "enabled": True,
+        "filter": {"rate": 1, "names": ["a", "b"]},
+        "filters": {"EN": {"rate": 0.5, "names": []}},
+    }
     return {name: value for name, value in {**given, **changes}.items() if value != "left out"}
 
 
@@ -52,7 +58,9 @@ def test_an_optional_value_is_checked_when_there_is_one() -> None:
 
 
 def test_unknown_keys_are_errors_that_list_the_valid_ones() -> None:
-    with pytest.raises(ParamsError, match=r"^section: unknown cuont; valid: count, enabled, filter, filters, kind, limit, note$"):
+    with pytest.raises(
+        ParamsError, match=r"^section: unknown cuont; valid: count, enabled, filter, filters, kind, limit, note$"
+    ):
         from_mapping(Settings, values(cuont=3), where="section")
 
 

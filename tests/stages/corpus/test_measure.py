@@ -38,7 +38,9 @@ def speech() -> FloatArray:
 
 @pytest.mark.parametrize("rate_hz", [16000, 44100, 48000, 192000])
 def test_a_full_scale_tone_of_997_hz_has_the_loudness_of_the_standard(rate_hz: int) -> None:
-    assert integrated_lufs(tone(997, rate_hz=rate_hz, peak=1.0), rate_hz) == pytest.approx(-3.01, abs=LOUDNESS_TOLERANCE)
+    assert integrated_lufs(tone(997, rate_hz=rate_hz, peak=1.0), rate_hz) == pytest.approx(
+        -3.01, abs=LOUDNESS_TOLERANCE
+    )
 
 
 @pytest.mark.parametrize(("n_samples", "rate_hz"), [(14, 24000), (1650, 24000), (3971, 48000), (7911, 44100)])
@@ -131,10 +133,20 @@ def test_voices_are_found_at_any_rate() -> None:
 
 def test_silence_of_one_sample_is_measured() -> None:
     found = measure(np.zeros((1, 6), np.float32), 4000, with_speech=False)
-    assert (found.peak_dbfs, found.loudness_lufs, found.noise_floor_dbfs, found.bandwidth_hz, found.clipped_share) == (None, None, None, None, 0.0)
+    assert (found.peak_dbfs, found.loudness_lufs, found.noise_floor_dbfs, found.bandwidth_hz, found.clipped_share) == (
+        None,
+        None,
+        None,
+        None,
+        0.0,
+    )
 
 
 def test_the_samples_hash_tells_rates_and_channels_apart() -> None:
     samples = tone(440, 0.1)
-    hashes = {samples_xxh3(audio.Recording(shaped, rate_hz, "wav")) for shaped in (samples[:, None], samples.reshape(-1, 2)) for rate_hz in (1, 2)}
+    hashes = {
+        samples_xxh3(audio.Recording(shaped, rate_hz, "wav"))
+        for shaped in (samples[:, None], samples.reshape(-1, 2))
+        for rate_hz in (1, 2)
+    }
     assert len(hashes) == 4

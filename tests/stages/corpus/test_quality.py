@@ -13,25 +13,49 @@ from stages.common.params import from_mapping
 from stages.corpus.quality import Comparison, QualityParams, check_limits, seconds_per_character
 
 ROW: dict[str, Any] = {
-    "utterance_id": "anna/1", "speaker": "anna", "language": "EN", "text": "One.", "sample_rate_hz": 48000, "samples_xxh3": 32 * "a",
-    "clipped_share": 0.02, "dc_offset": -0.2, "noise_floor_dbfs": -30.0, "loudness_lufs": -50.0, "bandwidth_hz": 8000.0,
-    "speech_share": 0.1, "seconds_per_character": 0.1,
-}  # fmt: skip
+    "utterance_id": "anna/1",
+    "speaker": "anna",
+    "language": "EN",
+    "text": "One.",
+    "sample_rate_hz": 48000,
+    "samples_xxh3": 32 * "a",
+    "clipped_share": 0.02,
+    "dc_offset": -0.2,
+    "noise_floor_dbfs": -30.0,
+    "loudness_lufs": -50.0,
+    "bandwidth_hz": 8000.0,
+    "speech_share": 0.1,
+    "seconds_per_character": 0.1,
+}
 
 
 @pytest.mark.parametrize(
     ("limit", "reason", "told"),
     [
-        ({"max_clipped_share": 0.01}, "clipped", "0.02 of the samples, more than corpus.quality.max_clipped_share = 0.01"),
+        (
+            {"max_clipped_share": 0.01},
+            "clipped",
+            "0.02 of the samples, more than corpus.quality.max_clipped_share = 0.01",
+        ),
         ({"max_dc_offset": 0.1}, "dc_offset", "0.2 of full scale, more than corpus.quality.max_dc_offset = 0.1"),
         ({"max_noise_floor_dbfs": -40.0}, "noisy", "-30 dBFS, more than corpus.quality.max_noise_floor_dbfs = -40"),
         ({"min_loudness_lufs": -45.0}, "too_quiet", "-50 LUFS, less than corpus.quality.min_loudness_lufs = -45"),
         ({"min_bandwidth_hz": 9000.0}, "narrow_band", "8000 Hz, less than corpus.quality.min_bandwidth_hz = 9000"),
-        ({"min_bandwidth_share": 0.6}, "upsampled", "0.3333 of half the sample rate, less than corpus.quality.min_bandwidth_share = 0.6"),
-        ({"min_speech_share": 0.3, "measure_speech": True}, "no_speech", "0.1 of the time, less than corpus.quality.min_speech_share = 0.3"),
+        (
+            {"min_bandwidth_share": 0.6},
+            "upsampled",
+            "0.3333 of half the sample rate, less than corpus.quality.min_bandwidth_share = 0.6",
+        ),
+        (
+            {"min_speech_share": 0.3, "measure_speech": True},
+            "no_speech",
+            "0.1 of the time, less than corpus.quality.min_speech_share = 0.3",
+        ),
     ],
 )
-def test_a_finding_beyond_its_limit_rejects_with_number_and_limit(limit: dict[str, Any], reason: str, told: str) -> None:
+def test_a_finding_beyond_its_limit_rejects_with_number_and_limit(
+    limit: dict[str, Any], reason: str, told: str
+) -> None:
     with pytest.raises(RowRejected) as caught:
         check_limits(ROW, QualityParams(**limit))
     assert (caught.value.reason, caught.value.detail) == (reason, told)
@@ -60,7 +84,9 @@ def compare(rows: Sequence[dict[str, Any]]) -> Comparison:
 
 def duration_deviations(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     deviations = compare(rows).duration_deviations(np.ones(len(rows), dtype=np.bool_))
-    return {row["utterance_id"]: float(found) for row, found in zip(rows, deviations, strict=True) if not np.isnan(found)}
+    return {
+        row["utterance_id"]: float(found) for row, found in zip(rows, deviations, strict=True) if not np.isnan(found)
+    }
 
 
 def test_the_first_of_the_same_samples_is_found() -> None:
@@ -81,8 +107,15 @@ def spoken(n_rows: int, speaker: str = "anna", rate: float = 0.08) -> list[dict[
     for index in range(n_rows):
         count = int(random.integers(5, 100))
         seconds = (0.5 + rate * count) * float(np.exp(random.normal(0, 0.1)))
-        rows.append({**ROW, "utterance_id": f"{speaker}/{index:03}", "speaker": speaker, "text": "a" * count,
-                     "seconds_per_character": seconds / count})  # fmt: skip
+        rows.append(
+            {
+                **ROW,
+                "utterance_id": f"{speaker}/{index:03}",
+                "speaker": speaker,
+                "text": "a" * count,
+                "seconds_per_character": seconds / count,
+            }
+        )
     return rows
 
 
@@ -98,7 +131,11 @@ def test_a_wrong_text_stands_out_and_short_ones_do_not() -> None:
 def test_deviations_are_among_the_same_speaker() -> None:
     anna, bob = spoken(60), spoken(60, "bob", rate=0.2)
     mixed = [row for pair in zip(anna, bob, strict=True) for row in pair]
-    assert duration_deviations(anna + bob) == duration_deviations(mixed) == {**duration_deviations(anna), **duration_deviations(bob)}
+    assert (
+        duration_deviations(anna + bob)
+        == duration_deviations(mixed)
+        == {**duration_deviations(anna), **duration_deviations(bob)}
+    )
 
 
 def test_small_groups_without_spread_or_letters_have_no_deviation() -> None:

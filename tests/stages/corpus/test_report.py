@@ -53,8 +53,14 @@ def recordings(extra: dict[str, str] | None = None) -> None:
     random = np.random.default_rng(0)
     soundfile.write("recordings/allison/<b>hum & 'noise'.wav", random.normal(0, 0.1, (50000, 2)), 44100)
     soundfile.write("recordings/allison/short.flac", random.normal(0, 0.1, 100), 16000)
-    texts = {"allison/<b>hum & 'noise'.wav": "<script>alert(1)</script> 谢谢", "allison/short.flac": "Hi.", "allison/lost.wav": "Gone."}
-    write_transcripts(Path("recordings/transcripts.csv"), {**copy_prompts(Path("recordings")), **texts, **(extra or {})})
+    texts = {
+        "allison/<b>hum & 'noise'.wav": "<script>alert(1)</script> 谢谢",
+        "allison/short.flac": "Hi.",
+        "allison/lost.wav": "Gone.",
+    }
+    write_transcripts(
+        Path("recordings/transcripts.csv"), {**copy_prompts(Path("recordings")), **texts, **(extra or {})}
+    )
 
 
 def values(**changes: Any) -> dict[str, Any]:
@@ -72,8 +78,13 @@ def test_the_page_counts_speakers_files_rejects_and_shows_extremes() -> None:
     page = write(quality=QualityParams(max_noise_floor_dbfs=-24.0), max_reject_share=0.9)
     assert "Utterances kept 12" in page.text and "Rejected 3" in page.text
     assert re.search(r"allison EN person 12 0\.\d", page.text) and re.search(r"g722 16,000 Hz 1 12 0\.\d", page.text)
-    assert "noisy 1 corpus.quality.max_noise_floor_dbfs" in page.text and "Limit: max_noise_floor_dbfs = −24." in page.text
-    assert "too_short 1 corpus.min_seconds allison/short 0.01 s, less than" in page.text and "missing_audio 1 allison/lost.wav" in page.text
+    assert (
+        "noisy 1 corpus.quality.max_noise_floor_dbfs" in page.text and "Limit: max_noise_floor_dbfs = −24." in page.text
+    )
+    assert (
+        "too_short 1 corpus.min_seconds allison/short 0.01 s, less than" in page.text
+        and "missing_audio 1 allison/lost.wav" in page.text
+    )
     assert "allison/<b>hum & 'noise'.wav rejected" in page.text, "what was measured and rejected is among the extremes"
     assert "0 of the samples in every recording" in page.text, "there is no distribution of a single value"
     assert "A run would stop here" not in page.text
@@ -84,7 +95,9 @@ def test_the_page_needs_no_network_and_takes_texts_as_texts() -> None:
     page = write(max_reject_share=0.9)
     assert page.sources and all(source.startswith("data:image/png;base64,") for source in page.sources)
     assert page.pictures_without_words == 0
-    assert "<script>alert(1)</script> 谢谢" in page.text and "<script>" not in Path("page.html").read_text(encoding="utf-8")
+    assert "<script>alert(1)</script> 谢谢" in page.text and "<script>" not in Path("page.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_corpus_that_would_stop_a_run_still_has_its_page() -> None:
@@ -111,9 +124,13 @@ def test_the_page_is_the_same_bytes_again_and_replaces_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "problem"), [("mine.html", "exists and is no corpus report"), ("recordings/page.html", "lies among the recordings"),
-                          ("folder.html", "is a folder; name a page")],
-)  # fmt: skip
+    ("page", "problem"),
+    [
+        ("mine.html", "exists and is no corpus report"),
+        ("recordings/page.html", "lies among the recordings"),
+        ("folder.html", "is a folder; name a page"),
+    ],
+)
 def test_what_is_not_its_own_is_left_alone(page: str, problem: str) -> None:
     recordings()
     Path("mine.html").write_text("<p>My notes</p>", encoding="utf-8")
@@ -134,8 +151,12 @@ def test_the_command_line_writes_it_where_one_looks_for_it() -> None:
     assert done.returncode == 0, done.stderr
     assert Path("reports/corpus.html").is_file() and "corpus report: " in done.stderr
     assert not Path("data").exists()
-    done = subprocess.run([*command, "recordings"], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-    assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith("error: recordings: lies among the recordings")
+    done = subprocess.run(
+        [*command, "recordings"], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith(
+        "error: recordings: lies among the recordings"
+    )
 
 
 @pytest.mark.parametrize("numbers", [[0.0], [-23.0, -23.0], [1e-9, 1.0], [-5.0, 5.0, 7.0]])

@@ -65,7 +65,9 @@ def speech() -> np.ndarray:
     return audio.decode((RECORDINGS / "allison" / "conf-full.g722").read_bytes(), ".g722").samples[:, 0]
 
 
-def write_samples(path: str, samples: np.ndarray, rate_hz: int, container: str = "WAV", subtype: str | None = None) -> None:
+def write_samples(
+    path: str, samples: np.ndarray, rate_hz: int, container: str = "WAV", subtype: str | None = None
+) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, samples, rate_hz, format=container, subtype=subtype)
 
@@ -75,7 +77,11 @@ def fingerprints(folder: Path) -> dict[str, tuple[int, int, str]]:
     found = {}
     for path in sorted(folder.rglob("*")):
         content = os.fsencode(os.readlink(path)) if path.is_symlink() else path.read_bytes() if path.is_file() else b""
-        found[str(path.relative_to(folder))] = path.lstat().st_mode, path.lstat().st_mtime_ns, hashlib.sha256(content).hexdigest()
+        found[str(path.relative_to(folder))] = (
+            path.lstat().st_mode,
+            path.lstat().st_mtime_ns,
+            hashlib.sha256(content).hexdigest(),
+        )
     return found
 
 
@@ -117,7 +123,12 @@ def test_every_utterance_is_described() -> None:
     row = table.filter(pc.equal(table.column("utterance_id"), "allison/conf-full")).to_pylist()[0]
     size = Path("recordings/allison/conf-full.g722").stat().st_size
     assert (row["speaker"], row["language"], row["text"]) == ("allison", "EN", "That conference is full.")
-    assert (row["sample_rate_hz"], row["n_channels"], row["n_samples"], row["container"]) == (16000, 1, 2 * size, "g722")
+    assert (row["sample_rate_hz"], row["n_channels"], row["n_samples"], row["container"]) == (
+        16000,
+        1,
+        2 * size,
+        "g722",
+    )
     assert row["synthetic"] is False
     assert manifests.metadata_of(table) == {"recordings": "recordings", "source_note": CORPUS_VALUES["source_note"]}
     assert reasons(Path("out")) == {}
@@ -127,8 +138,13 @@ def test_every_recording_is_measured() -> None:
     prompts()
     run()
     rows = pq.read_table("out/corpus.parquet").to_pylist()
-    assert all(-40 < row["loudness_lufs"] < -10 and row["noise_floor_dbfs"] < -30 and row["bandwidth_hz"] == 8000 for row in rows)
-    assert all(-12 < row["peak_dbfs"] < 0 and row["clipped_share"] == 0 and abs(row["dc_offset"]) < 1e-3 for row in rows)
+    assert all(
+        -40 < row["loudness_lufs"] < -10 and row["noise_floor_dbfs"] < -30 and row["bandwidth_hz"] == 8000
+        for row in rows
+    )
+    assert all(
+        -12 < row["peak_dbfs"] < 0 and row["clipped_share"] == 0 and abs(row["dc_offset"]) < 1e-3 for row in rows
+    )
     assert all(0.02 < row["seconds_per_character"] < 0.5 and row["speech_share"] is None for row in rows)
     run(quality=QualityParams(measure_speech=True))
     assert all(0.5 < share <= 1 for share in pq.read_table("out/corpus.parquet").column("speech_share").to_pylist())
@@ -137,7 +153,9 @@ def test_every_recording_is_measured() -> None:
 def test_only_new_content_is_decoded_whatever_the_limits_and_names(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[str] = []
     real = audio.decode
-    monkeypatch.setattr(audio, "decode", lambda data, suffix, *limits: decoded.append(suffix) or real(data, suffix, *limits))
+    monkeypatch.setattr(
+        audio, "decode", lambda data, suffix, *limits: decoded.append(suffix) or real(data, suffix, *limits)
+    )
     prompts(PROMPTS[:3])
     run()
     assert len(decoded) == 3
@@ -147,23 +165,48 @@ def test_only_new_content_is_decoded_whatever_the_limits_and_names(monkeypatch: 
     assert len(decoded) == 4 and len(utterance_ids(Path("out/corpus.parquet"))) == 4
 
 
-def test_history_order_workers_and_scratch_give_the_same_bytes_with_every_check_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_history_order_workers_and_scratch_give_the_same_bytes_with_every_check_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(checks, "MIN_GROUP", 5)
     monkeypatch.setattr(describing, "HASH_CHUNK_FILES", 3)
-    quality = QualityParams(measure_speech=True, max_clipped_share=0.01, max_dc_offset=0.1, max_noise_floor_dbfs=-20.0, min_loudness_lufs=-60.0,
-                            min_bandwidth_share=0.6, min_speech_share=0.3, duplicates="keep_first", max_duration_deviation=6.0)  # fmt: skip
-    bad = {"copy": speech(), "shifted": speech() / 2 + 0.3, "hush": speech() / 3000, "hiss": np.random.default_rng(0).normal(0, 0.01, 16000)}
-    names = sorted(name for name, text in default_transcripts().items() if 20 < len(text) < 60 and not set(text) & set("[](){}<>"))[:20]
+    quality = QualityParams(
+        measure_speech=True,
+        max_clipped_share=0.01,
+        max_dc_offset=0.1,
+        max_noise_floor_dbfs=-20.0,
+        min_loudness_lufs=-60.0,
+        min_bandwidth_share=0.6,
+        min_speech_share=0.3,
+        duplicates="keep_first",
+        max_duration_deviation=6.0,
+    )
+    bad = {
+        "copy": speech(),
+        "shifted": speech() / 2 + 0.3,
+        "hush": speech() / 3000,
+        "hiss": np.random.default_rng(0).normal(0, 0.01, 16000),
+    }
+    names = sorted(
+        name for name, text in default_transcripts().items() if 20 < len(text) < 60 and not set(text) & set("[](){}<>")
+    )[:20]
     prompts((*names[:5], "conf-full"))
     run(quality=quality)
     for name, samples in bad.items():
         write_samples(f"recordings/allison/{name}.wav", samples, 16000)
     Path("recordings/allison/empty.wav").touch()
-    prompts((*names, "conf-full"), extra={f"allison/{name}.wav": "That conference is full." for name in (*bad, "empty")})
+    prompts(
+        (*names, "conf-full"), extra={f"allison/{name}.wav": "That conference is full." for name in (*bad, "empty")}
+    )
     run(quality=quality)
     found = folder_bytes(Path("out"))
-    assert reasons(Path("out")) == {"allison/copy": "duplicate_audio", "allison/shifted": "dc_offset", "allison/hush": "too_quiet",
-                                    "allison/hiss": "no_speech", "allison/empty": "empty_audio"}  # fmt: skip
+    assert reasons(Path("out")) == {
+        "allison/copy": "duplicate_audio",
+        "allison/shifted": "dc_offset",
+        "allison/hush": "too_quiet",
+        "allison/hiss": "no_speech",
+        "allison/empty": "empty_audio",
+    }
     transcripts = Path("recordings/transcripts.csv")
     header, *lines = transcripts.read_text(encoding="utf-8").splitlines()
     transcripts.write_text("\n".join([header, *lines[::-1]]) + "\n", encoding="utf-8")
@@ -179,15 +222,35 @@ def test_what_exceeds_the_limits_is_rejected_with_its_reason() -> None:
     clipped = np.clip(20 * spoken, -1, 1)
     upsampled = soxr.resample(spoken, 16000, 48000)
     hum = spoken / 100 + 0.05 * np.sin(np.arange(len(spoken)) * 2 * np.pi * 200 / 16000)
-    made = {"clipped": (clipped, 16000), "shifted": (spoken / 2 + 0.3, 16000), "hum": (hum, 16000), "hush": (spoken / 300, 16000),
-            "fake": (upsampled, 48000), "telephone": (soxr.resample(spoken, 16000, 8000), 8000)}  # fmt: skip
+    made = {
+        "clipped": (clipped, 16000),
+        "shifted": (spoken / 2 + 0.3, 16000),
+        "hum": (hum, 16000),
+        "hush": (spoken / 300, 16000),
+        "fake": (upsampled, 48000),
+        "telephone": (soxr.resample(spoken, 16000, 8000), 8000),
+    }
     for name, (samples, rate_hz) in made.items():
         write_samples(f"recordings/allison/{name}.wav", samples, rate_hz)
     prompts(extra={f"allison/{name}.wav": "That conference is full." for name in made})
-    run(quality=QualityParams(max_clipped_share=0.01, max_dc_offset=0.1, max_noise_floor_dbfs=-32.0, min_loudness_lufs=-55.0,
-                              min_bandwidth_hz=5000.0, min_bandwidth_share=0.6))  # fmt: skip
-    assert reasons(Path("out")) == {"allison/clipped": "clipped", "allison/shifted": "dc_offset", "allison/hum": "noisy", "allison/hush": "too_quiet",
-                                    "allison/fake": "upsampled", "allison/telephone": "narrow_band"}  # fmt: skip
+    run(
+        quality=QualityParams(
+            max_clipped_share=0.01,
+            max_dc_offset=0.1,
+            max_noise_floor_dbfs=-32.0,
+            min_loudness_lufs=-55.0,
+            min_bandwidth_hz=5000.0,
+            min_bandwidth_share=0.6,
+        )
+    )
+    assert reasons(Path("out")) == {
+        "allison/clipped": "clipped",
+        "allison/shifted": "dc_offset",
+        "allison/hum": "noisy",
+        "allison/hush": "too_quiet",
+        "allison/fake": "upsampled",
+        "allison/telephone": "narrow_band",
+    }
 
 
 def test_the_same_samples_under_another_name_or_in_another_container_are_kept_once() -> None:
@@ -204,21 +267,31 @@ def test_the_same_samples_under_another_name_or_in_another_container_are_kept_on
     details = {row["utterance_id"]: row["detail"] for row in pq.read_table("out/rejects.parquet").to_pylist()}
     assert set(reasons(Path("out")).values()) == {"duplicate_audio"}
     assert details == {
-        "allison/b": "the same samples as allison/a", "allison/conf-full": "the same samples as allison/a",
+        "allison/b": "the same samples as allison/a",
+        "allison/conf-full": "the same samples as allison/a",
         "allison/copy": "the same samples as allison/a, whose text is another: 'That conference is full.'",
-    }  # fmt: skip
+    }
 
 
 def test_a_text_that_is_not_what_is_said_is_an_unlikely_duration() -> None:
-    names = tuple(name for name, text in sorted(default_transcripts().items()) if 20 < len(text) < 60 and not set(text) & set("[](){}<>"))[:60]
+    names = tuple(
+        name
+        for name, text in sorted(default_transcripts().items())
+        if 20 < len(text) < 60 and not set(text) & set("[](){}<>")
+    )[:60]
     prompts(names)
     transcripts = Path("recordings/transcripts.csv")
     texts = transcripts.read_text(encoding="utf-8").splitlines()
-    texts[7] = f"allison/{names[6]}.g722,allison,EN," + "These are far more words than anybody could ever have said in it. " * 6
+    texts[7] = (
+        f"allison/{names[6]}.g722,allison,EN,"
+        + "These are far more words than anybody could ever have said in it. " * 6
+    )
     transcripts.write_text("\n".join(texts) + "\n", encoding="utf-8")
     run(quality=QualityParams(max_duration_deviation=6.0))
     assert reasons(Path("out")) == {f"allison/{names[6]}": "unlikely_duration"}
-    assert "standard deviations from what is usual" in pq.read_table("out/rejects.parquet").column("detail").to_pylist()[0]
+    assert (
+        "standard deviations from what is usual" in pq.read_table("out/rejects.parquet").column("detail").to_pylist()[0]
+    )
 
 
 def test_bad_input_of_every_kind_is_rejected_or_handled_and_stays_as_it_is(nobodys_workspace: Path) -> None:
@@ -230,7 +303,9 @@ def test_bad_input_of_every_kind_is_rejected_or_handled_and_stays_as_it_is(nobod
         write_samples(f"{folder}/channels-{channels}.wav", np.repeat(spoken[:, None], channels, axis=1), 16000)
     for rate_hz in (4000, 192000):
         write_samples(f"{folder}/rate-{rate_hz}.wav", soxr.resample(spoken, 16000, rate_hz), rate_hz)
-    for number, name in enumerate(("names with  spaces", "emoji 🎙️", "new\nline", "..up..", "{braces} & <tags>; 'quotes'", "x" * 200)):
+    for number, name in enumerate(
+        ("names with  spaces", "emoji 🎙️", "new\nline", "..up..", "{braces} & <tags>; 'quotes'", "x" * 200)
+    ):
         write_samples(f"{folder}/{name}.wav", spoken * (0.5 + 0.05 * number), 16000)
     write_samples(f"{folder}/flac inside.wav", spoken, 16000, "FLAC")
     write_samples(f"{folder}/wav inside.mp3", spoken, 16000, "WAV")
@@ -251,12 +326,22 @@ def test_bad_input_of_every_kind_is_rejected_or_handled_and_stays_as_it_is(nobod
     os.symlink("nowhere.wav", folder / "dangling.wav")
     (folder / os.fsdecode(b"latin-\xe9.wav")).write_bytes(whole)
     expected = {
-        "truncated": "damaged_audio", "empty": "empty_audio", "no samples": "empty_audio", "nan": "damaged_audio", "cancels out": "silent_audio",
-        "two hours": "too_long", "hours": "too_long", "locked": "unreadable_audio", "loop": "unreadable_audio", "dangling": "unreadable_audio",
-    }  # fmt: skip
+        "truncated": "damaged_audio",
+        "empty": "empty_audio",
+        "no samples": "empty_audio",
+        "nan": "damaged_audio",
+        "cancels out": "silent_audio",
+        "two hours": "too_long",
+        "hours": "too_long",
+        "locked": "unreadable_audio",
+        "loop": "unreadable_audio",
+        "dangling": "unreadable_audio",
+    }
     texts = {f"allison/{name}.{'g722' if name == 'hours' else 'wav'}": "Some words." for name in expected}
     texts |= {"../../etc/passwd.wav": "Not ours.", "../recordings/allison/PCM_24.wav": "Found below."}
-    prompts(extra={name: "That conference is full." for name in sorted(handled) if name != "allison/PCM_24.wav"} | texts)
+    prompts(
+        extra={name: "That conference is full." for name in sorted(handled) if name != "allison/PCM_24.wav"} | texts
+    )
     before = fingerprints(Path("recordings"))
     with as_nobody():
         run()
@@ -268,7 +353,9 @@ def test_bad_input_of_every_kind_is_rejected_or_handled_and_stays_as_it_is(nobod
     kept = pq.read_table("out/corpus.parquet").to_pylist()
     assert {row["audio_path"] for row in kept} == handled
     assert all(-40 < row["loudness_lufs"] < -10 for row in kept)
-    details = dict(zip(*pq.read_table("out/rejects.parquet", columns=["utterance_id", "detail"]).to_pydict().values(), strict=True))
+    details = dict(
+        zip(*pq.read_table("out/rejects.parquet", columns=["utterance_id", "detail"]).to_pydict().values(), strict=True)
+    )
     assert "Permission denied" in details["allison/locked"] and "symbolic links" in details["allison/loop"]
 
 
@@ -279,8 +366,10 @@ def test_sources_keep_their_bytes_and_times() -> None:
         path.chmod(0o555 if path.is_dir() else 0o444)
     before = [(path, path.stat().st_mtime_ns, path.stat().st_mode) for path in files], folder_bytes(Path("recordings"))
     run()
-    assert ([(path, path.stat().st_mtime_ns, path.stat().st_mode) for path in sorted(Path("recordings").rglob("*"))],
-            folder_bytes(Path("recordings"))) == before  # fmt: skip
+    assert (
+        [(path, path.stat().st_mtime_ns, path.stat().st_mode) for path in sorted(Path("recordings").rglob("*"))],
+        folder_bytes(Path("recordings")),
+    ) == before
 
 
 def test_a_missing_folder_says_what_to_set() -> None:
@@ -324,12 +413,21 @@ def test_unusable_recordings_and_texts_are_rejects_with_their_reasons() -> None:
     extra = {f"allison/{name}.wav": "Some words." for name in ("short", "long", "silent", "empty", "text", "foreign")}
     prompts(extra={**extra, "allison/tone.wav": "[a long beep]", "allison/wordless.wav": " "})
     transcripts = Path("recordings/transcripts.csv")
-    transcripts.write_text(transcripts.read_text(encoding="utf-8").replace("foreign.wav,allison,EN", "foreign.wav,allison,XX"), encoding="utf-8")
+    transcripts.write_text(
+        transcripts.read_text(encoding="utf-8").replace("foreign.wav,allison,EN", "foreign.wav,allison,XX"),
+        encoding="utf-8",
+    )
     run()
     assert reasons(Path("out")) == {
-        "allison/short": "too_short", "allison/long": "too_long", "allison/silent": "silent_audio", "allison/empty": "empty_audio",
-        "allison/text": "damaged_audio", "allison/tone": "non_speech", "allison/wordless": "empty_text", "allison/foreign": "unknown_language",
-    }  # fmt: skip
+        "allison/short": "too_short",
+        "allison/long": "too_long",
+        "allison/silent": "silent_audio",
+        "allison/empty": "empty_audio",
+        "allison/text": "damaged_audio",
+        "allison/tone": "non_speech",
+        "allison/wordless": "empty_text",
+        "allison/foreign": "unknown_language",
+    }
     assert len(utterance_ids(Path("out/corpus.parquet"))) == 12
 
 
@@ -348,7 +446,10 @@ def test_a_text_with_undecodable_bytes_is_a_reject_that_names_the_byte(language:
 def test_too_many_rejects_stop_the_run_and_leave_no_output() -> None:
     prompts(extra={f"allison/lost{index}.g722": "Gone." for index in range(12)})
     message = problem(max_reject_share=0.25)
-    assert "corpus: 12 of 24 utterances rejected (missing_audio 12)" in message and "corpus.max_reject_share = 0.25" in message
+    assert (
+        "corpus: 12 of 24 utterances rejected (missing_audio 12)" in message
+        and "corpus.max_reject_share = 0.25" in message
+    )
 
 
 def test_a_second_line_for_a_recording_is_a_duplicate() -> None:
@@ -366,7 +467,9 @@ def test_the_limit_chooses_the_same_utterances_everywhere() -> None:
     first = utterance_ids(Path("out/corpus.parquet"))
     assert len(first) == 5
     assert sorted(reasons(Path("out")).values()) == ["over_limit"] * 7
-    candidates = [Candidate(name, TranscriptLine(name, ""), name) for name in sorted(f"allison/{prompt}" for prompt in PROMPTS)]
+    candidates = [
+        Candidate(name, TranscriptLine(name, ""), name) for name in sorted(f"allison/{prompt}" for prompt in PROMPTS)
+    ]
     for order in (candidates, candidates[::-1]):
         assert [candidate.utterance_id for candidate in select(order, 5)[0]] == first
     smaller = {candidate.utterance_id for candidate in select(candidates, 3)[0]}
@@ -397,9 +500,18 @@ def test_any_rate_depth_and_number_of_channels_is_described() -> None:
 
 @pytest.mark.parametrize(
     ("audio", "speaker"),
-    [("anna/1.wav", ""), ("anna/1", ""), ("1.wav", "anna"), ("1", "anna"), ("./anna/1.wav", ""), ("raw/data/anna/1.wav", ""),
-     ("anna\\1.wav", ""), ("anna/1.flac", ""), ("/abs/anna/1.wav", "")],
-)  # fmt: skip
+    [
+        ("anna/1.wav", ""),
+        ("anna/1", ""),
+        ("1.wav", "anna"),
+        ("1", "anna"),
+        ("./anna/1.wav", ""),
+        ("raw/data/anna/1.wav", ""),
+        ("anna\\1.wav", ""),
+        ("anna/1.flac", ""),
+        ("/abs/anna/1.wav", ""),
+    ],
+)
 def test_a_line_may_name_its_recording_in_many_ways(audio: str, speaker: str) -> None:
     candidates, rejects = match([TranscriptLine(audio, "Hi", speaker)], ["anna/1.wav"])
     assert [candidate.audio_path for candidate in candidates] == ["anna/1.wav"] and rejects == []

@@ -11,7 +11,10 @@ import pytest
 from stages.common.errors import StageError
 from stages.corpus.transcripts import TranscriptLine, read_transcripts, undecodable_bytes
 
-TWO = [TranscriptLine("anna/1.wav", "Hello, world.", "anna", "EN"), TranscriptLine("anna/2.wav", "Größe 10 €", "anna", "DE")]
+TWO = [
+    TranscriptLine("anna/1.wav", "Hello, world.", "anna", "EN"),
+    TranscriptLine("anna/2.wav", "Größe 10 €", "anna", "DE"),
+]
 
 
 def written(path: Path, content: str | bytes) -> Path:
@@ -28,12 +31,18 @@ def problem(path: Path, kind: str = "auto") -> str:
 
 
 def test_csv_with_quotes_and_columns_in_any_order(tmp_path: Path) -> None:
-    path = written(tmp_path / "t.csv", 'text,language,audio,speaker,extra\n"Hello, world.",EN,anna/1.wav,anna,x\nGröße 10 €,DE, anna/2.wav ,anna,\n')
+    path = written(
+        tmp_path / "t.csv",
+        'text,language,audio,speaker,extra\n"Hello, world.",EN,anna/1.wav,anna,x\nGröße 10 €,DE, anna/2.wav ,anna,\n',
+    )
     assert read_transcripts(path, "auto") == TWO
 
 
 def test_tsv_needs_no_quotes(tmp_path: Path) -> None:
-    path = written(tmp_path / "t.tsv", "audio\tspeaker\tlanguage\ttext\nanna/1.wav\tanna\tEN\tHello, world.\nanna/2.wav\tanna\tDE\tGröße 10 €\n")
+    path = written(
+        tmp_path / "t.tsv",
+        "audio\tspeaker\tlanguage\ttext\nanna/1.wav\tanna\tEN\tHello, world.\nanna/2.wav\tanna\tDE\tGröße 10 €\n",
+    )
     assert read_transcripts(path, "auto") == TWO
 
 
@@ -44,10 +53,14 @@ def test_tabs_are_recognised_under_any_suffix(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("column", ["audio", "path", "file", "wav"])
 def test_the_audio_column_has_several_names(tmp_path: Path, column: str) -> None:
-    assert read_transcripts(written(tmp_path / "t.csv", f"{column},text\na.wav,Hi\n"), "table") == [TranscriptLine("a.wav", "Hi")]
+    assert read_transcripts(written(tmp_path / "t.csv", f"{column},text\na.wav,Hi\n"), "table") == [
+        TranscriptLine("a.wav", "Hi")
+    ]
 
 
-@pytest.mark.parametrize(("cell", "synthetic"), [("true", True), ("False", False), ("", False), ("1", True), ("no", False)])
+@pytest.mark.parametrize(
+    ("cell", "synthetic"), [("true", True), ("False", False), ("", False), ("1", True), ("no", False)]
+)
 def test_synthetic_recordings_are_marked(tmp_path: Path, cell: str, synthetic: bool) -> None:
     path = written(tmp_path / "t.csv", f"audio,text,synthetic\na.wav,Hi,{cell}\n")
     assert read_transcripts(path, "auto") == [TranscriptLine("a.wav", "Hi", synthetic=synthetic)]
@@ -65,8 +78,13 @@ def test_truth_values_of_parquet(tmp_path: Path) -> None:
 
 
 def test_parquet_with_empty_cells(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"audio": ["a.wav", "b.wav"], "text": ["Hi", None], "speaker": [None, "bob"]}), tmp_path / "t.parquet")
-    assert read_transcripts(tmp_path / "t.parquet", "auto") == [TranscriptLine("a.wav", "Hi"), TranscriptLine("b.wav", "", "bob")]
+    pq.write_table(
+        pa.table({"audio": ["a.wav", "b.wav"], "text": ["Hi", None], "speaker": [None, "bob"]}), tmp_path / "t.parquet"
+    )
+    assert read_transcripts(tmp_path / "t.parquet", "auto") == [
+        TranscriptLine("a.wav", "Hi"),
+        TranscriptLine("b.wav", "", "bob"),
+    ]
 
 
 @pytest.mark.parametrize("kind", ["auto", "bert_vits2"])
@@ -81,13 +99,17 @@ def test_a_pipe_in_the_text_of_a_bert_vits2_list_is_text(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", ["auto", "ljspeech"])
 def test_the_metadata_of_ljspeech_prefers_normalised_text(tmp_path: Path, kind: str) -> None:
-    path = written(tmp_path / "metadata.csv", 'LJ1|It cost $5|It cost five dollars\nLJ2|"Quoted, as is|\nLJ3|two fields\n')
+    path = written(
+        tmp_path / "metadata.csv", 'LJ1|It cost $5|It cost five dollars\nLJ2|"Quoted, as is|\nLJ3|two fields\n'
+    )
     texts = ["It cost five dollars", '"Quoted, as is', "two fields"]
     assert read_transcripts(path, kind) == [TranscriptLine(f"LJ{index + 1}", text) for index, text in enumerate(texts)]
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path) -> None:
-    assert read_transcripts(written(tmp_path / "t.csv", b"\xef\xbb\xbfaudio,text\r\na.wav,Hi\r\n"), "auto") == [TranscriptLine("a.wav", "Hi")]
+    assert read_transcripts(written(tmp_path / "t.csv", b"\xef\xbb\xbfaudio,text\r\na.wav,Hi\r\n"), "auto") == [
+        TranscriptLine("a.wav", "Hi")
+    ]
 
 
 def test_a_quoted_text_may_run_over_two_lines(tmp_path: Path) -> None:
@@ -133,9 +155,13 @@ def test_what_is_not_utf_8_is_refused_with_the_place_and_a_remedy(tmp_path: Path
 def test_a_few_lines_that_are_not_utf_8_leave_the_others_whole(tmp_path: Path, name: str, header: str) -> None:
     between = {"t.csv": ",", "t.tsv": "\t", "t.list": "|anna|EN|"}[name]
     lines = [f"{index}.wav{between}Hello.\n".encode() for index in range(4)]
-    content = header.encode() + b"".join([*lines, f"b.wav{between}".encode(), b"Gr\xf6\xdfe\n", b"\xf6.wav", f"{between}Hi.\n".encode()])
+    content = header.encode() + b"".join(
+        [*lines, f"b.wav{between}".encode(), b"Gr\xf6\xdfe\n", b"\xf6.wav", f"{between}Hi.\n".encode()]
+    )
     found = read_transcripts(written(tmp_path / name, content), "auto")
-    assert [line.text for line in found[:4]] == ["Hello."] * 4 and [undecodable_bytes(line.text) for line in found[:4]] == [[]] * 4
+    assert [line.text for line in found[:4]] == ["Hello."] * 4 and [
+        undecodable_bytes(line.text) for line in found[:4]
+    ] == [[]] * 4
     assert undecodable_bytes(found[4].text) == [0xF6, 0xDF]
     assert found[5].audio == "\\xf6.wav" and found[5].text == "Hi."
 
@@ -151,7 +177,10 @@ def test_a_missing_file_names_the_parameter(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "line", "message"),
-    [("bert_vits2", "a.wav|anna|Hello", "expected wav|speaker|language|text, found 3 fields"), ("ljspeech", "only", "found 1 fields: 'only'")],
+    [
+        ("bert_vits2", "a.wav|anna|Hello", "expected wav|speaker|language|text, found 3 fields"),
+        ("ljspeech", "only", "found 1 fields: 'only'"),
+    ],
 )
 def test_a_line_of_the_wrong_shape_is_named_by_its_number(tmp_path: Path, kind: str, line: str, message: str) -> None:
     good = "a.wav|anna|EN|Hi" if kind == "bert_vits2" else "a|Hi"

@@ -19,10 +19,22 @@ SHIFTS = {"ada/1": 0.5, "ada/2": 0.0, "ben/3": -0.5, "ben/4": 0.25}  # of the ne
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Addresses: `one` of a page of one evaluation, `two` of a page of the voices old and new."""
     folder = tmp_path_factory.mktemp("listening")
-    renditions = [make_rendition(name, text, speaker=name[:3], language="EN" if name < "b" else "JP") for name, text in TEXTS.items()]
+    renditions = [
+        make_rendition(name, text, speaker=name[:3], language="EN" if name < "b" else "JP")
+        for name, text in TEXTS.items()
+    ]
     for side, share in (("old", 0), ("new", 1)):
-        rows = [make_row(utterance_id=one.utterance_id, text=one.text, speaker=one.speaker, language=one.language, transcript="good evening",
-                         mos=MOS[one.utterance_id] + share * SHIFTS[one.utterance_id]) for one in renditions]  # fmt: skip
+        rows = [
+            make_row(
+                utterance_id=one.utterance_id,
+                text=one.text,
+                speaker=one.speaker,
+                language=one.language,
+                transcript="good evening",
+                mos=MOS[one.utterance_id] + share * SHIFTS[one.utterance_id],
+            )
+            for one in renditions
+        ]
         write_evaluation(folder / side, renditions, rows)
     write_listening_page(folder / "one.html", {ONLY: folder / "old"}, "Listening to one")
     write_listening_page(folder / "two.html", {side: folder / side for side in ("old", "new")}, "Listening to two")

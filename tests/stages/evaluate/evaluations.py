@@ -19,6 +19,8 @@ def write_evaluation(
 ) -> Path:
     """Write utterances.parquet, renditions.parquet and audio/ into a folder and return it."""
     folder.mkdir(parents=True, exist_ok=True)
-    manifests.write_manifest(folder / "utterances.parquet", manifests.table_from_rows([dict(row) for row in rows], ROW_SCHEMA))
+    manifests.write_manifest(
+        folder / "utterances.parquet", manifests.table_from_rows([dict(row) for row in rows], ROW_SCHEMA)
+    )
     write_renditions(folder, renditions, about)
     return folder

@@ -44,7 +44,9 @@ class Evaluations:
         rows = [{**row, "subset": subsets.get(row["subset"], row["subset"])} for row in table.to_pylist()]
         folder = self.root / "split"
         folder.mkdir(exist_ok=True)
-        manifests.write_manifest(folder / "split.parquet", manifests.table_from_rows(rows, manifests.SPLIT, manifests.metadata_of(table)))
+        manifests.write_manifest(
+            folder / "split.parquet", manifests.table_from_rows(rows, manifests.SPLIT, manifests.metadata_of(table))
+        )
         return folder
 
 
@@ -79,9 +81,13 @@ def test_a_checkpoints_figures_are_those_of_an_evaluation_on_the_validation_set(
     assert [set(subsets) for subsets in spoken[1:]] == [{"test"}, {"validation"}, {"validation"}, {"validation"}]
     rows = read_checkpoints(evaluations.root / "measured" / "checkpoints.csv")
     assert [(row["step"], row["folder"], row["is_voice"]) for row in rows] == [
-        ("18", "voice/checkpoints/step-000018", "false"), ("24", "voice", "true"), ("average", "voice/checkpoints/average", "false"),
-    ]  # fmt: skip
-    assert len({row["mcd_db"] for row in rows}) == 3 and all(float(row["cer"]) >= 0 and 1 <= float(row["mos"]) <= 5 for row in rows)
+        ("18", "voice/checkpoints/step-000018", "false"),
+        ("24", "voice", "true"),
+        ("average", "voice/checkpoints/average", "false"),
+    ]
+    assert len({row["mcd_db"] for row in rows}) == 3 and all(
+        float(row["cer"]) >= 0 and 1 <= float(row["mos"]) <= 5 for row in rows
+    )
     swapped = evaluations.run("swapped", evaluations.split_with(SWAPPED))
     expected = {name: swapped.get(name) for name in METRICS}
     assert {name: float(rows[1][name]) if rows[1][name] else None for name in METRICS} == expected
@@ -108,11 +114,15 @@ def test_without_other_checkpoints_or_utterances_there_is_no_table(evaluations: 
     of_one = Evaluations(tmp_path, evaluations.corpus, alone)
     of_one.run("one", checkpoint_utterances=1)
     assert not (tmp_path / "one" / "checkpoints.csv").exists()
-    with pytest.raises(PipelineError, match=r"one/checkpoints.csv: no such file; set evaluate.checkpoint_utterances to 16"):
+    with pytest.raises(
+        PipelineError, match=r"one/checkpoints.csv: no such file; set evaluate.checkpoint_utterances to 16"
+    ):
         read_checkpoints(tmp_path / "one" / "checkpoints.csv")
 
 
 def test_rows_are_in_the_order_of_training_and_the_average_is_last(tmp_path: Path) -> None:
-    rows: list[dict[str, Any]] = [{"step": step, "folder": "", "is_voice": "false", "n_utterances": 1} for step in ("average", 1000, 250)]
+    rows: list[dict[str, Any]] = [
+        {"step": step, "folder": "", "is_voice": "false", "n_utterances": 1} for step in ("average", 1000, 250)
+    ]
     write_checkpoints(tmp_path / "checkpoints.csv", rows)
     assert [row["step"] for row in read_checkpoints(tmp_path / "checkpoints.csv")] == ["250", "1000", "average"]

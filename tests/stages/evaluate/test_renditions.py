@@ -21,17 +21,28 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     write_renditions(tmp_path, [one, two], {"facts": {"steps": "5"}})
     read = read_renditions(tmp_path)
     assert has_renditions(tmp_path) and read.about == {"facts": {"steps": "5"}}
-    assert {name: tuple(versions) for name, versions in read.by_utterance.items()} == {"ada/one": VERSIONS, "ada/two": VERSIONS}
+    assert {name: tuple(versions) for name, versions in read.by_utterance.items()} == {
+        "ada/one": VERSIONS,
+        "ada/two": VERSIONS,
+    }
     for version in VERSIONS:
         stored = read.by_utterance["ada/one"][version]
         assert soundfile.info(stored.audio).subtype == "PCM_16" and soundfile.info(stored.audio).format == "FLAC"
         assert np.abs(stored.samples() - one.waveform(version)).max() <= 1 / 32768
-        assert (stored.speaker, stored.text, stored.sample_rate_hz, stored.phones) == (one.speaker, one.text, RATE_HZ, one.phones)
+        assert (stored.speaker, stored.text, stored.sample_rate_hz, stored.phones) == (
+            one.speaker,
+            one.text,
+            RATE_HZ,
+            one.phones,
+        )
     assert read.by_utterance["ada/two"]["recording"].phone_seconds == []
     recording, resynthesis = (read.by_utterance["ada/one"][version].durations_frames for version in VERSIONS[:2])
     assert recording == resynthesis == (8, 12, 20, 25, 16)
     spoken = read.by_utterance["ada/one"]["synthesis"].phone_seconds
-    assert spoken[:2] == [("_", 0.0, pytest.approx(0.16)), ("g", pytest.approx(0.16), pytest.approx(0.4))] and len(spoken) == 5
+    assert (
+        spoken[:2] == [("_", 0.0, pytest.approx(0.16)), ("g", pytest.approx(0.16), pytest.approx(0.4))]
+        and len(spoken) == 5
+    )
 
 
 def test_the_pitch_is_that_of_the_sound(tmp_path: Path) -> None:
@@ -41,7 +52,9 @@ def test_the_pitch_is_that_of_the_sound(tmp_path: Path) -> None:
 
 
 def test_no_sound_is_too_odd_to_keep(tmp_path: Path) -> None:
-    odd = make_rendition("one", synthesis=np.zeros(0, dtype=np.float32), resynthesis=np.full(99, np.nan, dtype=np.float32))
+    odd = make_rendition(
+        "one", synthesis=np.zeros(0, dtype=np.float32), resynthesis=np.full(99, np.nan, dtype=np.float32)
+    )
     write_renditions(tmp_path, [odd], {})
     versions = read_renditions(tmp_path).by_utterance["one"]
     assert versions["synthesis"].samples().tolist() == [0.0] and not versions["resynthesis"].samples().any()

@@ -36,7 +36,9 @@ def score(whisper_cache, tmp_path, monkeypatch):
     def run(renditions, *, hear=("mos", "speaker_similarity"), threads=1, speakers=None, anchors=20):
         monkeypatch.setenv("VOICE_ROW_STORE", str(tmp_path / str(len(list(tmp_path.iterdir())))))
         hearing = Hearing(whisper_cache, hear, threads=threads)
-        return scoring.score(renditions, hearing, speakers or {}, ScoringSettings(anchors, threads, show_progress=False))
+        return scoring.score(
+            renditions, hearing, speakers or {}, ScoringSettings(anchors, threads, show_progress=False)
+        )
 
     return run
 
@@ -48,23 +50,35 @@ def test_perfect_synthesis_of_real_speech_scores_like_the_recording(spoken, scor
     assert summary["mcd_db"] == 0 and summary["f0_rmse_cents"] == 0 and summary["duration_error"] == 0
     assert summary["wer"] == summary["recording_wer"] <= 0.15
     assert summary["mos"] == summary["recording_mos"] > 2
-    assert summary["f0_correlation"] == pytest.approx(1) and summary["energy_rmse_db"] == 0 and summary["duration_ratio"] == 1
+    assert (
+        summary["f0_correlation"] == pytest.approx(1)
+        and summary["energy_rmse_db"] == 0
+        and summary["duration_ratio"] == 1
+    )
     assert "speaker_similarity" not in summary, "nobody said whom the speaker sounds like"
     assert summary["n_unscored"] == 0
     assert summary["n_utterances"] == 2 and summary["n_utterances_3_words"] == 1
 
 
 def test_noise_is_every_metrics_floor(spoken, score):
-    _, summary = score(spoken, speakers={spoken[0].speaker: [Sound(spoken[0].recording, spoken[0].sample_rate_hz, None)]})
+    _, summary = score(
+        spoken, speakers={spoken[0].speaker: [Sound(spoken[0].recording, spoken[0].sample_rate_hz, None)]}
+    )
     assert summary["noise_cer"] > 0.5 > summary["recording_cer"] and summary["noise_mos"] < summary["recording_mos"] - 1
     assert summary["noise_speaker_similarity"] < 0.6 < summary["recording_speaker_similarity"]
-    assert summary["noise_mcd_db"] > 6 and summary["noise_energy_rmse_db"] > 3 and abs(summary.get("noise_f0_correlation", 0)) < 0.7
+    assert (
+        summary["noise_mcd_db"] > 6
+        and summary["noise_energy_rmse_db"] > 3
+        and abs(summary.get("noise_f0_correlation", 0)) < 0.7
+    )
 
 
 def test_anchors_are_heard_for_some_utterances_only(spoken, score):
     rows, summary = score(spoken, hear=(), anchors=1)
     assert [row["noise_transcript"] is None for row in rows] == [False, True]
-    assert [row["resynthesis_cer"] is None for row in rows] == [False, True] and all(row["recording_cer"] is not None for row in rows)
+    assert [row["resynthesis_cer"] is None for row in rows] == [False, True] and all(
+        row["recording_cer"] is not None for row in rows
+    )
     assert summary["resynthesis_wer"] == rows[0]["resynthesis_wer"]
 
 
@@ -82,10 +96,7 @@ def test_failed_synthesis_is_scored_as_nothing_heard_and_noted(spoken, score):
     rows, summary = score([failed])
     assert rows[0]["wer"] == 1.0 and rows[0]["transcript"] == ""
     assert math.isnan(rows[0]["mcd_db"]) and math.isnan(rows[0]["mos"])
-    assert (
-        rows[0]["note"]
-        == "synthesis: 0.000 s is too short to analyse; resynthesis: 16000 samples are not finite"
-    )
+    assert rows[0]["note"] == "synthesis: 0.000 s is too short to analyse; resynthesis: 16000 samples are not finite"
     assert summary["n_unscored"] == 1 and summary["wer"] == 1.0
     assert "mcd_db" not in summary and "mos" not in summary
     assert all(math.isfinite(value) for value in summary.values())
@@ -107,10 +118,7 @@ def test_error_rates_of_the_corpus_are_ratios_of_sums():
 
 
 def test_averages_leave_out_what_is_not_known():
-    assert (
-        summarise([make_row(mcd_db=4.0), make_row(mcd_db=float("nan")), make_row(mcd_db=6.0)])["mcd_db"]
-        == 5.0
-    )
+    assert summarise([make_row(mcd_db=4.0), make_row(mcd_db=float("nan")), make_row(mcd_db=6.0)])["mcd_db"] == 5.0
 
 
 def test_the_real_time_factor_is_total_time_over_total_length():
@@ -118,7 +126,11 @@ def test_the_real_time_factor_is_total_time_over_total_length():
         make_row(synthesis_wall_seconds=1.0, synthesis_seconds=2.0),
         make_row(synthesis_wall_seconds=1.0, synthesis_seconds=6.0),
     ]
-    assert speed(rows, 3 * 2**20) == {"real_time_factor": pytest.approx(0.25), "cpu_real_time_factor": 0, "peak_memory_mib": 3}
+    assert speed(rows, 3 * 2**20) == {
+        "real_time_factor": pytest.approx(0.25),
+        "cpu_real_time_factor": 0,
+        "peak_memory_mib": 3,
+    }
     assert not [key for key in summarise(rows) if "real_time" in key], "the summary is the same in every run"
 
 
@@ -146,7 +158,9 @@ def test_languages_have_their_own_units_rates_beside_the_overall_ones():
 
 
 def test_a_corpus_in_one_language_that_is_not_english_has_its_rate():
-    assert summarise([make_row(language="JP", words=10, word_edits=2)])["language.JP.kana_error_rate"] == pytest.approx(0.2)
+    assert summarise([make_row(language="JP", words=10, word_edits=2)])["language.JP.kana_error_rate"] == pytest.approx(
+        0.2
+    )
     assert not [key for key in summarise([make_row()]) if "." in key]
 
 

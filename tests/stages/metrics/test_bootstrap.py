@@ -29,18 +29,27 @@ CER = Metric("cer", "Character error rate", "percent", False, "", numerator="cha
 
 def mos_rows(values: Any, speakers: Any = None) -> list[dict[str, Any]]:
     names = ["anna"] * len(values) if speakers is None else speakers
-    return [{"utterance_id": f"u{number:05d}", "speaker": str(name), "mos": float(value)}
-            for number, (value, name) in enumerate(zip(values, names, strict=True))]  # fmt: skip
+    return [
+        {"utterance_id": f"u{number:05d}", "speaker": str(name), "mos": float(value)}
+        for number, (value, name) in enumerate(zip(values, names, strict=True))
+    ]
 
 
 def cer_rows(edits: Any, characters: Any) -> list[dict[str, Any]]:
-    return [{"utterance_id": f"u{number:05d}", "speaker": "anna", "character_edits": int(edit), "characters": int(length)}
-            for number, (edit, length) in enumerate(zip(edits, characters, strict=True))]  # fmt: skip
+    return [
+        {"utterance_id": f"u{number:05d}", "speaker": "anna", "character_edits": int(edit), "characters": int(length)}
+        for number, (edit, length) in enumerate(zip(edits, characters, strict=True))
+    ]
 
 
 def test_a_constant_has_no_spread() -> None:
     interval = confidence_interval(mos_rows([3.5] * 12), MOS)
-    assert (interval.value, interval.low, interval.high, interval.n_utterances) == (3.5, pytest.approx(3.5), pytest.approx(3.5), 12)
+    assert (interval.value, interval.low, interval.high, interval.n_utterances) == (
+        3.5,
+        pytest.approx(3.5),
+        pytest.approx(3.5),
+        12,
+    )
 
 
 def test_equal_runs_do_not_differ_to_the_last_bit() -> None:
@@ -53,13 +62,19 @@ def test_equal_runs_do_not_differ_to_the_last_bit() -> None:
 def test_seeds_that_are_all_alike_are_the_same_however_they_add_up() -> None:
     rows = mos_rows(np.random.default_rng(13).normal(3, 1, 37))
     difference = paired_difference_of_seeds([rows], [rows, rows, rows], MOS)
-    assert (difference.low, difference.high, difference.probability_better) == (0, 0, 0.5) and outcome_of(difference, MOS) is Outcome.SAME
+    assert (difference.low, difference.high, difference.probability_better) == (0, 0, 0.5) and outcome_of(
+        difference, MOS
+    ) is Outcome.SAME
 
 
 def test_a_constant_shift_is_certain_however_the_utterances_vary() -> None:
     values = np.random.default_rng(2).normal(3, 1, 40)
     difference = paired_difference(mos_rows(values), mos_rows(values + 0.25), MOS)
-    assert difference.difference == pytest.approx(0.25) and difference.low == pytest.approx(0.25) and difference.high == pytest.approx(0.25)
+    assert (
+        difference.difference == pytest.approx(0.25)
+        and difference.low == pytest.approx(0.25)
+        and difference.high == pytest.approx(0.25)
+    )
     assert difference.probability_better == 1 and outcome_of(difference, MOS) is Outcome.BETTER
     back = paired_difference(mos_rows(values + 0.25), mos_rows(values), MOS)
     assert back.probability_better == 0 and outcome_of(back, MOS) is Outcome.WORSE
@@ -70,7 +85,9 @@ def test_the_interval_of_a_mean_is_students() -> None:
     values = np.random.default_rng(3).normal(0, 1, 60)
     interval = confidence_interval(mos_rows(values), MOS)
     half = 2.001 * values.std(ddof=1) / math.sqrt(60)  # t of 59 degrees of freedom
-    assert interval.low == pytest.approx(values.mean() - half, abs=0.02) and interval.high == pytest.approx(values.mean() + half, abs=0.02)
+    assert interval.low == pytest.approx(values.mean() - half, abs=0.02) and interval.high == pytest.approx(
+        values.mean() + half, abs=0.02
+    )
 
 
 @pytest.mark.parametrize("n_utterances", [12, 50])
@@ -98,7 +115,9 @@ def test_pairs_that_go_together_give_narrower_intervals_than_unrelated_ones() ->
 def test_error_rates_are_edits_over_characters_not_means_of_rates() -> None:
     rows_a, rows_b = cer_rows([1, 0, 10], [10, 10, 80]), cer_rows([0, 0, 5], [10, 10, 80])
     difference = paired_difference(rows_a, rows_b, CER)
-    assert difference.difference == pytest.approx(5 / 100 - 11 / 100) and difference.difference == CER.figure(rows_b) - CER.figure(rows_a)
+    assert difference.difference == pytest.approx(5 / 100 - 11 / 100) and difference.difference == CER.figure(
+        rows_b
+    ) - CER.figure(rows_a)
 
 
 def test_two_utterances_give_the_two_values_as_bounds_and_no_verdict() -> None:
@@ -107,7 +126,10 @@ def test_two_utterances_give_the_two_values_as_bounds_and_no_verdict() -> None:
     assert (interval.value, interval.low, interval.high) == (3.0, 2.0, 4.0)
     difference = paired_difference(mos_rows([2.0, 4.0]), mos_rows([3.0, 5.0]), MOS)
     assert outcome_of(difference, MOS) is Outcome.TOO_FEW
-    assert verdict("A", "B", MOS, difference) == "Too few utterances for a verdict: naturalness is known of 2 in both, at least 10 are needed."
+    assert (
+        verdict("A", "B", MOS, difference)
+        == "Too few utterances for a verdict: naturalness is known of 2 in both, at least 10 are needed."
+    )
 
 
 def test_one_utterance_or_none_has_no_bounds() -> None:
@@ -122,7 +144,11 @@ def test_only_utterances_known_in_both_are_paired() -> None:
     a, b = known.copy(), known + 1
     a[3], b[5] = math.nan, math.nan
     difference = paired_difference(mos_rows(a), mos_rows(b)[:-1], MOS)  # and one that B lacks altogether
-    assert difference.n_utterances == 17 and difference.difference == pytest.approx(1) and difference.high == pytest.approx(1)
+    assert (
+        difference.n_utterances == 17
+        and difference.difference == pytest.approx(1)
+        and difference.high == pytest.approx(1)
+    )
 
 
 def test_the_order_of_the_rows_does_not_matter() -> None:
@@ -147,7 +173,10 @@ def test_few_speakers_are_strata_so_that_what_sets_them_apart_adds_no_doubt() ->
     generator = np.random.default_rng(8)
     speakers = np.repeat(["anna", "ben"], 50)
     values = np.where(speakers == "anna", 2.0, 4.0) + generator.normal(0, 0.1, 100)
-    stratified, as_one = confidence_interval(mos_rows(values, speakers), MOS), confidence_interval(mos_rows(values), MOS)
+    stratified, as_one = (
+        confidence_interval(mos_rows(values, speakers), MOS),
+        confidence_interval(mos_rows(values), MOS),
+    )
     assert (stratified.high - stratified.low) * 5 < as_one.high - as_one.low
 
 
@@ -167,7 +196,9 @@ def test_seeds_add_their_own_spread() -> None:
     runs = [mos_rows(base + shift) for shift in shifts]
     several, single = confidence_interval_of_seeds(runs, MOS), confidence_interval(runs[0], MOS)
     assert several.value == pytest.approx(base.mean() + shifts.mean())
-    assert several.high - several.low == pytest.approx(2 * 2.365 * shifts.std(ddof=1) / math.sqrt(8), rel=0.1)  # 7 degrees of freedom
+    assert several.high - several.low == pytest.approx(
+        2 * 2.365 * shifts.std(ddof=1) / math.sqrt(8), rel=0.1
+    )  # 7 degrees of freedom
     assert several.high - several.low > 10 * (single.high - single.low)
 
 
@@ -191,7 +222,10 @@ def test_a_single_seed_is_taken_to_vary_as_the_others_seeds_do() -> None:
     several = [mos_rows(base + shift) for shift in (-0.2, -0.1, 0.0, 0.1, 0.2)]
     difference = paired_difference_of_seeds(several, [mos_rows(base + 0.3)], MOS)
     expected = 2.776 * np.std([-0.2, -0.1, 0.0, 0.1, 0.2], ddof=1) * math.sqrt(1 / 5 + 1)  # t of 4 degrees of freedom
-    assert difference.high - difference.difference == pytest.approx(expected, rel=0.1) and outcome_of(difference, MOS) is Outcome.UNCLEAR
+    assert (
+        difference.high - difference.difference == pytest.approx(expected, rel=0.1)
+        and outcome_of(difference, MOS) is Outcome.UNCLEAR
+    )
 
 
 def test_a_difference_smaller_than_that_of_seeds_is_not_shown() -> None:
@@ -214,14 +248,26 @@ def test_results_repeat_and_do_not_depend_on_how_many_draws_are_held_at_once(mon
 @pytest.mark.parametrize(
     ("metric", "bounds", "sentence"),
     [
-        (CER, (-0.033, -0.021, -0.010), "B is better than A: character error rate lower by 2.1 points (95 % interval 1.0 to 3.3)."),
-        (CER, (0.010, 0.021, 0.033), "B is worse than A: character error rate higher by 2.1 points (95 % interval 1.0 to 3.3)."),
+        (
+            CER,
+            (-0.033, -0.021, -0.010),
+            "B is better than A: character error rate lower by 2.1 points (95 % interval 1.0 to 3.3).",
+        ),
+        (
+            CER,
+            (0.010, 0.021, 0.033),
+            "B is worse than A: character error rate higher by 2.1 points (95 % interval 1.0 to 3.3).",
+        ),
         (MOS, (0.1, 0.25, 0.4), "B is better than A: naturalness higher by 0.25 (95 % interval 0.10 to 0.40)."),
-        (CER, (-0.012, -0.003, 0.006), "No difference could be shown: character error rate of B minus A is −0.3 points "
-         "(95 % interval −1.2 to +0.6)."),
+        (
+            CER,
+            (-0.012, -0.003, 0.006),
+            "No difference could be shown: character error rate of B minus A is −0.3 points "
+            "(95 % interval −1.2 to +0.6).",
+        ),
         (MOS, (0.0, 0.0, 0.0), "A and B are the same: naturalness does not differ on any utterance."),
     ],
-)  # fmt: skip
+)
 def test_verdicts_are_sentences(metric: Metric, bounds: tuple[float, float, float], sentence: str) -> None:
     low, middle, high = bounds
     said = verdict("A", "B", metric, Difference(middle, low, high, 0.9, 25, 1, "utterances"))
@@ -235,6 +281,8 @@ def test_an_interval_that_holds_zero_is_unclear_whichever_way_the_metric_goes() 
 
 
 def test_differences_are_signed_and_rates_differ_by_points() -> None:
-    shown = [format_difference(value, unit).replace("\N{NARROW NO-BREAK SPACE}", " ") for value, unit in
-             ((-0.021, "percent"), (0.5, "score"), (12.4, "cents"), (0.0001, "percent"), (math.nan, "dB"))]  # fmt: skip
+    shown = [
+        format_difference(value, unit).replace("\N{NARROW NO-BREAK SPACE}", " ")
+        for value, unit in ((-0.021, "percent"), (0.5, "score"), (12.4, "cents"), (0.0001, "percent"), (math.nan, "dB"))
+    ]
     assert shown == ["−2.1 points", "+0.50", "+12 cents", "0.0 points", "–"]

@@ -54,7 +54,9 @@ def test_a_sound_is_heard_once_and_another_anew(
     assert "1 to hear, 0 heard before" in caplog.text
 
 
-def test_a_missing_package_is_said_and_noted(whisper_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_package_is_said_and_noted(
+    whisper_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     real_import = builtins.__import__
 
     def without(name: str, *arguments: Any, **options: Any) -> Any:
@@ -64,8 +66,13 @@ def test_a_missing_package_is_said_and_noted(whisper_cache: Path, monkeypatch: p
 
     monkeypatch.setattr(builtins, "__import__", without)
     found = Hearing(whisper_cache, ["speaker_similarity"])
-    assert "speaker_similarity is left out" in caplog.text and "pip install" in found.lineage["speaker_similarity"]["off"]
-    assert found.lineage["dnsmos"] == {"off": "not asked for (evaluate.hear)"} and len(found.lineage["recogniser"]["sha256"]) == 64
+    assert (
+        "speaker_similarity is left out" in caplog.text and "pip install" in found.lineage["speaker_similarity"]["off"]
+    )
+    assert (
+        found.lineage["dnsmos"] == {"off": "not asked for (evaluate.hear)"}
+        and len(found.lineage["recogniser"]["sha256"]) == 64
+    )
 
 
 def test_dnsmos_is_the_packages_own_figure(real_clip: Callable[[str], Waveform]) -> None:
@@ -84,12 +91,21 @@ def test_a_voice_is_closer_to_itself_than_to_noise(real_clip: Callable[[str], Wa
     speaker = mean_voice([embed(clip, RATE_HZ) for clip in clips[:2]])
     noise = speech_shaped_noise(clips[2], RATE_HZ, "a")
     assert similarity(embed(clips[2], RATE_HZ), speaker) > 0.7 > 0.6 > similarity(embed(noise, RATE_HZ), speaker)
-    assert embed(np.zeros(RATE_HZ, np.float32), RATE_HZ) is None and mean_voice([None]) is None and np.isnan(similarity(None, speaker))
+    assert (
+        embed(np.zeros(RATE_HZ, np.float32), RATE_HZ) is None
+        and mean_voice([None]) is None
+        and np.isnan(similarity(None, speaker))
+    )
 
 
 def test_noise_has_the_level_of_the_speech_and_is_the_same_for_a_name(real_clip: Callable[[str], Waveform]) -> None:
     clip = real_clip("call-waiting")
     noise = speech_shaped_noise(clip, RATE_HZ, "a")
-    assert np.array_equal(noise, speech_shaped_noise(clip, RATE_HZ, "a")) and not np.array_equal(noise, speech_shaped_noise(clip, RATE_HZ, "b"))
+    assert np.array_equal(noise, speech_shaped_noise(clip, RATE_HZ, "a")) and not np.array_equal(
+        noise, speech_shaped_noise(clip, RATE_HZ, "b")
+    )
     assert np.sqrt(np.mean(noise**2)) == pytest.approx(np.sqrt(np.mean(clip**2)), rel=0.02)
-    assert abs(np.corrcoef(noise, clip)[0, 1]) < 0.1 and not speech_shaped_noise(np.zeros(9, np.float32), RATE_HZ, "a").any()
+    assert (
+        abs(np.corrcoef(noise, clip)[0, 1]) < 0.1
+        and not speech_shaped_noise(np.zeros(9, np.float32), RATE_HZ, "a").any()
+    )

@@ -29,8 +29,7 @@ def test_what_is_no_sound_has_no_score(predict_mos, waveform):
 
 def test_the_stand_in_for_torchaudio_does_not_stay():
     code = (
-        "import sys; from stages.metrics.mos import MosPredictor; MosPredictor(); "
-        "sys.exit('torchaudio' in sys.modules)"
+        "import sys; from stages.metrics.mos import MosPredictor; MosPredictor(); sys.exit('torchaudio' in sys.modules)"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout) == (0, ""), result.stderr

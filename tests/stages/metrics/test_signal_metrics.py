@@ -21,8 +21,7 @@ def test_a_recording_is_at_distance_zero_from_itself(aligned):
 def test_distortion_grows_with_noise():
     noise = np.random.default_rng(1).standard_normal(len(make_words()))
     distortions = [
-        distance(make_words(), make_words() + level * noise, aligned=True).mcd_db
-        for level in (0.001, 0.004, 0.016)
+        distance(make_words(), make_words() + level * noise, aligned=True).mcd_db for level in (0.001, 0.004, 0.016)
     ]
     assert 0 < distortions[0] < distortions[1] < distortions[2]
 
@@ -45,7 +44,9 @@ def test_loudness_does_not_count():
 def test_a_fading_voice_is_a_level_error_of_known_size():
     vowel = make_vowel(130)
     halves = np.where(np.arange(len(vowel)) < len(vowel) // 2, 1.0, 0.1)  # 20 dB: 10 above and 10 below their mean
-    assert distance(vowel, (vowel * halves).astype(np.float32), aligned=True).energy_rmse_db == pytest.approx(10, abs=0.5)
+    assert distance(vowel, (vowel * halves).astype(np.float32), aligned=True).energy_rmse_db == pytest.approx(
+        10, abs=0.5
+    )
     assert distance(vowel, 0.25 * vowel, aligned=True).energy_rmse_db < 0.1
 
 
@@ -105,9 +106,7 @@ def test_unvoiced_speech_has_a_distortion_but_no_pitch_error():
 
 
 def test_the_same_input_gives_the_same_bits():
-    noisy = make_words() + 0.01 * np.random.default_rng(4).standard_normal(len(make_words())).astype(
-        np.float32
-    )
+    noisy = make_words() + 0.01 * np.random.default_rng(4).standard_normal(len(make_words())).astype(np.float32)
     assert distance(make_words(), noisy) == distance(make_words(), noisy)
 
 

@@ -24,7 +24,16 @@ from stages.corpus.params import CorpusParams
 from stages.resample import stage as resample
 from stages.resample.stage import ResampleParams, to_pcm
 from stages.rows.shards import ShardReader
-from tests.small_corpus import CORPUS_VALUES, PROMPTS, SmallCorpus, copy_prompts, folder_bytes, reasons, utterance_ids, write_transcripts
+from tests.small_corpus import (
+    CORPUS_VALUES,
+    PROMPTS,
+    SmallCorpus,
+    copy_prompts,
+    folder_bytes,
+    reasons,
+    utterance_ids,
+    write_transcripts,
+)
 
 pytestmark = pytest.mark.usefixtures("workspace")
 
@@ -37,12 +46,21 @@ def run(source: Path = Path("corpus"), out: str = "out", **changes: Any) -> None
 def describe(recordings: dict[str, str], folder: str = "recordings") -> None:
     """Run the corpus stage over `folder`."""
     write_transcripts(Path("transcripts.csv"), recordings)
-    values = {**CORPUS_VALUES, "recordings": folder, "transcripts": "transcripts.csv", "max_reject_share": 0.5, "min_seconds": 0.0}
+    values = {
+        **CORPUS_VALUES,
+        "recordings": folder,
+        "transcripts": "transcripts.csv",
+        "max_reject_share": 0.5,
+        "min_seconds": 0.0,
+    }
     corpus.main(Path("corpus"), CorpusParams(**values))
 
 
 def pcm_of(out: Path, utterance_id: str) -> npt.NDArray[np.int16]:
-    rows = {row["utterance_id"]: row for row in manifests.read_manifest(out / "resample.parquet", manifests.RESAMPLE).to_pylist()}
+    rows = {
+        row["utterance_id"]: row
+        for row in manifests.read_manifest(out / "resample.parquet", manifests.RESAMPLE).to_pylist()
+    }
     row = rows[utterance_id]
     with ShardReader(out) as reader:
         return reader.read_array(row["shard"], row["offset_bytes"], (row["n_samples"],), "int16")
@@ -58,7 +76,9 @@ def test_recordings_at_the_target_rate_keep_their_samples(small_corpus: SmallCor
     assert np.array_equal(pcm, np.rint(decoded * 32768).clip(-32768, 32767).astype(np.int16))
 
 
-@pytest.mark.parametrize(("rate_hz", "target_hz", "quality"), [(44100, 16000, "HQ"), (8000, 22050, "VHQ"), (48000, 44100, "HQ")])
+@pytest.mark.parametrize(
+    ("rate_hz", "target_hz", "quality"), [(44100, 16000, "HQ"), (8000, 22050, "VHQ"), (48000, 44100, "HQ")]
+)
 def test_other_rates_are_what_soxr_makes_of_them(rate_hz: int, target_hz: int, quality: str) -> None:
     samples = noise(rate_hz)
     soundfile.write(Path("a.wav"), samples, rate_hz, subtype="FLOAT")
@@ -150,7 +170,9 @@ def test_the_manifest_describes_the_samples(small_corpus: SmallCorpus) -> None:
         assert row["n_samples"] == len(pcm)
 
 
-def test_workers_history_and_scratch_give_the_same_bytes(small_corpus: SmallCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_history_and_scratch_give_the_same_bytes(
+    small_corpus: SmallCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     describe(copy_prompts(Path("recordings"), PROMPTS[:7]))
     run(out="earlier")
     monkeypatch.setenv("VOICE_WORKERS", "2")
@@ -161,7 +183,9 @@ def test_workers_history_and_scratch_give_the_same_bytes(small_corpus: SmallCorp
 def test_only_new_recordings_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[str] = []
     real = resample.process
-    monkeypatch.setattr(resample, "process", lambda source, params: decoded.append(Path(source.path).stem) or real(source, params))
+    monkeypatch.setattr(
+        resample, "process", lambda source, params: decoded.append(Path(source.path).stem) or real(source, params)
+    )
     describe(copy_prompts(Path("recordings"), PROMPTS[:3]))
     run()
     assert sorted(decoded) == sorted(PROMPTS[:3])
@@ -208,12 +232,19 @@ def test_everything_rejected_stops_the_run_and_leaves_no_output() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sample_rate_hz": 1}, "outside 4000–192000"), ({"quality": "BEST"}, "not one of QQ, LQ, MQ, HQ, VHQ"),
-        ({"loudness_lufs": 3.0}, "loudness_lufs 3 is outside -70–0"), ({"peak_ceiling_dbfs": 1.0}, "peak_ceiling_dbfs 1 is above full scale"),
-        ({"trim": "all"}, "'all' is not one of none, energy, vad"), ({"trim_margin_seconds": -1.0}, "trim_margin_seconds -1 is negative"),
+        ({"sample_rate_hz": 1}, "outside 4000–192000"),
+        ({"quality": "BEST"}, "not one of QQ, LQ, MQ, HQ, VHQ"),
+        ({"loudness_lufs": 3.0}, "loudness_lufs 3 is outside -70–0"),
+        ({"peak_ceiling_dbfs": 1.0}, "peak_ceiling_dbfs 1 is above full scale"),
+        ({"trim": "all"}, "'all' is not one of none, energy, vad"),
+        ({"trim_margin_seconds": -1.0}, "trim_margin_seconds -1 is negative"),
     ],
 )
 def test_values_that_cannot_work_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(PipelineError) as caught:
-        from_mapping(ResampleParams, {"sample_rate_hz": 16000, "quality": "HQ", "max_reject_share": 0.05, **changes}, where="resample")
+        from_mapping(
+            ResampleParams,
+            {"sample_rate_hz": 16000, "quality": "HQ", "max_reject_share": 0.05, **changes},
+            where="resample",
+        )
     assert message in str(caught.value)

@@ -14,9 +14,13 @@ from tests.small_corpus import RECORDINGS
 RATE_HZ = 16000
 
 
-def padded(before_seconds: float, after_seconds: float, rate_hz: int = RATE_HZ) -> tuple[npt.NDArray[np.float32], int, int]:
+def padded(
+    before_seconds: float, after_seconds: float, rate_hz: int = RATE_HZ
+) -> tuple[npt.NDArray[np.float32], int, int]:
     """Return a tone of a second between quiet noise, and where it starts and ends."""
-    samples = np.random.default_rng(1).normal(0, 1e-4, int((before_seconds + 1 + after_seconds) * rate_hz)).astype(np.float32)
+    samples = (
+        np.random.default_rng(1).normal(0, 1e-4, int((before_seconds + 1 + after_seconds) * rate_hz)).astype(np.float32)
+    )
     start, end = int(before_seconds * rate_hz), int((before_seconds + 1) * rate_hz)
     samples[start:end] += (0.3 * np.sin(np.arange(end - start) * 2 * np.pi * 200 / rate_hz)).astype(np.float32)
     return samples, start, end
@@ -27,7 +31,10 @@ def test_energy_keeps_the_sound_and_its_margin(rate_hz: int) -> None:
     samples, start, end = padded(0.5, 0.8, rate_hz)
     span = energy_span(samples, rate_hz, 40.0, 0.1)
     assert span is not None
-    assert abs(span[0] - (start - 0.1 * rate_hz)) <= 0.011 * rate_hz and abs(span[1] - (end + 0.1 * rate_hz)) <= 0.011 * rate_hz
+    assert (
+        abs(span[0] - (start - 0.1 * rate_hz)) <= 0.011 * rate_hz
+        and abs(span[1] - (end + 0.1 * rate_hz)) <= 0.011 * rate_hz
+    )
 
 
 def test_a_margin_never_reaches_beyond_the_recording() -> None:

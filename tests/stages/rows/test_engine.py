@@ -15,7 +15,16 @@ import pytest
 from stages.common.errors import RowRejected
 from stages.common.files import content_key
 from stages.rows import executors
-from stages.rows.engine import CHUNK_ROWS, ROWS_PER_PROCESS, ChunkFunction, Finished, Row, RowResult, compute_each, run_rows
+from stages.rows.engine import (
+    CHUNK_ROWS,
+    ROWS_PER_PROCESS,
+    ChunkFunction,
+    Finished,
+    Row,
+    RowResult,
+    compute_each,
+    run_rows,
+)
 from stages.rows.shards import ShardReader
 from stages.rows.store import RowStore, store_folder
 from tests.small_corpus import folder_bytes
@@ -178,19 +187,28 @@ def stumble(word: str) -> RowResult:
     return process(word) if word != "word9" else ({}, word[100].encode())
 
 
-def test_a_row_that_nobody_foresaw_or_that_kills_its_worker_is_the_only_one_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_nobody_foresaw_or_that_kills_its_worker_is_the_only_one_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("VOICE_WORKERS", "2")
     outcome = run_with(fall_over, WORDS)
-    assert {name: reason for name, (reason, _) in outcome.rejected.items()} == {"anna/007": "worker_died", "anna/009": "unexpected_error"}
+    assert {name: reason for name, (reason, _) in outcome.rejected.items()} == {
+        "anna/007": "worker_died",
+        "anna/009": "unexpected_error",
+    }
     assert "IndexError: string index out of range" in str(outcome.rejected)
     assert len(outcome.facts) == 58
     assert run(WORDS, "later").n_computed == 2, "neither is remembered"
 
 
 @pytest.mark.parametrize("apart", [True, False])
-def test_rows_that_may_kill_their_process_are_not_computed_in_this_one_however_few(monkeypatch: pytest.MonkeyPatch, apart: bool) -> None:
+def test_rows_that_may_kill_their_process_are_not_computed_in_this_one_however_few(
+    monkeypatch: pytest.MonkeyPatch, apart: bool
+) -> None:
     monkeypatch.setenv("VOICE_WORKERS", "2")
-    with run_rows("spell", partial(rows_of, ["word7"] if apart else ["word1"]), where, Path("out"), apart=apart) as outcome:
+    with run_rows(
+        "spell", partial(rows_of, ["word7"] if apart else ["word1"]), where, Path("out"), apart=apart
+    ) as outcome:
         [row] = outcome
     assert (row.rejected or ("",))[0] == ("worker_died" if apart else "")
     assert (row.facts.get("process") == os.getpid()) is not apart
@@ -201,7 +219,9 @@ def where(rows: Sequence[Row]) -> list[RowResult]:
 
 
 @pytest.mark.parametrize(("n_rows", "n_processes"), [(3 * CHUNK_ROWS, 1), (ROWS_PER_PROCESS + 1, 2)])
-def test_a_process_is_started_only_for_rows_that_pay_for_it(monkeypatch: pytest.MonkeyPatch, n_rows: int, n_processes: int) -> None:
+def test_a_process_is_started_only_for_rows_that_pay_for_it(
+    monkeypatch: pytest.MonkeyPatch, n_rows: int, n_processes: int
+) -> None:
     monkeypatch.setenv("VOICE_WORKERS", "4")
     started: list[int] = []
     real = executors._pool

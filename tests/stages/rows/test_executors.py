@@ -67,7 +67,9 @@ def test_an_item_that_kills_its_worker_is_given_up_and_the_others_are_done(monke
 
 def test_a_worker_that_dies_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICE_WORKERS", "2")
-    with pytest.raises(PipelineError, match="a worker process died over 1; if the machine ran out of memory, set VOICE_WORKERS lower"):
+    with pytest.raises(
+        PipelineError, match="a worker process died over 1; if the machine ran out of memory, set VOICE_WORKERS lower"
+    ):
         list(map_unordered(partial(die_over, 1), range(2)))
 
 

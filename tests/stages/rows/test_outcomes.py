@@ -25,7 +25,9 @@ def rows(count: int) -> list[dict[str, Any]]:
 
 
 def rejects(*reasons: str) -> list[dict[str, str]]:
-    return [manifests.reject(f"anna/r{index}", "resample", reason, "some detail") for index, reason in enumerate(reasons)]
+    return [
+        manifests.reject(f"anna/r{index}", "resample", reason, "some detail") for index, reason in enumerate(reasons)
+    ]
 
 
 def write(folder: Path, kept: int, rejected: list[dict[str, str]], *, n_input: int, share: float = 0.25) -> None:
@@ -39,7 +41,9 @@ def write(folder: Path, kept: int, rejected: list[dict[str, str]], *, n_input: i
 def test_kept_and_rejected_rows_are_written_side_by_side(tmp_path: Path) -> None:
     write(tmp_path, 9, rejects("damaged_audio"), n_input=10)
     assert manifests.read_manifest(tmp_path / "resample.parquet", KIND).num_rows == 9
-    assert manifests.read_manifest(tmp_path / "rejects.parquet", manifests.REJECTS).to_pylist() == rejects("damaged_audio")
+    assert manifests.read_manifest(tmp_path / "rejects.parquet", manifests.REJECTS).to_pylist() == rejects(
+        "damaged_audio"
+    )
 
 
 @pytest.mark.parametrize("n_input", [9, 11])
@@ -87,7 +91,10 @@ def test_many_rows_lie_in_groups_of_a_bounded_size(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write(tmp_path / name, count, [], n_input=count)
     file = pq.ParquetFile(tmp_path / "a" / "resample.parquet")
-    assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == [outcomes.ROW_GROUP_ROWS, 3]
+    assert [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)] == [
+        outcomes.ROW_GROUP_ROWS,
+        3,
+    ]
     read = manifests.read_manifest(tmp_path / "a" / "resample.parquet", KIND)
     assert read.to_pylist() == rows(count) and manifests.metadata_of(read) == {"rate": 16000}
     assert (tmp_path / "a" / "resample.parquet").read_bytes() == (tmp_path / "b" / "resample.parquet").read_bytes()

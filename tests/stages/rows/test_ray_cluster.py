@@ -55,14 +55,19 @@ def die_over(bad: int, number: int) -> int:
 @pytest.fixture(scope="module")
 def one_node() -> Iterator[Cluster]:
     pytest.importorskip("ray", reason="Ray is optional: `make ray`")
-    with tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as folder, cluster(Path(folder), head_cpus=2) as made:
+    with (
+        tempfile.TemporaryDirectory(prefix="r", ignore_cleanup_errors=True) as folder,
+        cluster(Path(folder), head_cpus=2) as made,
+    ):
         yield made
         ray_cluster.connect().shutdown()
 
 
 @pytest.fixture
 def on_ray(one_node: Cluster, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (workspace / "machine.env").write_text(f"# this machine\nVOICE_EXECUTOR = ray\nVOICE_RAY_ADDRESS={one_node.address}\n", encoding="utf-8")
+    (workspace / "machine.env").write_text(
+        f"# this machine\nVOICE_EXECUTOR = ray\nVOICE_RAY_ADDRESS={one_node.address}\n", encoding="utf-8"
+    )
     monkeypatch.setenv("VOICE_WORKERS", "2")
 
 
@@ -75,14 +80,19 @@ def test_every_item_gives_its_result() -> None:
 def test_errors_come_back_as_they_were_raised() -> None:
     with pytest.raises(StageError) as stage_error:
         list(map_unordered(fail, range(20)))
-    assert str(stage_error.value) == "shards/5.bin, utterance 'anna/005': is missing" and stage_error.value.utterance_id == "anna/005"
+    assert (
+        str(stage_error.value) == "shards/5.bin, utterance 'anna/005': is missing"
+        and stage_error.value.utterance_id == "anna/005"
+    )
     with pytest.raises(RowRejected) as rejected:
         list(map_unordered(fail, [50, 51]))
     assert (rejected.value.reason, rejected.value.lasting) == ("odd", False)
 
 
 @on_a_cluster
-def test_workers_have_one_thread_the_drivers_kernels_and_its_folder(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_have_one_thread_the_drivers_kernels_and_its_folder(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MKL_CBWR", "AVX2,STRICT")
     for found in map_unordered(surroundings, range(2)):
         assert found == dict.fromkeys(THREAD_SETTINGS, "1") | {"MKL_CBWR": "AVX2,STRICT", "folder": str(workspace)}

@@ -39,7 +39,9 @@ def test_one_new_clip_changes_one_shard(tmp_path: Path) -> None:
     write(tmp_path / "before", IDS)
     write(tmp_path / "after", sorted([*IDS, "bert/new"]))
     before, after = folder_bytes(tmp_path / "before"), folder_bytes(tmp_path / "after")
-    assert [name for name in after if before.get(name) != after[name]] == [f"shards/{shard_hash('bert/new') % MIN_SHARDS:05d}.bin"]
+    assert [name for name in after if before.get(name) != after[name]] == [
+        f"shards/{shard_hash('bert/new') % MIN_SHARDS:05d}.bin"
+    ]
 
 
 def test_the_number_of_shards_grows_by_doubling() -> None:

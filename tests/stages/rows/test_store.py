@@ -92,7 +92,9 @@ def test_the_store_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPat
     assert store_folder("bert") == Path(".rows/bert")
 
 
-def test_rows_are_found_while_and_after_the_index_takes_them_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_found_while_and_after_the_index_takes_them_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(row_store, "MAX_RECENT", 7)
     names = [f"word{index}" for index in range(100)]
     put_many(tmp_path, "word", 50)

@@ -35,10 +35,23 @@ def run(resample: Path, out: str = "out", **changes: Any) -> None:
 def write_resampled(clips: dict[str, np.ndarray], folder: str = "resample") -> Path:
     """Write what the resample stage would of these clips."""
     placed = write_named_shards(Path(folder), clips, lambda name: clips[name].astype("<i2").tobytes())
-    rows = [{"utterance_id": name, "shard": shard, "offset_bytes": offset, "n_samples": len(clips[name]), "pcm_xxh3": name,
-             "gain_db": 0.0, "trimmed_start_seconds": 0.0, "trimmed_end_seconds": 0.0}
-            for name, (shard, offset) in placed.items()]  # fmt: skip
-    manifests.write_manifest(Path(folder) / "resample.parquet", manifests.table_from_rows(rows, manifests.RESAMPLE, {"sample_rate_hz": 16000}))
+    rows = [
+        {
+            "utterance_id": name,
+            "shard": shard,
+            "offset_bytes": offset,
+            "n_samples": len(clips[name]),
+            "pcm_xxh3": name,
+            "gain_db": 0.0,
+            "trimmed_start_seconds": 0.0,
+            "trimmed_end_seconds": 0.0,
+        }
+        for name, (shard, offset) in placed.items()
+    ]
+    manifests.write_manifest(
+        Path(folder) / "resample.parquet",
+        manifests.table_from_rows(rows, manifests.RESAMPLE, {"sample_rate_hz": 16000}),
+    )
     return Path(folder)
 
 
@@ -49,20 +62,34 @@ def noise(n_samples: int) -> np.ndarray:
 def sources(small_corpus: SmallCorpus, spectrograms: Path) -> list[ManifestSource]:
     """Return the three subsets of the small corpus with another spectrogram folder."""
     folders = small_corpus
-    split.main(folders.corpus, folders.resample, folders.clean_text, spectrograms, folders.bert, Path("split"), split.SplitParams(**SPLIT_VALUES))
+    split.main(
+        folders.corpus,
+        folders.resample,
+        folders.clean_text,
+        spectrograms,
+        folders.bert,
+        Path("split"),
+        split.SplitParams(**SPLIT_VALUES),
+    )
     table, facts = read_split(Path("split"))
     data = DataFolders(Path("split"), folders.resample, spectrograms, folders.bert)
-    return [ManifestSource(data, table, facts, subset, SymbolTable(), False) for subset in ("train", "validation", "test")]
+    return [
+        ManifestSource(data, table, facts, subset, SymbolTable(), False) for subset in ("train", "validation", "test")
+    ]
 
 
 def test_training_reads_the_same_arrays_from_the_cache_and_on_the_fly(small_corpus: SmallCorpus) -> None:
     run(small_corpus.resample, source="on_the_fly")
     n_compared = 0
-    for cached, computed in zip(sources(small_corpus, small_corpus.spectrogram), sources(small_corpus, Path("out")), strict=True):
+    for cached, computed in zip(
+        sources(small_corpus, small_corpus.spectrogram), sources(small_corpus, Path("out")), strict=True
+    ):
         assert (cached.facts.spectrogram_cached, computed.facts.spectrogram_cached) == (True, False)
         assert np.array_equal(cached.n_frames, computed.n_frames)
         for index in range(len(cached)):
-            one, other = (BatchDataset(each, [[index]], {}, each.facts.spectrogram.hop_samples)[0] for each in (cached, computed))
+            one, other = (
+                BatchDataset(each, [[index]], {}, each.facts.spectrogram.hop_samples)[0] for each in (cached, computed)
+            )
             assert one.linear.dtype == other.linear.dtype == torch.float16
             assert torch.equal(one.linear, other.linear) and torch.equal(one.waveform, other.waveform)
             assert one.linear.shape[1] == cached.n_frames[index]
@@ -86,7 +113,9 @@ def test_the_cache_holds_rounded_magnitudes() -> None:
 
 
 def test_a_clip_too_short_to_transform_is_rejected_by_both_sources() -> None:
-    resampled = write_resampled({"a": noise(8000), "b": noise(SETTINGS.min_samples - 1), "c": noise(SETTINGS.min_samples)})
+    resampled = write_resampled(
+        {"a": noise(8000), "b": noise(SETTINGS.min_samples - 1), "c": noise(SETTINGS.min_samples)}
+    )
     for source in ("cache", "on_the_fly"):
         run(resampled, source, source=source, max_reject_share=0.5)
         assert reasons(Path(source)) == {"b": "too_short"}
@@ -110,7 +139,10 @@ def test_mel_settings_do_not_recompute_the_linear_cache(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"source": "disk"}, "'disk' is not one of cache, on_the_fly"), ({"mel_fmin_hz": "low"}, "mel_fmin_hz: expected float, found 'low'")],
+    [
+        ({"source": "disk"}, "'disk' is not one of cache, on_the_fly"),
+        ({"mel_fmin_hz": "low"}, "mel_fmin_hz: expected float, found 'low'"),
+    ],
 )
 def test_values_of_the_wrong_kind_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(PipelineError) as caught:

@@ -28,15 +28,30 @@ FORK_SERVER = multiprocessing.get_context("forkserver")
 FORK_SERVER.set_forkserver_preload(["stages.train", "tests.stages.train.program"])
 INPUTS = ("split", "resample", "spectrogram", "bert")
 TINY_MODEL = {
-    "inter_channels": 16, "hidden_channels": 16, "filter_channels": 32, "n_layers": 1, "n_flows": 2, "flow_layers": 1, "posterior_layers": 1,
-    "duration_channels": 16, "istft_channels": 16, "istft_layers": 1, "istft_filter_channels": 32, "segment_frames": 16,
-}  # fmt: skip
+    "inter_channels": 16,
+    "hidden_channels": 16,
+    "filter_channels": 32,
+    "n_layers": 1,
+    "n_flows": 2,
+    "flow_layers": 1,
+    "posterior_layers": 1,
+    "duration_channels": 16,
+    "istft_channels": 16,
+    "istft_layers": 1,
+    "istft_filter_channels": 32,
+    "segment_frames": 16,
+}
 
 
 def smoke_values() -> dict[str, Any]:
     """Return the smoke preset's train section, with samples, several kept checkpoints and their average."""
     values: dict[str, Any] = yaml.safe_load((ROOT / "presets" / "smoke.yaml").read_text(encoding="utf-8"))["train"]
-    return {**values, "samples": {"every": 10, "utterances": 1}, "keep": {"last": 2, "best": 1, "by": "mel", "average": 2}, "voice": "last"}
+    return {
+        **values,
+        "samples": {"every": 10, "utterances": 1},
+        "keep": {"last": 2, "best": 1, "by": "mel", "average": 2},
+        "voice": "last",
+    }
 
 
 def tiny_values(**changes: Any) -> dict[str, Any]:
@@ -119,7 +134,9 @@ def limit_files(n_bytes: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
 
 
-def _serve(folder: str, log: str, arguments: list[str], environment: dict[str, str], file_limit_bytes: int | None) -> None:
+def _serve(
+    folder: str, log: str, arguments: list[str], environment: dict[str, str], file_limit_bytes: int | None
+) -> None:
     """Become `python -m stages.train` in a process that has its imports behind it."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
@@ -140,9 +157,14 @@ class Program:
     corpus: SmallCorpus
 
     def start(
-        self, values: dict[str, Any] | None = None, *, forked: bool = False, launcher: Sequence[str] = ("-m",),
-        file_limit_bytes: int | None = None, **changes: Any,
-    ) -> Watched:  # fmt: skip
+        self,
+        values: dict[str, Any] | None = None,
+        *,
+        forked: bool = False,
+        launcher: Sequence[str] = ("-m",),
+        file_limit_bytes: int | None = None,
+        **changes: Any,
+    ) -> Watched:
         """Start the program with a train section, or the tiny one with changes.
 
         `forked` spares it the seconds of its imports: it is then a child of a process that has done them.
@@ -156,13 +178,24 @@ class Program:
         log = self.folder / "log"
         log.write_bytes(b"")
         if forked:
-            process = FORK_SERVER.Process(target=_serve, args=(str(self.folder), str(log), flags, environment, file_limit_bytes))
+            process = FORK_SERVER.Process(
+                target=_serve, args=(str(self.folder), str(log), flags, environment, file_limit_bytes)
+            )
             process.start()
             return Watched(process, log)
         command = [sys.executable, *launcher, "stages.train", *flags]
         with log.open("wb") as stream:
-            return Watched(subprocess.Popen(command, cwd=self.folder, env={**os.environ, **environment, "PYTHONPATH": str(ROOT)}, stdout=stream,
-                                            stderr=stream, start_new_session=True), log)  # fmt: skip
+            return Watched(
+                subprocess.Popen(
+                    command,
+                    cwd=self.folder,
+                    env={**os.environ, **environment, "PYTHONPATH": str(ROOT)},
+                    stdout=stream,
+                    stderr=stream,
+                    start_new_session=True,
+                ),
+                log,
+            )
 
     def run(self, values: dict[str, Any] | None = None, **options: Any) -> str:
         """Run the program to its end, which must be a good one, and return its output."""
@@ -182,4 +215,8 @@ class Program:
 
     def outputs(self) -> dict[str, bytes]:
         """Return every file of the voice and the report."""
-        return {f"{name}/{path}": content for name in ("voice", "report") for path, content in folder_bytes(self.folder / name).items()}
+        return {
+            f"{name}/{path}": content
+            for name in ("voice", "report")
+            for path, content in folder_bytes(self.folder / name).items()
+        }

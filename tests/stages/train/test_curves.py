@@ -18,4 +18,6 @@ def test_the_picture_is_drawn_and_depends_on_the_log_alone(tmp_path: Path) -> No
     write_curves(tmp_path / "other.png", LOG[:3])
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.width > 400 and picture.height > 150
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes() != (tmp_path / "other.png").read_bytes()
+    assert (
+        (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes() != (tmp_path / "other.png").read_bytes()
+    )

@@ -28,7 +28,9 @@ def source(corpus: SmallCorpus, subset: str = "train", add_blank: bool = False) 
 
 
 def load(utterances: ManifestSource, *indices: int) -> StoredBatch:
-    return BatchDataset(utterances, [indices], utterances.facts.bert_channels, utterances.facts.spectrogram.hop_samples)[0]
+    return BatchDataset(
+        utterances, [indices], utterances.facts.bert_channels, utterances.facts.spectrogram.hop_samples
+    )[0]
 
 
 def test_facts_about_the_corpus_come_from_its_manifests(small_corpus: SmallCorpus) -> None:
@@ -75,10 +77,12 @@ def test_utterances_of_a_batch_are_those_that_are_loaded_alone(small_corpus: Sma
         n_phones, n_frames = alone.phone_ids.shape[1], alone.linear.shape[1]
         assert (batch.phone_lengths[row], batch.frame_lengths[row]) == (n_phones, n_frames)
         for found, expected, size in (
-            (batch.phone_ids, alone.phone_ids, n_phones), (batch.tone_ids, alone.tone_ids, n_phones),
-            (batch.language_ids, alone.language_ids, n_phones), (batch.bert["EN"], alone.bert["EN"], n_phones),
+            (batch.phone_ids, alone.phone_ids, n_phones),
+            (batch.tone_ids, alone.tone_ids, n_phones),
+            (batch.language_ids, alone.language_ids, n_phones),
+            (batch.bert["EN"], alone.bert["EN"], n_phones),
             (batch.linear, alone.linear, n_frames),
-        ):  # fmt: skip
+        ):
             assert torch.equal(found[row, :size], expected[0]) and not found[row, size:].any()
         pcm = utterances.pcm(index)[: batch.waveform.shape[1]]
         assert np.array_equal(batch.waveform[row, : len(pcm)], pcm) and not batch.waveform[row, len(pcm) :].any()
@@ -95,7 +99,9 @@ def test_one_language_cannot_have_features_of_two_sizes(small_corpus: SmallCorpu
     table = pq.read_table(small_corpus.split / "split.parquet")
     rows = table.to_pylist()
     rows[5]["bert_spans"][0]["n_channels"] = 768
-    manifests.write_manifest(tmp_path / "split.parquet", manifests.table_from_rows(rows, manifests.SPLIT, manifests.metadata_of(table)))
+    manifests.write_manifest(
+        tmp_path / "split.parquet", manifests.table_from_rows(rows, manifests.SPLIT, manifests.metadata_of(table))
+    )
     with pytest.raises(StageError, match="EN has BERT features of 384 and 768 channels"):
         read_split(tmp_path)
 
@@ -105,7 +111,9 @@ def test_the_users_lexicon_travels_to_training(small_corpus: SmallCorpus, tmp_pa
     assert facts.lexicon == {}
     lexicon = {"ZH": {"重庆": "chong2 qing4"}}
     metadata = manifests.metadata_of(table) | {"clean_text": {"lexicon": lexicon}}
-    manifests.write_manifest(tmp_path / "split.parquet", manifests.table_from_rows(table.to_pylist(), manifests.SPLIT, metadata))
+    manifests.write_manifest(
+        tmp_path / "split.parquet", manifests.table_from_rows(table.to_pylist(), manifests.SPLIT, metadata)
+    )
     assert read_split(tmp_path)[1].lexicon == lexicon
 
 
@@ -114,9 +122,14 @@ def test_ids_are_those_of_the_symbol_table(small_corpus: SmallCorpus, add_blank:
     utterances = source(small_corpus, add_blank=add_blank)
     for index in range(len(utterances)):
         row, loaded = utterances.row(index), load(utterances, index)
-        expected = encode_phones(row["phones"], row["tones"], ["EN"] * len(row["phones"]), "EN", utterances.symbols, add_blank)
-        for found, known in zip((loaded.phone_ids, loaded.tone_ids, loaded.language_ids),
-                                (expected.phone_ids, expected.tone_ids, expected.language_ids), strict=True):  # fmt: skip
+        expected = encode_phones(
+            row["phones"], row["tones"], ["EN"] * len(row["phones"]), "EN", utterances.symbols, add_blank
+        )
+        for found, known in zip(
+            (loaded.phone_ids, loaded.tone_ids, loaded.language_ids),
+            (expected.phone_ids, expected.tone_ids, expected.language_ids),
+            strict=True,
+        ):
             assert tuple(found[0].tolist()) == known
         assert utterances.n_phones[index] == len(expected.phone_ids)
 

@@ -1,4 +1,6 @@
-"""The train program killed without warning, at random moments of every kind, ends in the same bits as one that ran through."""
+"""The train program killed without warning, at random moments of every kind, ends in the same bits as one that ran
+through.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +87,9 @@ def tortured(small_corpus: SmallCorpus, tmp_path_factory: pytest.TempPathFactory
     return Tortured(program, killed, half_written)
 
 
-def test_a_run_killed_again_and_again_ends_in_the_same_voice_metrics_pictures_and_samples(uninterrupted: Program, tortured: Tortured) -> None:
+def test_a_run_killed_again_and_again_ends_in_the_same_voice_metrics_pictures_and_samples(
+    uninterrupted: Program, tortured: Tortured
+) -> None:
     expected, found = uninterrupted.outputs(), tortured.program.outputs()
     assert sorted(found) == sorted(expected)
     assert [name for name in expected if found[name] != expected[name]] == []
@@ -109,7 +113,9 @@ def test_two_states_are_kept(tortured: Tortured) -> None:
     assert list(tortured.program.states()) == ["state-00000015.pt", "state-00000020.pt"]
 
 
-def test_a_finished_run_makes_its_outputs_again_without_training(tortured: Tortured, uninterrupted: Program, tmp_path: Path) -> None:
+def test_a_finished_run_makes_its_outputs_again_without_training(
+    tortured: Tortured, uninterrupted: Program, tmp_path: Path
+) -> None:
     before = tortured.program.outputs()
     for name in ("voice", "report"):
         (tortured.program.folder / name).rename(tmp_path / name)

@@ -15,9 +15,16 @@ from tests.stages.train.program import Program, folders, tiny_values
 
 
 def values() -> dict[str, object]:
-    section = tiny_values(optimisation__steps=12, optimisation__decode_start_step=4, optimisation__adversarial_start_step=6,
-                          optimisation__adversarial_every=1, optimisation__decoder_alone_start_step=8, optimisation__decode_prior_share=0.5,
-                          optimisation__decode_prior_noise=0.3, samples__every=0)  # fmt: skip
+    section = tiny_values(
+        optimisation__steps=12,
+        optimisation__decode_start_step=4,
+        optimisation__adversarial_start_step=6,
+        optimisation__adversarial_every=1,
+        optimisation__decoder_alone_start_step=8,
+        optimisation__decode_prior_share=0.5,
+        optimisation__decode_prior_noise=0.3,
+        samples__every=0,
+    )
     section["model"].update(decoder="source_filter", inter_channels=82)
     return section
 
@@ -59,7 +66,9 @@ def test_the_voice_speaks_and_resynthesises(finished: Program, small_corpus: Sma
     pcm = ManifestSource(folders(small_corpus), table, facts, "train", SymbolTable(), False).pcm(0)
     again = voice.resynthesise(pcm)
     n_samples = min(len(again), len(pcm))
-    level = [10 * np.log10(np.mean(np.square(each[:n_samples].astype(np.float64))) + 1e-12) for each in (pcm / 32768, again)]
+    level = [
+        10 * np.log10(np.mean(np.square(each[:n_samples].astype(np.float64))) + 1e-12) for each in (pcm / 32768, again)
+    ]
     assert abs(level[0] - level[1]) < 3  # dB: it is a vocoder, hardly trained as it is
     speech = voice.say("Call again.", language="EN")
     assert np.isfinite(speech.samples).all() and np.abs(speech.samples).max() > 0.01

@@ -1,4 +1,6 @@
-"""Signal metrics of what is spoken on the way: known answers, the same for any number of ranks, and no trace in the training."""
+"""Signal metrics of what is spoken on the way: known answers, the same for any number of ranks, and no trace in the
+training.
+"""
 
 from __future__ import annotations
 
@@ -40,21 +42,32 @@ def make(validator: Validator, utterances: int = 3) -> SpokenMetrics:
 
 def speaks(validator: Validator, monkeypatch: pytest.MonkeyPatch, change: Any) -> None:
     """Let the voice say the recordings, changed."""
-    monkeypatch.setattr(Validator, "speak", lambda self, batch, **_: SimpleNamespace(
-        waveform=change(torch.from_numpy(validator.source.pcm(int(batch.indices[0])) / 32768.0).float())[None, None]))  # fmt: skip
+    monkeypatch.setattr(
+        Validator,
+        "speak",
+        lambda self, batch, **_: SimpleNamespace(
+            waveform=change(torch.from_numpy(validator.source.pcm(int(batch.indices[0])) / 32768.0).float())[None, None]
+        ),
+    )
 
 
-@pytest.mark.parametrize(("utterances", "indices"), [(1, [0]), (3, [0, 2, 5]), (8, list(range(8))), (100, list(range(8)))])
+@pytest.mark.parametrize(
+    ("utterances", "indices"), [(1, [0]), (3, [0, 2, 5]), (8, list(range(8))), (100, list(range(8)))]
+)
 def test_utterances_are_spread_over_the_set(validator: Validator, utterances: int, indices: list[int]) -> None:
     assert make(validator, utterances).indices == indices
 
 
-def test_a_voice_that_says_the_recording_is_no_distance_from_it(validator: Validator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_voice_that_says_the_recording_is_no_distance_from_it(
+    validator: Validator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     speaks(validator, monkeypatch, lambda waveform: waveform)
     assert make(validator).figures(0, 1) == dict.fromkeys(SPOKEN_METRICS, 0.0)
 
 
-def test_silence_after_the_speech_is_an_error_of_length_alone(validator: Validator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silence_after_the_speech_is_an_error_of_length_alone(
+    validator: Validator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     speaks(validator, monkeypatch, lambda waveform: torch.cat([waveform, torch.zeros(len(waveform) // 2)]))
     figures = make(validator).figures(0, 1)
     assert figures["duration_error"] == pytest.approx(0.5, abs=1e-4)
@@ -99,7 +112,9 @@ def test_the_voice_is_the_same_bits_whether_it_is_measured_or_not(small_corpus: 
     weights = []
     for name, metrics in (("silent", {"every": 0}), ("measured", {"every": 1, "utterances": 2})):
         program = Program(tmp_path / name, small_corpus)
-        program.run(forked=True, metrics=metrics, optimisation__steps=8, validate_every=4, samples={"every": 0, "utterances": 1})
+        program.run(
+            forked=True, metrics=metrics, optimisation__steps=8, validate_every=4, samples={"every": 0, "utterances": 1}
+        )
         weights.append({path: content for path, content in program.outputs().items() if path.endswith(".safetensors")})
     assert weights[0] == weights[1] and len(weights[0]) >= 3
     header = (tmp_path / "measured" / "report" / "checkpoints.csv").read_text(encoding="utf-8").splitlines()[0]

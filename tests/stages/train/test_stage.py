@@ -70,8 +70,12 @@ def test_the_voice_says_what_it_was_made_of(finished: Program, small_corpus: Sma
 def test_losses_and_validation_are_logged(finished: Program) -> None:
     metrics = json.loads((finished.folder / "report" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["step"] == 24
-    assert {"mel", "kl", "duration"} <= set(metrics["train"]) and {"mel", "kl", "duration", "mcd"} <= set(metrics["validation"])
-    plots = {path.relative_to(finished.folder / "report").as_posix() for path in (finished.folder / "report").rglob("*.tsv")}
+    assert {"mel", "kl", "duration"} <= set(metrics["train"]) and {"mel", "kl", "duration", "mcd"} <= set(
+        metrics["validation"]
+    )
+    plots = {
+        path.relative_to(finished.folder / "report").as_posix() for path in (finished.folder / "report").rglob("*.tsv")
+    }
     assert "plots/metrics/train/mel.tsv" in plots and "plots/metrics/validation/mel.tsv" in plots
 
 
@@ -92,7 +96,9 @@ def test_kept_checkpoints_are_voices_and_listed_with_their_validation_losses(fin
 
 def test_samples_and_alignments_are_there_for_listening_and_looking(finished: Program) -> None:
     report = finished.folder / "report"
-    assert {path.name for path in (report / "samples").iterdir()} == {path.name for path in (report / "alignments").iterdir()}
+    assert {path.name for path in (report / "samples").iterdir()} == {
+        path.name for path in (report / "alignments").iterdir()
+    }
     for step in ("step-000012", "step-000024"):
         (spoken, again) = sorted((report / "samples" / step).iterdir(), key=lambda path: path.name.count("."))
         assert again.name == f"{spoken.stem}.resynthesis.wav"
@@ -113,8 +119,15 @@ def test_a_duration_discriminator_is_part_of_the_voice(small_corpus: SmallCorpus
 def test_the_best_weights_can_be_the_voice(small_corpus: SmallCorpus, tmp_path: Path) -> None:
     program = Program(tmp_path / "best", small_corpus)
     # Steps of this size make the weights worse: the first ones validated are the best.
-    program.run(forked=True, voice="best", keep={"last": 1, "best": 1, "by": "mel"}, validate_every=1, optimisation__steps=5,
-                optimisation__learning_rate=30.0, optimisation__ema_decay=0.0)  # fmt: skip
+    program.run(
+        forked=True,
+        voice="best",
+        keep={"last": 1, "best": 1, "by": "mel"},
+        validate_every=1,
+        optimisation__steps=5,
+        optimisation__learning_rate=30.0,
+        optimisation__ema_decay=0.0,
+    )
     with (program.folder / "report" / "checkpoints.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
     best = min(rows, key=lambda row: float(row["mel"]))
@@ -150,18 +163,27 @@ def test_a_step_that_was_not_kept_is_one_clear_error_and_leaves_the_states(rerun
     watched = rerun.start(forked=True, voice=7)
     output = watched.finish()
     assert watched.status == 1 and "Traceback" not in output
-    assert re.search(r"^error: train\.voice is step 7, whose weights were not kept; kept: (\d+, )?18, 24 \(see train\.keep\)$", output, re.M)
+    assert re.search(
+        r"^error: train\.voice is step 7, whose weights were not kept; kept: (\d+, )?18, 24 \(see train\.keep\)$",
+        output,
+        re.M,
+    )
     assert rerun.states() == kept and not (rerun.folder / "voice").exists()
 
 
-def test_the_average_of_the_last_weights_can_be_the_voice_and_is_measured(small_corpus: SmallCorpus, tmp_path: Path) -> None:
+def test_the_average_of_the_last_weights_can_be_the_voice_and_is_measured(
+    small_corpus: SmallCorpus, tmp_path: Path
+) -> None:
     program = Program(tmp_path / "average", small_corpus)
     keep = {"last": 2, "best": 0, "by": "mel", "average": 2}
     output = program.run(forked=True, voice="average", keep=keep, validate_every=2, optimisation__steps=6)
     with (program.folder / "report" / "checkpoints.csv").open(encoding="utf-8", newline="") as stream:
         *steps, average = csv.DictReader(stream)
     folders_kept = ["voice/checkpoints/step-000004", "voice/checkpoints/step-000006"]
-    assert [row["folder"] for row in steps] == ["", *folders_kept] and (average["step"], average["folder"]) == ("4+6", "voice")
+    assert [row["folder"] for row in steps] == ["", *folders_kept] and (average["step"], average["folder"]) == (
+        "4+6",
+        "voice",
+    )
     expected = average_weights(load_checkpoint(program.folder / name).tensors["synthesizer"] for name in folders_kept)
     voice = load_checkpoint(program.folder / "voice")
     assert expected.keys() == voice.tensors["synthesizer"].keys() and "discriminator" in voice.tensors
@@ -189,9 +211,14 @@ def test_a_budget_ends_a_run_and_is_named(
 
 @pytest.mark.usefixtures("workspace")
 def test_minutes_add_up_over_interruptions(small_corpus: SmallCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    data, params = folders(small_corpus), tiny_params(budget={"epochs": None, "minutes": 1.0}, samples={"every": 0, "utterances": 1})
+    data, params = (
+        folders(small_corpus),
+        tiny_params(budget={"epochs": None, "minutes": 1.0}, samples={"every": 0, "utterances": 1}),
+    )
     seconds = iter(range(0, 10_000, 10))
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: float(next(seconds))))  # each look at the clock takes ten seconds
+    monkeypatch.setattr(
+        loop, "time", SimpleNamespace(monotonic=lambda: float(next(seconds)))
+    )  # each look at the clock takes ten seconds
 
     def train_it() -> None:
         train.main(data.split, data.resample, data.spectrogram, data.bert, Path("voice"), Path("report"), params)
@@ -209,14 +236,18 @@ def test_minutes_add_up_over_interruptions(small_corpus: SmallCorpus, monkeypatc
 
 def test_accumulated_batches_are_one_step(small_corpus: SmallCorpus, tmp_path: Path) -> None:
     program = Program(tmp_path / "accumulated", small_corpus)
-    output = program.run(forked=True, optimisation__accumulation_steps=2, optimisation__steps=4, checkpoint_every=1, log_every=1)
+    output = program.run(
+        forked=True, optimisation__accumulation_steps=2, optimisation__steps=4, checkpoint_every=1, log_every=1
+    )
     assert re.findall(r"step (\d): saved", output) == ["1", "2", "3", "4"]
     rows = (program.folder / "report/plots/metrics/train/mel.tsv").read_text(encoding="utf-8").splitlines()
     assert [row.split("\t")[0] for row in rows] == ["step", "1", "2", "3", "4"]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "its checkpoint is gone"])
-def test_a_damaged_newest_state_costs_a_warning_and_an_interval_but_no_bit(finished: Program, rerun: Program, damage: str) -> None:
+def test_a_damaged_newest_state_costs_a_warning_and_an_interval_but_no_bit(
+    finished: Program, rerun: Program, damage: str
+) -> None:
     newest = rerun.work() / "state-00000024.pt"
     content = newest.read_bytes()
     if damage == "its checkpoint is gone":
@@ -231,7 +262,9 @@ def test_a_damaged_newest_state_costs_a_warning_and_an_interval_but_no_bit(finis
     assert sorted(rerun.states()) == sorted(finished.states())
 
 
-def test_without_any_sound_state_the_run_starts_again_and_ends_in_the_same_bits(finished: Program, rerun: Program) -> None:
+def test_without_any_sound_state_the_run_starts_again_and_ends_in_the_same_bits(
+    finished: Program, rerun: Program
+) -> None:
     for path in (*rerun.work().glob("state-*.pt"), rerun.work() / "durations.npz"):
         path.write_bytes(path.read_bytes()[:50])
     output = rerun.run(forked=True)
@@ -245,7 +278,10 @@ def test_a_full_disk_is_one_clear_error_and_leaves_the_states_as_they_were(finis
     watched = rerun.start(forked=True, file_limit_bytes=len(before["state-00000020.pt"]) * 3 // 4)
     output = watched.finish()
     assert watched.status == 1 and "Traceback" not in output
-    assert re.search(r"error: .*state-00000024\.pt: cannot save the training state \(File too large\); free some space and run again", output)
+    assert re.search(
+        r"error: .*state-00000024\.pt: cannot save the training state \(File too large\); free some space and run again",
+        output,
+    )
     assert rerun.states() == before and not list(rerun.folder.rglob("*.tmp"))
     rerun.run(forked=True)
     assert rerun.outputs() == finished.outputs()
@@ -277,25 +313,43 @@ def work_folder(corpus: SmallCorpus, monkeypatch: pytest.MonkeyPatch, **changes:
     given: list[TrainPaths] = []
     monkeypatch.setattr(train, "_train_rank", lambda rank, params, paths, *rest: given.append(paths))
     data = folders(corpus)
-    train.main(data.split, data.resample, data.spectrogram, data.bert, Path("voice"), Path("report"), tiny_params(**changes))
+    train.main(
+        data.split, data.resample, data.spectrogram, data.bert, Path("voice"), Path("report"), tiny_params(**changes)
+    )
     return given[0].work
 
 
 @pytest.mark.usefixtures("workspace")
-def test_every_parameter_and_base_voice_has_its_own_work_folder(small_corpus: SmallCorpus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_parameter_and_base_voice_has_its_own_work_folder(
+    small_corpus: SmallCorpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     same = work_folder(small_corpus, monkeypatch)
     assert work_folder(small_corpus, monkeypatch) == same
-    assert work_folder(small_corpus, monkeypatch, voice="best") == work_folder(small_corpus, monkeypatch, voice=12) == same
-    changed = [work_folder(small_corpus, monkeypatch, **change) for change in (
-        {"optimisation__learning_rate": 0.001}, {"model__n_layers": 2}, {"discriminator__channels": 8}, {"aligner__steps": 4}, {"add_blank": True},
-        {"budget": {"epochs": 3, "minutes": None}}, {"reference_quirks": True}, {"freeze": ["flow"]},
-        {"base_voice": {"folder": "base", "sha256": 64 * "a"}}, {"base_voice": {"folder": "base", "sha256": 64 * "b"}},
-    )]  # fmt: skip
+    assert (
+        work_folder(small_corpus, monkeypatch, voice="best") == work_folder(small_corpus, monkeypatch, voice=12) == same
+    )
+    changed = [
+        work_folder(small_corpus, monkeypatch, **change)
+        for change in (
+            {"optimisation__learning_rate": 0.001},
+            {"model__n_layers": 2},
+            {"discriminator__channels": 8},
+            {"aligner__steps": 4},
+            {"add_blank": True},
+            {"budget": {"epochs": 3, "minutes": None}},
+            {"reference_quirks": True},
+            {"freeze": ["flow"]},
+            {"base_voice": {"folder": "base", "sha256": 64 * "a"}},
+            {"base_voice": {"folder": "base", "sha256": 64 * "b"}},
+        )
+    ]
     assert len({same, *changed}) == 11
     assert same.parent == Path("work/train").absolute()
 
 
-def test_other_data_other_ranks_and_other_places_count_as_they_should(small_corpus: SmallCorpus, tmp_path: Path) -> None:
+def test_other_data_other_ranks_and_other_places_count_as_they_should(
+    small_corpus: SmallCorpus, tmp_path: Path
+) -> None:
     data = folders(small_corpus)
     first = fingerprint(tiny_params(), data, 1)
     shutil.copytree(small_corpus.split, tmp_path / "moved")
@@ -307,7 +361,9 @@ def test_other_data_other_ranks_and_other_places_count_as_they_should(small_corp
 
 
 @pytest.mark.usefixtures("workspace")
-def test_comments_docstrings_and_front_ends_leave_the_fingerprint_and_an_expression_does_not(small_corpus: SmallCorpus, code_copy: CodeCopy) -> None:
+def test_comments_docstrings_and_front_ends_leave_the_fingerprint_and_an_expression_does_not(
+    small_corpus: SmallCorpus, code_copy: CodeCopy
+) -> None:
     def found() -> dict[str, Any]:
         return fingerprint(tiny_params(), folders(small_corpus), 1)
 
@@ -321,7 +377,9 @@ def test_comments_docstrings_and_front_ends_leave_the_fingerprint_and_an_express
     assert found() != before
 
 
-def test_a_base_voice_is_where_a_run_starts_and_is_recorded(finished: Program, small_corpus: SmallCorpus, tmp_path: Path) -> None:
+def test_a_base_voice_is_where_a_run_starts_and_is_recorded(
+    finished: Program, small_corpus: SmallCorpus, tmp_path: Path
+) -> None:
     base = finished.folder / "voice"
     program = Program(tmp_path / "warm", small_corpus)
     watched = program.start(forked=True, base_voice={"folder": str(base), "sha256": None}, optimisation__steps=2)
@@ -330,7 +388,10 @@ def test_a_base_voice_is_where_a_run_starts_and_is_recorded(finished: Program, s
     before = finished.outputs()
     program.run(forked=True, base_voice={"folder": str(base), "sha256": sha256[1]}, optimisation__steps=2)
     transfer = json.loads((program.folder / "report" / "transfer.json").read_text(encoding="utf-8"))
-    assert load_checkpoint(program.folder / "voice", []).metadata["base_voice"] == transfer and transfer["sha256"] == sha256[1]
+    assert (
+        load_checkpoint(program.folder / "voice", []).metadata["base_voice"] == transfer
+        and transfer["sha256"] == sha256[1]
+    )
     assert finished.outputs() == before
 
 
@@ -339,31 +400,53 @@ def write_split(folder: Path, corpus: SmallCorpus, subsets: dict[int, str]) -> P
     table = pq.read_table(corpus.split / "split.parquet")
     rows = [{**table.slice(index, 1).to_pylist()[0], "subset": subset} for index, subset in subsets.items()]
     folder.mkdir()
-    manifests.write_manifest(folder / "split.parquet", manifests.table_from_rows(rows, manifests.SPLIT, manifests.metadata_of(table)))
+    manifests.write_manifest(
+        folder / "split.parquet", manifests.table_from_rows(rows, manifests.SPLIT, manifests.metadata_of(table))
+    )
     return folder
 
 
 @pytest.mark.parametrize(
     ("subsets", "changes", "message"),
     [
-        (None, {"model__segment_frames": 4000}, r"segment_frames 4000 is longer than every utterance \(longest: \d+ frames\); lower it to"),
-        (None, {"optimisation__batch_size": 9}, r"takes 9 utterances \(train.optimisation.batch_size 9 × 1 rank\), but the train set has 8; lower"),
-        (dict.fromkeys(range(4), "train"), {}, r"the validation set is empty \(4 utterances are for training\); raise split.validation_share"),
+        (
+            None,
+            {"model__segment_frames": 4000},
+            r"segment_frames 4000 is longer than every utterance \(longest: \d+ frames\); lower it to",
+        ),
+        (
+            None,
+            {"optimisation__batch_size": 9},
+            r"takes 9 utterances \(train.optimisation.batch_size 9 × 1 rank\), but the train set has 8; lower",
+        ),
+        (
+            dict.fromkeys(range(4), "train"),
+            {},
+            r"the validation set is empty \(4 utterances are for training\); raise split.validation_share",
+        ),
         (dict.fromkeys(range(4), "validation"), {}, r"the train set is empty; see the split stage's rejects.parquet"),
         (None, {"freeze": ["flows"]}, r"flows"),
         (None, {"optimisation__precision": "fp16"}, r"precision fp16 needs a GPU"),
         (None, {"model__n_heads": 3}, r"n_heads"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_work_ends_before_any_training_in_one_line(
     small_corpus: SmallCorpus, tmp_path: Path, subsets: dict[int, str] | None, changes: dict[str, Any], message: str
 ) -> None:
-    corpus = small_corpus if subsets is None else dataclasses.replace(small_corpus, split=write_split(tmp_path / "split", small_corpus, subsets))
+    corpus = (
+        small_corpus
+        if subsets is None
+        else dataclasses.replace(small_corpus, split=write_split(tmp_path / "split", small_corpus, subsets))
+    )
     program = Program(tmp_path / "bad", corpus)
     watched = program.start(forked=True, **changes)
     output = watched.finish()
     assert watched.status == 1, output
-    (line,) = [line for line in output.splitlines() if "INFO stages" not in line and "INFO __main__" not in line and "DEBUG" not in line]
+    (line,) = [
+        line
+        for line in output.splitlines()
+        if "INFO stages" not in line and "INFO __main__" not in line and "DEBUG" not in line
+    ]
     assert re.search(f"^error: .*{message}", line)
     assert "aligner" not in output.replace("train.aligner", "") and not list(program.folder.glob("work/train/*/*.*"))
     assert not (program.folder / "voice").exists() and not (program.folder / "report").exists()
@@ -372,7 +455,15 @@ def test_what_cannot_work_ends_before_any_training_in_one_line(
 def problem(corpus: SmallCorpus, split: Path | None = None, **changes: Any) -> str:
     data = folders(corpus)
     with pytest.raises(PipelineError) as caught:
-        train.main(split or data.split, data.resample, data.spectrogram, data.bert, Path("voice"), Path("report"), tiny_params(**changes))
+        train.main(
+            split or data.split,
+            data.resample,
+            data.spectrogram,
+            data.bert,
+            Path("voice"),
+            Path("report"),
+            tiny_params(**changes),
+        )
     assert "\n" not in str(caught.value)
     assert not Path("voice").exists() and not Path("report").exists()
     return str(caught.value)
@@ -388,7 +479,9 @@ def problem(corpus: SmallCorpus, split: Path | None = None, **changes: Any) -> s
         ({"aligner__steps": 0, "model__frame_prior_layers": 1}, "train.model.frame_prior_layers needs durations"),
     ],
 )
-def test_networks_that_cannot_be_built_are_clear_errors(small_corpus: SmallCorpus, changes: dict[str, Any], message: str) -> None:
+def test_networks_that_cannot_be_built_are_clear_errors(
+    small_corpus: SmallCorpus, changes: dict[str, Any], message: str
+) -> None:
     assert message in problem(small_corpus, **changes)
 
 
@@ -397,5 +490,7 @@ def test_several_speakers_need_speaker_channels(small_corpus: SmallCorpus) -> No
     table = pq.read_table(small_corpus.split / "split.parquet")
     rows = [{**row, "speaker": f"speaker{index % 2}"} for index, row in enumerate(table.to_pylist())]
     Path("split").mkdir()
-    manifests.write_manifest(Path("split/split.parquet"), manifests.table_from_rows(rows, manifests.SPLIT, manifests.metadata_of(table)))
+    manifests.write_manifest(
+        Path("split/split.parquet"), manifests.table_from_rows(rows, manifests.SPLIT, manifests.metadata_of(table))
+    )
     assert "train.model.speaker_channels is 0, but the corpus has 2 speakers" in problem(small_corpus, Path("split"))

@@ -30,7 +30,9 @@ def validator(small_corpus: SmallCorpus) -> Validator:
 
 
 @pytest.mark.parametrize("n_ranks", [2, 3])
-def test_shared_by_any_number_of_ranks_the_values_are_the_same_bits(validator: Validator, monkeypatch: pytest.MonkeyPatch, n_ranks: int) -> None:
+def test_shared_by_any_number_of_ranks_the_values_are_the_same_bits(
+    validator: Validator, monkeypatch: pytest.MonkeyPatch, n_ranks: int
+) -> None:
     alone = validator.values(0, 1)
     shares: list[dict[int, dict[str, float]]] = []
     monkeypatch.setattr(validation, "gather", lambda own: shares.append(own) or [own])
@@ -42,7 +44,9 @@ def test_shared_by_any_number_of_ranks_the_values_are_the_same_bits(validator: V
     assert set(alone) == {"mel", "kl", "duration", "mcd"} and all(math.isfinite(value) for value in alone.values())
 
 
-def test_neither_validation_nor_samples_disturb_random_numbers_and_samples_are_the_same_bytes_each_time(validator: Validator, tmp_path: Path) -> None:
+def test_neither_validation_nor_samples_disturb_random_numbers_and_samples_are_the_same_bytes_each_time(
+    validator: Validator, tmp_path: Path
+) -> None:
     torch.manual_seed(7)
     expected = torch.rand(3)
     torch.manual_seed(7)

@@ -13,7 +13,11 @@ from stages.train.work_folder import CHECKPOINTS, SAMPLES, Artefacts, exclusive
 
 def test_two_processes_cannot_train_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work_folder, "LOCK_SECONDS", 0.1)
-    with exclusive(tmp_path), pytest.raises(PipelineError, match="this very run is training in another process"), exclusive(tmp_path):
+    with (
+        exclusive(tmp_path),
+        pytest.raises(PipelineError, match="this very run is training in another process"),
+        exclusive(tmp_path),
+    ):
         pass
     with exclusive(tmp_path):  # it was let go
         pass
@@ -21,7 +25,13 @@ def test_two_processes_cannot_train_one_run(tmp_path: Path, monkeypatch: pytest.
 
 def test_only_this_programs_own_left_overs_are_removed(tmp_path: Path) -> None:
     (tmp_path / CHECKPOINTS / ".step-00000010.1.ab.tmp").mkdir(parents=True)
-    names = {".state-00000005.pt.ab.tmp": False, ".durations.npz.ab.tmp": False, ".notes.tmp": True, "state-00000005.pt": True, "x.tmp": True}
+    names = {
+        ".state-00000005.pt.ab.tmp": False,
+        ".durations.npz.ab.tmp": False,
+        ".notes.tmp": True,
+        "state-00000005.pt": True,
+        "x.tmp": True,
+    }
     for name in names:
         (tmp_path / name).write_bytes(b"")
     with exclusive(tmp_path):

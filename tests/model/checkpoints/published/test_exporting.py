@@ -37,7 +37,8 @@ def imported_voice(folder: Path, config: dict[str, Any] | None = None) -> Path:
 def same_weights(first: Path, second: Path) -> bool:
     one, two = load_checkpoint(first).tensors, load_checkpoint(second).tensors
     return one.keys() == two.keys() and all(
-        one[name].keys() == two[name].keys() and all(torch.equal(one[name][key], two[name][key]) for key in one[name]) for name in one
+        one[name].keys() == two[name].keys() and all(torch.equal(one[name][key], two[name][key]) for key in one[name])
+        for name in one
     )
 
 
@@ -48,7 +49,10 @@ def test_import_of_an_export_is_the_same_voice_bit_for_bit(tmp_path: Path) -> No
     original = torch.load(tmp_path / "D_12.pth", weights_only=True)["model"]
     judge = load_checkpoint(tmp_path / "voice", ["discriminator"]).tensors["discriminator"]
     assert len(judge) == len(original)
-    assert all(torch.equal(judge[to_own_key(key.removeprefix("module."), "discriminator")], value) for key, value in original.items())
+    assert all(
+        torch.equal(judge[to_own_key(key.removeprefix("module."), "discriminator")], value)
+        for key, value in original.items()
+    )
     written = export_published(tmp_path / "voice", tmp_path / "out")
     assert [path.name for path in written] == ["G_12.pth", "D_12.pth", "DUR_12.pth", "config.json"]
     import_published(PublishedFiles(written[0], written[3], written[1], written[2]), tmp_path / "again")
@@ -75,8 +79,16 @@ def test_the_files_are_those_of_the_original(tmp_path: Path) -> None:
     assert written_config["data"]["spk2id"] == {"anna": 0, "speaker 1": 1, "ben": 2}
 
 
-@pytest.mark.parametrize("changes", [{"use_transformer_flow": False}, {"use_sdp": False}, {"use_mel_posterior_encoder": True},
-                                     {"use_spk_conditioned_encoder": False}, {"n_layers_trans_flow": 3, "n_flow_layer": 2}])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"use_transformer_flow": False},
+        {"use_sdp": False},
+        {"use_mel_posterior_encoder": True},
+        {"use_spk_conditioned_encoder": False},
+        {"n_layers_trans_flow": 3, "n_flow_layer": 2},
+    ],
+)
 def test_variants_of_the_published_family_come_back(tmp_path: Path, changes: dict[str, Any]) -> None:
     config = small_config()
     config["model"].update(changes)
@@ -90,16 +102,37 @@ def test_variants_of_the_published_family_come_back(tmp_path: Path, changes: dic
 def own_voice(folder: Path, **changes: Any) -> Path:
     """A voice as training writes it: the project's own tone table, no features for Mandarin and Japanese."""
     table = SymbolTable()
-    config = replace(build_generator(small_config()).config, n_tones=table.tone_count, bert_channels={}, **changes).validate()
+    config = replace(
+        build_generator(small_config()).config, n_tones=table.tone_count, bert_channels={}, **changes
+    ).validate()
     settings = small_config()["data"]
-    spectrogram = {"sample_rate_hz": settings["sampling_rate"], "n_fft": 64, "hop_samples": 8, "win_samples": 64, "n_mels": 20}
+    spectrogram = {
+        "sample_rate_hz": settings["sampling_rate"],
+        "n_fft": 64,
+        "hop_samples": 8,
+        "win_samples": 64,
+        "n_mels": 20,
+    }
     save_checkpoint(
         folder,
-        tensors={"synthesizer": Synthesizer(config).state_dict(), "duration_discriminator": build_duration_discriminator(small_config()).state_dict(),
-                 "discriminator": {"discriminators.0.conv_post.bias": torch.zeros(1)}},
-        metadata={"model": config.to_dict(), "spectrogram": spectrogram, "posterior_input": "linear", "symbols": table.to_dict(),
-                  "add_blank": False, "speakers": ["a", "b", "c", "d"], "encoders": {}, "lexicon": {}, "step": 7, "source_note": ""},
-    )  # fmt: skip
+        tensors={
+            "synthesizer": Synthesizer(config).state_dict(),
+            "duration_discriminator": build_duration_discriminator(small_config()).state_dict(),
+            "discriminator": {"discriminators.0.conv_post.bias": torch.zeros(1)},
+        },
+        metadata={
+            "model": config.to_dict(),
+            "spectrogram": spectrogram,
+            "posterior_input": "linear",
+            "symbols": table.to_dict(),
+            "add_blank": False,
+            "speakers": ["a", "b", "c", "d"],
+            "encoders": {},
+            "lexicon": {},
+            "step": 7,
+            "source_note": "",
+        },
+    )
     return folder
 
 
@@ -113,7 +146,9 @@ def test_a_voice_of_our_own_training_is_exported_without_the_additional_tone(tmp
     generator, config = export_published(voice, tmp_path / "out", drop_additions=True, generator_only=True)
     assert (generator.name, json.loads(config.read_text())["model"]["use_duration_discriminator"]) == ("G_7.pth", False)
     state = torch.load(generator, weights_only=True)["model"]
-    assert not any(state[f"enc_p.{name}.{kind}"].any() for name in ("bert_proj", "ja_bert_proj") for kind in ("weight", "bias"))
+    assert not any(
+        state[f"enc_p.{name}.{kind}"].any() for name in ("bert_proj", "ja_bert_proj") for kind in ("weight", "bias")
+    )
     import_published(PublishedFiles(generator, config), tmp_path / "again")
     spoken = [Voice(folder).say("Hello.", language="EN", speaker="b").samples for folder in (voice, tmp_path / "again")]
     torch.testing.assert_close(torch.from_numpy(spoken[1]), torch.from_numpy(spoken[0]))
@@ -125,18 +160,26 @@ def test_a_voice_of_our_own_training_is_exported_without_the_additional_tone(tmp
         ({"decoder": "istft", "istft_n_fft": 32}, r"decoder istft \(it holds hifigan\)"),
         ({"frame_prior_layers": 2}, r"frame_prior_layers 2 \(it holds 0\)"),
         ({"share_flow_parameters": True}, r"share_flow_parameters True \(it holds False\)"),
-        ({"posterior_layers": 2, "flow_kernel_size": 3}, r"flow_kernel_size 3 \(it holds 5\); posterior_layers 2 \(it holds 16\)"),
+        (
+            {"posterior_layers": 2, "flow_kernel_size": 3},
+            r"flow_kernel_size 3 \(it holds 5\); posterior_layers 2 \(it holds 16\)",
+        ),
         ({"sdp_channels": 4}, r"sdp_channels 4 \(it holds 16\)"),
-        ({"bert_channels": {"EN": 6, "ZH": 7}}, r"bert_channels of EN 6 \(it holds none\); bert_channels of ZH 7 \(it holds 1024\)"),
+        (
+            {"bert_channels": {"EN": 6, "ZH": 7}},
+            r"bert_channels of EN 6 \(it holds none\); bert_channels of ZH 7 \(it holds 1024\)",
+        ),
         ({"flow_layers": 2}, r"flow_layers 2 \(it needs 3 or more\)"),
     ],
-)  # fmt: skip
+)
 def test_what_the_published_format_cannot_hold_is_named(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
     config = {"bert_channels": {}, **changes}
     voice = own_voice(tmp_path / "voice")
     metadata = load_checkpoint(voice, []).metadata
     model = replace(build_generator(small_config()).config, n_tones=12, **config).validate()
-    save_checkpoint(voice, tensors={"synthesizer": Synthesizer(model).state_dict()}, metadata={**metadata, "model": model.to_dict()})
+    save_checkpoint(
+        voice, tensors={"synthesizer": Synthesizer(model).state_dict()}, metadata={**metadata, "model": model.to_dict()}
+    )
     with pytest.raises(CheckpointError, match=named) as caught:
         export_published(voice, tmp_path / "out", drop_additions=True, generator_only=True)
     assert "\n" not in str(caught.value)
@@ -147,7 +190,10 @@ def test_what_the_published_format_cannot_hold_is_named(tmp_path: Path, changes:
 def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
     voice = imported_voice(tmp_path)
     before = {path.name for path in tmp_path.iterdir()}
-    with files_up_to(20_000), pytest.raises(CheckpointError, match=r"out: cannot be written .*free some space") as caught:
+    with (
+        files_up_to(20_000),
+        pytest.raises(CheckpointError, match=r"out: cannot be written .*free some space") as caught,
+    ):
         export_published(voice, tmp_path / "out")
     assert "\n" not in str(caught.value)
     assert {path.name for path in tmp_path.iterdir()} == before
@@ -159,6 +205,10 @@ def test_the_command_lists_the_files_and_ends_refusals_with_one_line(
     voice = imported_voice(tmp_path)
     monkeypatch.setattr(sys, "argv", ["export_published", "--voice", str(voice), "--out", str(tmp_path / "out")])
     main()
-    assert [Path(line).name for line in capsys.readouterr().out.splitlines()] == ["G_12.pth", "DUR_12.pth", "config.json"]
+    assert [Path(line).name for line in capsys.readouterr().out.splitlines()] == [
+        "G_12.pth",
+        "DUR_12.pth",
+        "config.json",
+    ]
     with pytest.raises(SystemExit, match="error: .*out: holds something already"):
         main()

@@ -32,9 +32,7 @@ def generator(small_config):
             upsample_initial_channels=16,
         )
     )
-    return model, {
-        published_names.to_reference_key(key): value.clone() for key, value in model.state_dict().items()
-    }
+    return model, {published_names.to_reference_key(key): value.clone() for key, value in model.state_dict().items()}
 
 
 def test_strict_load_restores_every_weight(generator, small_config):
@@ -89,7 +87,9 @@ def test_a_weight_spelled_twice_is_unexpected():
 
 def test_published_file_is_read(tmp_path):
     path = tmp_path / "G_0.pth"
-    torch.save({"model": {"module.a": torch.ones(2)}, "iteration": 3, "optimizer": {"state": {}}, "learning_rate": 1e-4}, path)
+    torch.save(
+        {"model": {"module.a": torch.ones(2)}, "iteration": 3, "optimizer": {"state": {}}, "learning_rate": 1e-4}, path
+    )
     content = read_published_file(path)
     assert content.state["a"].tolist() == [1, 1]
     assert (content.iteration, content.learning_rate) == (3, 1e-4)
@@ -102,7 +102,11 @@ def test_written_file_has_the_published_layout(tmp_path):
     path = tmp_path / "D_7.pth"
     write_published_file(path, module.state_dict(), kind="discriminator", iteration=7, learning_rate=2e-4)
     content = torch.load(path, weights_only=True)
-    assert {key: value for key, value in content.items() if key != "model"} == {"iteration": 7, "optimizer": None, "learning_rate": 2e-4}
+    assert {key: value for key, value in content.items() if key != "model"} == {
+        "iteration": 7,
+        "optimizer": None,
+        "learning_rate": 2e-4,
+    }
     assert set(content["model"]) == {"weight_g", "weight_v", "bias"}
     assert list(tmp_path.iterdir()) == [path]
 

@@ -1,4 +1,6 @@
-"""The source-filter decoder: a vocoder before any training, the right pitch, flat sources, noise where speech is unvoiced."""
+"""The source-filter decoder: a vocoder before any training, the right pitch, flat sources, noise where speech is
+unvoiced.
+"""
 
 import math
 
@@ -18,9 +20,19 @@ from stages.train.manifest_source import DataFolders, ManifestSource, read_split
 from tests.small_corpus import SmallCorpus
 
 CONFIG = ModelConfig(
-    n_speakers=0, speaker_channels=0, speaker_layer_index=-1, spectrogram_channels=82, inter_channels=82, decoder="source_filter",
-    istft_channels=16, istft_layers=1, istft_filter_channels=16, istft_n_fft=1024, hop_samples=256, sample_rate_hz=16000,
-)  # fmt: skip
+    n_speakers=0,
+    speaker_channels=0,
+    speaker_layer_index=-1,
+    spectrogram_channels=82,
+    inter_channels=82,
+    decoder="source_filter",
+    istft_channels=16,
+    istft_layers=1,
+    istft_filter_channels=16,
+    istft_n_fft=1024,
+    hop_samples=256,
+    sample_rate_hz=16000,
+)
 SETTINGS = SpectrogramSettings(sample_rate_hz=16000, n_fft=1024, hop_samples=256, win_samples=1024, n_mels=80)
 
 
@@ -30,7 +42,11 @@ def decoder() -> SourceFilterDecoder:
 
 
 def features(pitch_hz: float, voiced: bool, n_frames: int) -> Tensor:
-    return torch.tensor([math.log(pitch_hz / REFERENCE_HZ) / UNIT, 1.0 if voiced else -1.0]).view(1, 2, 1).expand(1, 2, n_frames)
+    return (
+        torch.tensor([math.log(pitch_hz / REFERENCE_HZ) / UNIT, 1.0 if voiced else -1.0])
+        .view(1, 2, 1)
+        .expand(1, 2, n_frames)
+    )
 
 
 @torch.no_grad()
@@ -56,7 +72,9 @@ def test_voiced_frames_have_the_pitch_and_unvoiced_ones_have_none() -> None:
     for voiced in (True, False):
         latent[:, -2:] = features(200.0, voiced, n_frames)
         waveform = network(latent)[0, 0]
-        tracked, voicing = pitch_features((waveform / waveform.abs().max() * 20000).numpy().astype(np.int16), 16000, 256, n_frames)
+        tracked, voicing = pitch_features(
+            (waveform / waveform.abs().max() * 20000).numpy().astype(np.int16), 16000, 256, n_frames
+        )
         inner = slice(5, -5)
         share = (voicing[inner] == 1).mean()  # the tracker, too, errs on sounds that are no speech
         assert share > 0.7 if voiced else share < 0.3

@@ -128,9 +128,7 @@ def test_same_text_gives_same_phones_in_a_fresh_front_end():
     assert phones_of(text) == phones_of(text, {"unrelated": "AH0 N"})
 
 
-SPEECHLIKE = st.text(
-    st.sampled_from("aAbcIMSVdet0123456789.,:;-'’\"$£%°&@#+=/*()[]<>~_ \t\n…–—½²éñ٣Ω你"), max_size=60
-)
+SPEECHLIKE = st.text(st.sampled_from("aAbcIMSVdet0123456789.,:;-'’\"$£%°&@#+=/*()[]<>~_ \t\n…–—½²éñ٣Ω你"), max_size=60)
 
 
 @settings(max_examples=400, deadline=None, derandomize=True)

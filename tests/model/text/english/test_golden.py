@@ -1,6 +1,7 @@
 """English phones against the reference's, with every deliberate difference listed and needed.
 
-The sentences of tests/golden must differ exactly as the table says. GOLDEN_TEXT may name a folder with others (en.json): they are
+The sentences of tests/golden must differ exactly as the table says. GOLDEN_TEXT may name a folder with others
+(en.json): they are
 held to the error rates, and those of them that the table lists to the table.
 """
 
@@ -91,7 +92,10 @@ def test_golden_listed_differences_occur_as_listed(golden):
 
 
 def test_golden_symbol_error_rate_is_small_where_the_reference_is_right(where_the_reference_is_right):
-    edits = {item["text"]: Levenshtein.distance(our_sequence(item["text"]).phones, bare(item, "phones")) for item in where_the_reference_is_right}
+    edits = {
+        item["text"]: Levenshtein.distance(our_sequence(item["text"]).phones, bare(item, "phones"))
+        for item in where_the_reference_is_right
+    }
     total = sum(len(bare(item, "phones")) for item in where_the_reference_is_right)
     assert total > 0
     assert sum(edits.values()) / total <= MAX_SYMBOL_ERROR_RATE, {text: count for text, count in edits.items() if count}

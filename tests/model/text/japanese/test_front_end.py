@@ -169,7 +169,9 @@ def test_latin_words_are_english_and_the_particles_after_them_japanese(text, eng
     sequence = sequence_of(text)
     by_language = list(zip(sequence.words, sequence.languages, strict=True))
     assert [word for word, language in by_language if language == "EN"] == english
-    japanese = [phone for phone, language in zip(sequence.phones, sequence.phone_languages, strict=True) if language == "JP"]
+    japanese = [
+        phone for phone, language in zip(sequence.phones, sequence.phone_languages, strict=True) if language == "JP"
+    ]
     assert " ".join(japanese) == rest
 
 
@@ -185,12 +187,22 @@ def test_latin_word_has_the_english_front_ends_phones_and_tones():
 
 def test_mark_between_english_words_is_english_and_any_other_japanese():
     sequence = sequence_of("Hello, world!と言う。")
-    marks = [(word, language) for word, language in zip(sequence.words, sequence.languages, strict=True) if word in PAUSE_MARKS]
+    marks = [
+        (word, language)
+        for word, language in zip(sequence.words, sequence.languages, strict=True)
+        if word in PAUSE_MARKS
+    ]
     assert marks == [(",", "EN"), ("!", "JP"), (".", "JP")]
 
 
 def test_reading_of_the_lexicon_comes_before_all_else_and_the_longest_word_first():
-    lexicon = {"東京": "アズマキョウ", "東京湾": "トウキョウベイ", "GPT": "ジーピーティー", "今日": "コンニチ", "♪": "オンプ"}
+    lexicon = {
+        "東京": "アズマキョウ",
+        "東京湾": "トウキョウベイ",
+        "GPT": "ジーピーティー",
+        "今日": "コンニチ",
+        "♪": "オンプ",
+    }
     assert phones_of("東京の今日", lexicon) == "a z u m a ky o o n o k o N n i ch i"
     assert phones_of("東京湾へ", lexicon) == "t o o ky o o b e e e"
     assert phones_of("GPTは", lexicon) == "j i i p i i t i i w a"

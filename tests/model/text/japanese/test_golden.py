@@ -1,4 +1,6 @@
-"""Japanese phones against OpenJTalk's reading of the whole sentence, and every difference from the reference, listed and needed."""
+"""Japanese phones against OpenJTalk's reading of the whole sentence, and every difference from the reference, listed
+and needed.
+"""
 
 import json
 import os
@@ -77,7 +79,11 @@ def replace_once(phones, old, new, start):
 
 def test_symbol_error_rate_against_the_whole_sentence_labels_is_nothing_on_golden_sentences():
     # Sentences with Latin letters are English in part, which OpenJTalk reads as Japanese.
-    texts = [text for text in [*(item["text"] for item in golden()), *OWN_SENTENCES] if not re.search(r"[A-Za-zＡ-Ｚａ-ｚ]", text)]
+    texts = [
+        text
+        for text in [*(item["text"] for item in golden()), *OWN_SENTENCES]
+        if not re.search(r"[A-Za-zＡ-Ｚａ-ｚ]", text)
+    ]
     errors = length = 0
     for text in texts:
         expected, _ = whole_sentence_labels(get_front_end("JP").normalise(text))
@@ -136,16 +142,24 @@ def test_every_golden_difference_from_the_reference_is_listed_and_every_listed_o
 
 def test_shipped_golden_sentences_without_a_listed_difference_are_the_references():
     listed = {entry["text"] for entry in differences()}
-    shipped = json.loads((Path(__file__).parents[3] / "golden" / "text" / "jp.json").read_text(encoding="utf-8"))["items"]
+    shipped = json.loads((Path(__file__).parents[3] / "golden" / "text" / "jp.json").read_text(encoding="utf-8"))[
+        "items"
+    ]
     same = [item for item in shipped if item["text"] not in listed]
     assert listed <= {item["text"] for item in shipped} and len(same) >= 5
     for item in same:
         assert list(our_sequence(item["text"]).phones) == item["phones"][1:-1], item["text"]
 
 
-@pytest.mark.parametrize("entry", [entry for entry in differences() if entry["kind"] == "long vowel"], ids=lambda entry: entry["word"])
+@pytest.mark.parametrize(
+    "entry", [entry for entry in differences() if entry["kind"] == "long vowel"], ids=lambda entry: entry["word"]
+)
 def test_golden_long_vowel_difference_only_lengthens_a_vowel(entry):
     reference, ours = entry["reference"].split(), entry["ours"].split()
     kept = [phone for index, phone in enumerate(ours) if index == 0 or phone != ours[index - 1] or phone not in "aiueo"]
-    assert [phone for index, phone in enumerate(reference) if index == 0 or phone != reference[index - 1] or phone not in "aiueo"] == kept
+    assert [
+        phone
+        for index, phone in enumerate(reference)
+        if index == 0 or phone != reference[index - 1] or phone not in "aiueo"
+    ] == kept
     assert len(ours) > len(reference)

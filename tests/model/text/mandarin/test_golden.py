@@ -1,6 +1,7 @@
 """Mandarin phones and tones against the reference's, with every deliberate difference listed and needed.
 
-The sentences of tests/golden must differ exactly as the table says. GOLDEN_TEXT may name a folder with others (zh.json): they are
+The sentences of tests/golden must differ exactly as the table says. GOLDEN_TEXT may name a folder with others
+(zh.json): they are
 held to the error rates, and those of them that the table lists to the table.
 """
 

@@ -53,7 +53,9 @@ def test_the_list_is_sorted_by_any_metric_of_any_side_and_what_is_unknown_comes_
     page.locator("#sort").select_option("text")
     assert listed(page) == ["Zebras run", "Maybe tomorrow", "Good morning", "A quiet evening"]
     options = page.locator("#sort option").all_text_contents()
-    assert {"order", "text", "length", "Character error rate", "Mel-cepstral distortion", "Length error"} <= set(options)
+    assert {"order", "text", "length", "Character error rate", "Mel-cepstral distortion", "Length error"} <= set(
+        options
+    )
 
 
 def test_the_list_is_filtered_by_speaker_language_and_text(page: Page) -> None:
@@ -158,8 +160,12 @@ def test_preferences_are_blind_resumed_after_a_reload_undone_and_exported(page: 
     expect(page.get_by_role("button", name="A is better")).to_be_disabled()
     page.keyboard.press("1")  # nothing was heard yet
     expect(page.locator("#progress")).to_contain_text("1 of 4")
-    order = page.evaluate("() => trialsOf(session).map(({ utterance, places }) => [utterance.id, places.map((place) => columns[place].name)])")
-    assert sorted(name for name, _ in order) == sorted(TEXTS) and all(sorted(sides) == ["new", "old"] for _, sides in order)
+    order = page.evaluate(
+        "() => trialsOf(session).map(({ utterance, places }) => [utterance.id, places.map((place) => columns[place].name)])"
+    )
+    assert sorted(name for name, _ in order) == sorted(TEXTS) and all(
+        sorted(sides) == ["new", "old"] for _, sides in order
+    )
     for key in ("1", "2"):
         visible = page.locator("body").inner_text()
         assert "old" not in visible and "new" not in visible.replace("Start anew", "")
@@ -178,8 +184,10 @@ def test_preferences_are_blind_resumed_after_a_reload_undone_and_exported(page: 
         page.keyboard.press(key)
     expect(page.get_by_text("Finished: thank you")).to_be_visible()
     content = exported(page, tmp_path / "ratings.json")
-    answers = [{"utterance_id": name, "a": a, "b": b, "preferred": preferred}
-               for (name, (a, b)), preferred in zip(order, ("a", "none", "b", "a"), strict=True)]  # fmt: skip
+    answers = [
+        {"utterance_id": name, "a": a, "b": b, "preferred": preferred}
+        for (name, (a, b)), preferred in zip(order, ("a", "none", "b", "a"), strict=True)
+    ]
     assert content == {"kind": "voice-factory-ratings", "version": 1, "rater": "eva", "ab": answers, "mos": []}
 
 
@@ -193,22 +201,30 @@ def test_opinions_of_every_voice_and_of_the_hidden_recordings_are_kept(page: Pag
     content = exported(page, tmp_path / "ratings.json")
     rated = sorted((answer["utterance_id"], answer["experiment"]) for answer in content["mos"])
     assert rated == sorted((name, side) for name in TEXTS for side in ("recording", "old", "new"))
-    assert [answer["score"] for answer in content["mos"]] == [1 + number % 5 for number in range(12)] and content["ab"] == []
+    assert [answer["score"] for answer in content["mos"]] == [1 + number % 5 for number in range(12)] and content[
+        "ab"
+    ] == []
 
 
 def test_the_order_follows_from_rater_and_seed(page: Page) -> None:
     orders = """([rater, seed]) => JSON.stringify(trialsOf({ rater, seed, mode: 'mos', sides: [1, 2] })
       .map(({ utterance, places }) => [utterance.id, places]))"""
-    same, again, other_rater, other_seed = (page.evaluate(orders, who) for who in (["eva", 1], ["eva", 1], ["max", 1], ["eva", 2]))
+    same, again, other_rater, other_seed = (
+        page.evaluate(orders, who) for who in (["eva", 1], ["eva", 1], ["max", 1], ["eva", 2])
+    )
     assert same == again and len({same, other_rater, other_seed}) == 3
-    firsts = page.evaluate("() => [...Array(20).keys()].map((seed) => trialsOf({ rater: 'eva', seed, mode: 'ab', sides: [1, 2] })[0].places[0])")
+    firsts = page.evaluate(
+        "() => [...Array(20).keys()].map((seed) => trialsOf({ rater: 'eva', seed, mode: 'ab', sides: [1, 2] })[0].places[0])"
+    )
     assert {1, 2} == set(firsts), "sides change places"
 
 
 def test_one_experiment_is_compared_with_the_recording(page: Page, pages: Pages) -> None:
     page.goto(pages["one"])
     start(page)
-    sides = page.evaluate("() => trialsOf(session).map(({ places }) => places.map((place) => columns[place].rated).sort())")
+    sides = page.evaluate(
+        "() => trialsOf(session).map(({ places }) => places.map((place) => columns[place].rated).sort())"
+    )
     assert sides == [["recording", "synthesis"]] * 4
 
 
