@@ -113,7 +113,7 @@ say: $(VENV)/.ready  ## speak with the trained voice: make say TEXT="Hello." [OU
 say: override export TEXT := $(value TEXT)
 
 serve-voice: $(VENV)/.ready  ## a page and an address that speak with the trained voice: make serve-voice [VOICE=voice] [PORT=8500]
-	@$(BIN)/python -m pipeline.serve --voice "$(or $(VOICE),voice)" --port $(or $(PORT),8500)
+	@$(BIN)/python -m pipeline.serve.serve --voice "$(or $(VOICE),voice)" --port $(or $(PORT),8500)
 
 compare: $(VENV)/.ready  ## which voice is better, and how sure that is: make compare A=REV B=REV [C=REV] [RATINGS="FILE …"] [OUT=comparison]
 	@$(BIN)/python -m pipeline.compare.compare "$(A)" "$(or $(B),workspace)" $(if $(C),"$(C)") --out "$(or $(OUT),comparison)" $(if $(RATINGS),--ratings $(RATINGS))

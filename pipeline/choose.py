@@ -52,16 +52,16 @@ def _figure(row: Mapping[str, str], by: str) -> str:
     return format_figure(float(row[by]) if row[by] else None, BY_KEY[by].unit)
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Choose a voice."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.choose", description="Make the best kept checkpoint the voice."
+        prog="voice-factory choose", description="Make the best kept checkpoint the voice."
     )
     parser.add_argument(
         "--by", choices=CRITERIA, default=CRITERIA[0], help=f"metric that decides (default: {CRITERIA[0]})"
     )
     try:
-        chosen = choose(Path(), parser.parse_args().by)
+        chosen = choose(Path(), parser.parse_args(argv).by)
     except PipelineError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

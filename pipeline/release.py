@@ -15,6 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -208,30 +209,32 @@ def _git(root: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Do what the command line says; errors are one line and exit status 1."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.release", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="voice-factory release", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", help="version to register, such as v1.2.0 (default: the next minor one)")
     parser.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
     parser.add_argument("--list", action="store_true", help="list the registered versions with their figures and leave")
     parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder (default: here)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     configure_logging()
     try:
         if arguments.list:
             sys.stdout.write(list_versions(registered_versions(arguments.root)))
-            return
+            return 0
         out = release(arguments.root, arguments.version, dry_run=arguments.dry_run)
     except (PipelineError, CheckpointError) as error:
-        sys.exit(f"error: {error}")
+        sys.stderr.write(f"error: {error}\n")
+        return 1
     if arguments.dry_run:
         sys.stdout.write(f"{out}: could be released\n")
     else:
         tag = out.name.replace("-", "@", 1)
         sys.stdout.write(f"{out}: released as {tag}; `git push origin {tag}` and `dvc push` share it\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

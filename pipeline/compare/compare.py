@@ -147,10 +147,10 @@ def differences_table(comparison: Comparison) -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-def argument_parser(program: str) -> argparse.ArgumentParser:
-    """Return the command line's parser, that of the flow too."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compare, write the files and end with the verdicts."""
     parser = argparse.ArgumentParser(
-        prog=program,
+        prog="voice-factory compare",
         description="Compare evaluated voices: every metric with its difference from the first "
         "experiment, its 95 % interval and a verdict, in a page that opens from disk.",
     )
@@ -168,12 +168,7 @@ def argument_parser(program: str) -> argparse.ArgumentParser:
         "--ratings", type=Path, nargs="+", default=[], metavar="FILE", help="listeners' ratings (JSON; see the README)"
     )
     parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder (default: here)")
-    return parser
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare, write the files and end with the verdicts."""
-    options = argument_parser("python -m pipeline.compare.compare").parse_args(arguments)
+    options = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING)
     try:
         comparison = compare(options.root, options.experiments, options.out, options.ratings)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import acreate_markdown_artifact
 
-from pipeline.compare.compare import PAGE, argument_parser, compare, sentences
+from pipeline.compare.compare import PAGE, compare, sentences
 from pipeline.compare.comparison import Comparison
 from pipeline.compare.page import markdown_table
-from pipeline.processes.prefect_server import run_on_server
 
 ARTIFACT = "comparison"
 
@@ -39,14 +37,3 @@ async def compare_flow(
         markdown_table(comparison), key=ARTIFACT, description=f"page: {(Path(out) / PAGE).resolve()}"
     )
     return comparison.verdicts
-
-
-def main() -> int:
-    """Run the compare flow here and now."""
-    options = argument_parser("python -m pipeline.compare.flow").parse_args()
-    ratings = list(map(str, options.ratings))
-    return run_on_server(compare_flow, options.root, names=options.experiments, out=str(options.out), ratings=ratings)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,6 +7,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -102,14 +103,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Deploy to the server of PREFECT_API_URL."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.deployments.deploy",
+        prog="voice-factory deploy",
         description="Put the flows on the Prefect server of PREFECT_API_URL.",
     )
     add_arguments(parser)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     address = os.environ.get("PREFECT_API_URL")
     if not address:
         sys.stderr.write(

@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -80,10 +81,10 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise _Stop
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Serve until interrupted."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.deployments.worker",
+        prog="voice-factory worker",
         description="Do the runs of the Prefect server of PREFECT_API_URL in "
         "this clone, until interrupted; with --server, of a server of its own.",
     )
@@ -99,7 +100,7 @@ def main() -> int:
         "--host", default=LOOPBACK, help=f"where the server listens, which asks for no password (default: {LOOPBACK})"
     )
     parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     root = options.root.resolve()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)

@@ -161,10 +161,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder (default: here)")
 
 
-def main() -> int:
-    """Run one experiment here and now."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one experiment in the foreground."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.experiments.flow",
+        prog="voice-factory experiment",
         description="Run the project with other parameters, in a "
         "clone of its own, and save the result as a DVC experiment (dvc exp show).",
     )
@@ -174,7 +174,7 @@ def main() -> int:
     )
     add_arguments(parser)
     parser.add_argument("--push-to", metavar="REMOTE", help="a git remote that gets the experiment too")
-    return run_on_server(experiment, **vars(parser.parse_args()))
+    return run_on_server(experiment, **vars(parser.parse_args(argv)))
 
 
 if __name__ == "__main__":

@@ -231,10 +231,10 @@ def _maximise(metric: str) -> bool:
     return directions[metric]
 
 
-def main() -> int:
-    """Run a sweep here and now."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a sweep in the foreground."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.experiments.sweep",
+        prog="voice-factory sweep",
         description="Run experiments over a space of parameters and rank "
         "them. The same command again goes on where it stopped.",
     )
@@ -252,7 +252,7 @@ def main() -> int:
     parser.add_argument("--metric", default="cer", help="what ranks them (default: cer)")
     parser.add_argument("--at-once", type=int, default=1, help="experiments side by side (default: 1)")
     add_arguments(parser)
-    return run_on_server(sweep, **vars(parser.parse_args()))
+    return run_on_server(sweep, **vars(parser.parse_args(argv)))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import asyncio
 import re
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,15 +153,15 @@ def _with_options(node: StageNode) -> Any:
     )
 
 
-def main() -> int:
-    """Run the repro flow here and now."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the repro flow in the foreground."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.repro.flow",
+        prog="voice-factory flow",
         description="Run the DAG of dvc.yaml as a Prefect flow, with the server "
         "of PREFECT_API_URL or one on the loopback interface for as long as the run lasts.",
     )
     parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder (default: here)")
-    return run_on_server(repro, parser.parse_args().root)
+    return run_on_server(repro, parser.parse_args(argv).root)
 
 
 if __name__ == "__main__":

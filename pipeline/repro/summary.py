@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,14 +153,13 @@ def markdown_summary(root: Path) -> str:
     )
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> int:
     """Print the summary."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.repro.summary", description="Print what the last run did."
-    )
+    parser = argparse.ArgumentParser(prog="voice-factory summary", description="Print the results of the last run.")
     parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder (default: here)")
-    sys.stdout.write(text_summary(parser.parse_args().root) + "\n")
+    sys.stdout.write(text_summary(parser.parse_args(argv).root) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

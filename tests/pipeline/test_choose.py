@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +36,6 @@ def write(root: Path, *rows: dict[str, Any]) -> None:
     write_checkpoints(root / choose.CHECKPOINTS, [{"folder": "", "n_utterances": 16, **row} for row in rows])
 
 
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["pipeline.choose", *arguments])
-    return choose.main()
-
-
 @pytest.mark.parametrize(
     ("arguments", "voice", "said"),
     [
@@ -59,14 +53,13 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
 )
 def test_the_best_checkpoint_becomes_the_voice(
     project: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     arguments: tuple[str, ...],
     voice: int | str,
     said: str,
 ) -> None:
     before = (project / "params.yaml").read_text(encoding="utf-8").splitlines()
-    assert run(monkeypatch, *arguments) == 0
+    assert choose.main(arguments) == 0
     shown = capsys.readouterr().out
     assert said in shown and f"train.voice is now {voice}. `make run`" in shown
     after = (project / "params.yaml").read_text(encoding="utf-8").splitlines()
@@ -76,17 +69,15 @@ def test_the_best_checkpoint_becomes_the_voice(
     assert read_params(project / "params.yaml")["train"]["voice"] == voice
 
 
-def test_a_step_is_one_that_the_train_stage_takes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run(monkeypatch) == 0
+def test_a_step_is_one_that_the_train_stage_takes(project: Path) -> None:
+    assert choose.main([]) == 0
     check(project / "params.yaml")
 
 
-def test_the_best_that_is_the_voice_already_changes_nothing(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_best_that_is_the_voice_already_changes_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(project, ROWS[0], ROWS[2])
     before = (project / "params.yaml").read_bytes()
-    assert run(monkeypatch) == 0
+    assert choose.main([]) == 0
     assert "step 1250 is the best" in (shown := capsys.readouterr().out) and "It is the voice already." in shown
     assert (project / "params.yaml").read_bytes() == before
 
@@ -103,11 +94,11 @@ def test_the_best_that_is_the_voice_already_changes_nothing(
     ],
 )
 def test_what_was_not_measured_is_one_clear_line(
-    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rows: Any, by: str, message: str
+    project: Path, capsys: pytest.CaptureFixture[str], rows: Any, by: str, message: str
 ) -> None:
     (project / choose.CHECKPOINTS).unlink()
     if rows:
         write(project, *rows)
     before = (project / "params.yaml").read_bytes()
-    assert run(monkeypatch, "--by", by) == 1
+    assert choose.main(["--by", by]) == 1
     assert capsys.readouterr().err.startswith(f"error: {message}") and (project / "params.yaml").read_bytes() == before

@@ -35,7 +35,7 @@ def address(small_voice: Path) -> Iterator[str]:
     command = [
         sys.executable,
         "-m",
-        "pipeline.serve",
+        "pipeline.serve.serve",
         "--voice",
         str(small_voice),
         "--port",

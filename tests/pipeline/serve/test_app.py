@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipeline.serve.__main__ import is_loopback
+from pipeline.serve.serve import is_loopback
 from tests.pipeline.serve.conftest import MAX_CHARACTERS, PATIENCE_SECONDS, ROOT
 
 TEXT = "Hello there. How are you? Good."
@@ -144,7 +144,7 @@ def test_a_voice_that_is_missing_or_damaged_is_one_line(
             if path.name != damage:
                 (folder / path.name).write_bytes(path.read_bytes())
     ended = subprocess.run(
-        [sys.executable, "-m", "pipeline.serve", "--voice", str(folder)], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, "-m", "pipeline.serve.serve", "--voice", str(folder)], cwd=ROOT, capture_output=True, text=True
     )
     assert (
         ended.returncode == 1

@@ -7,6 +7,7 @@ import ipaddress
 import logging
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from model.bert.encoder import EncoderError, use_reproducible_kernels
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.serve", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        prog="voice-factory serve-voice", description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
     parser.add_argument("--voice", type=Path, default=Path("voice"), help="folder of a trained voice")
     parser.add_argument(
@@ -48,11 +49,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def main() -> None:
-    """Load the voice, let it speak once, and serve until interrupted; errors are one line and exit status 1."""
-    arguments = build_parser().parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Load and warm up the voice, then serve until interrupted; return the exit status, an error being one line."""
+    arguments = build_parser().parse_args(argv)
     if not arguments.voice.is_dir():
-        sys.exit(f"error: {arguments.voice}: no voice there; train one with `make run`, or pass --voice FOLDER")
+        return _fail(f"{arguments.voice}: no voice there; train one with `make run`, or pass --voice FOLDER")
     use_reproducible_kernels()  # before torch is imported: text features to the last bit as training had them
     import torch
     import uvicorn
@@ -69,7 +70,7 @@ def main() -> None:
         narrator = Narrator(Voice(arguments.voice, arguments.device), limits)
         narrator.warm_up()
     except (CheckpointError, EncoderError, TextError, ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        return _fail(error)
     names = [*LOOPBACK_NAMES, arguments.host, *arguments.allow_host]
     if not is_loopback(arguments.host):
         names.append(socket.gethostname())
@@ -88,7 +89,13 @@ def main() -> None:
         limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=LEAVING_SECONDS,
     )
+    return 0
+
+
+def _fail(message: object) -> int:
+    sys.stderr.write(f"error: {message}\n")
+    return 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
