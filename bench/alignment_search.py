@@ -47,5 +47,8 @@ def run(scratch: Path) -> list[Result]:
         SECONDS,
         1,
     )
-    note = f"{N_BATCH} × {N_FRAMES} × {N_PHONES}, both numba; identical paths, ours as durations, the reference's as a matrix"
+    note = (
+        f"{N_BATCH} × {N_FRAMES} × {N_PHONES}, both numba; identical paths, ours as durations, the reference's "
+        f"as a matrix"
+    )
     return [cost_result("alignment_search", timings, unit="ms a batch", unit_seconds=1e-3, target=TARGET, note=note)]

@@ -2,8 +2,7 @@
 
 Tokens per CPU-second of batches of equal length with the layers above the used one dropped, against one text at a time
 through all layers, its model kept loaded. `bert_batches` is the default encoder on real texts; `bert_large` has the
-size
-of the reference's encoders, 24 layers of 1,024, at random weights, on two full batches.
+size of the reference's encoders, 24 layers of 1,024, at random weights, on two full batches.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
 """Do shards make DVC itself cheaper than three files a clip?
 
 CPU time of `dvc add`, `checkout` and `status` in repositories of their own, with links to the cache. The reference has
-a
-WAV, a float32 spectrogram and float32 features on phones for every clip, as the original does; ours are the shards that
-the data stages write: PCM, spectrograms in fp16 and features in fp16 on tokens. Both hold several takes of each clip,
-whose samples are rotated. Features are random numbers, one vector a token, as DVC only looks at bytes. DVC's own start
-is most of the cost of our status, so that the ratio grows with the corpus.
+a WAV, a float32 spectrogram and float32 features on phones for every clip, as the original does; ours are the shards
+that the data stages write: PCM, spectrograms in fp16 and features in fp16 on tokens. Both hold several takes of each
+clip, whose samples are rotated. Features are random numbers, one vector a token, as DVC only looks at bytes. DVC's own
+start is most of the cost of our status, so that the ratio grows with the corpus.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ def _stored_spectrogram(path: Path) -> bytes:
 
 
 def operations(repository: ProjectClone) -> Iterator[tuple[str, Cost]]:
-    """Yield the cost of DVC's start, of adding the folder `data` to an empty cache, of its checkout and of its status."""
+    """Yield the cost of DVC's start, of `dvc add data` with an empty cache, of its checkout and of its status."""
     root = repository.root
     yield START, repository.run("dvc", "config", "cache.type")
     yield "add", repository.run("dvc", "add", "-q", "data")
@@ -110,7 +109,8 @@ def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
     wall = {key: statistics.median(cost.wall_seconds for cost in found) for key, found in costs.items()}
     ratios = {operation: cpu["reference", operation] / cpu["ours", operation] for operation in OPERATIONS}
     listed = "; ".join(
-        f"{operation} {ratios[operation]:.2f} × CPU ({cpu['ours', operation]:.1f} and {cpu['reference', operation]:.1f} s), "
+        f"{operation} {ratios[operation]:.2f} × CPU ({cpu['ours', operation]:.1f} and "
+        f"{cpu['reference', operation]:.1f} s), "
         f"{wall['reference', operation] / wall['ours', operation]:.2f} × wall"
         for operation in OPERATIONS
     )
@@ -120,7 +120,8 @@ def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
     }
     note = (
         f"{TAKES} takes of {len(clips)} clips: {sum(sizes['ours']) / 1e6:.0f} MB in {len(sizes['ours'])} shards and "
-        f"{sum(sizes['reference']) / 1e6:.0f} MB in {len(sizes['reference'])} files: {listed}; {cpu['ours', START]:.1f} s of each is DVC's own start"
+        f"{sum(sizes['reference']) / 1e6:.0f} MB in {len(sizes['reference'])} files: {listed}; "
+        f"{cpu['ours', START]:.1f} s of each is DVC's own start"
     )
     return [
         Result(

@@ -78,7 +78,10 @@ def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
     voice.say("Hello.", language="EN")
     first, again = evaluate("first", 1.0), evaluate("again", 0.8)
     seconds = sum(len(waveforms[clip.name]) for clip in spoken) / RATE_HZ
-    note = f"{N_UTTERANCES} real clips, {seconds:.0f} s of speech, {worker_count()} workers; reference: the same recordings, another voice"
+    note = (
+        f"{N_UTTERANCES} real clips, {seconds:.0f} s of speech, {worker_count()} workers; reference: the same "
+        f"recordings, another voice"
+    )
     return [
         Result(
             name="evaluate",

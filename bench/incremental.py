@@ -136,7 +136,8 @@ def measure(project: ProjectClone, case: Case) -> Result:
         unit="CPU s",
         target=case.target_cpu_seconds,
         target_of="ours_at_most",
-        note=f"{case.description}: {cost.wall_seconds:.1f} s of wall time, DVC cache grew by {grown:.1f} MB; {', '.join(ran) or 'no stage ran'}",
+        note=f"{case.description}: {cost.wall_seconds:.1f} s of wall time, DVC cache grew by {grown:.1f} MB; "
+        f"{', '.join(ran) or 'no stage ran'}",
     )
 
 

@@ -1,12 +1,9 @@
 """Cached spectrograms or computed ones: what does a training batch cost either way?
 
 CPU time of batches of 24 real clips at 44.1 kHz, 2048/512, warm, up to what the loader hands to the device:
-spectrograms
-read from shards (`load_batch`) and computed from PCM (`load_batch_on_the_fly`), both beside a loader that opens a WAV
-and
-two cached tensors for each utterance; and the disk space that the cache takes (`spectrogram_bytes`). The limit is a
-bare
-read of the batch's PCM and cached spectrograms into allocated memory.
+spectrograms read from shards (`load_batch`) and computed from PCM (`load_batch_on_the_fly`), both beside a loader that
+opens a WAV and two cached tensors for each utterance; and the disk space that the cache takes (`spectrogram_bytes`).
+The limit is a bare read of the batch's PCM and cached spectrograms into allocated memory.
 """
 
 from __future__ import annotations
@@ -189,7 +186,7 @@ def _bytes(folder: Path, pattern: str) -> int:
 
 
 def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
-    """Compare batches with cached and with computed spectrograms with those of the usual loader, and their disk space."""
+    """Compare batches of cached and of computed spectrograms with the usual loader's, and their disk space."""
     use_one_thread()
     cut = cut_in_blocks(clips, BLOCK_CLIPS)
     n_bytes, n_reference_bytes = 0, 0
@@ -242,5 +239,6 @@ def _bytes_result(n_bytes: int, n_reference_bytes: int, clips: Sequence[Clip]) -
         ratio=n_reference_bytes / n_bytes,
         target=BYTES_TARGET,
         unit="MB an hour",
-        note=f"{n_bytes / len(clips) / 1e6:.2f} MB a clip; PCM, which training reads either way: {pcm_bytes / 1e6:.0f} MB an hour",
+        note=f"{n_bytes / len(clips) / 1e6:.2f} MB a clip; PCM, which training reads either way: "
+        f"{pcm_bytes / 1e6:.0f} MB an hour",
     )

@@ -1,10 +1,8 @@
 """Does a corpus of very many clips fit into memory, and how fast does training open it?
 
 `row_memory`: peak resident memory of a data stage's own process (not its workers) at 100,000 rows, against 1,000,
-through
-the row store, executor and shards of the stages. `manifest_million`: CPU time to open a manifest of a million
-utterances
-and plan an epoch. All rows are made up; each figure is measured in a process of its own.
+through the row store, executor and shards of the stages. `manifest_million`: CPU time to open a manifest of a million
+utterances and plan an epoch. All rows are made up; each figure is measured in a process of its own.
 """
 
 from __future__ import annotations
@@ -195,7 +193,8 @@ def run(scratch: Path) -> list[Result]:
         target=OPENING_TARGET_SECONDS,
         target_of="ours_at_most",
         unit="CPU s",
-        note=f"{MILLION_ROWS} rows of {MEAN_PHONES} phones: {million['open']:.1f} s to open, {million['plan']:.1f} s to "
+        note=f"{MILLION_ROWS} rows of {MEAN_PHONES} phones: {million['open']:.1f} s to open, {million['plan']:.1f} "
+        f"s to "
         f"plan; memory grows by {million['megabytes']:.0f} MB",
     )
     return [memory, opening]

@@ -45,5 +45,8 @@ def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
 
     timings = interleave({OURS: partial(speak_all, ours), REFERENCE: partial(speak_all, reference)}, SECONDS, seconds)
     megabytes = sum(path.stat().st_size for path in graphs) / 1e6
-    note = f"{len(texts)} texts, {seconds:.0f} s of speech; graphs of {megabytes:.1f} MB; largest difference of a sample {difference:.1e}"
+    note = (
+        f"{len(texts)} texts, {seconds:.0f} s of speech; graphs of {megabytes:.1f} MB; largest difference of a "
+        f"sample {difference:.1e}"
+    )
     return [cost_result("onnx", timings, unit="CPU ms a second of speech", unit_seconds=1e-3, target=None, note=note)]

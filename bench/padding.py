@@ -33,8 +33,7 @@ def bucket_batches(n_frames: Frames, batch_size: int, edges: Sequence[int], seed
     """Return one epoch of the usual way.
 
     An utterance belongs to the bucket (edge, next edge] of its length, or is dropped; each bucket is shuffled and
-    filled
-    up with repeats to whole batches.
+    filled up with repeats to whole batches.
     """
     rng = np.random.default_rng(seed)
     buckets: list[list[int]] = [[] for _ in range(len(edges) - 1)]
@@ -79,7 +78,8 @@ def compare(name: str, n_frames: Frames, what: str) -> Result:
     loose = BATCH_SIZE * BUCKET_EDGES_FRAMES[-1]  # frames of the largest batch that buckets make
     loose_share = padding_share(n_frames, our_batches(n_frames, 0, loose))
     note = (
-        f"{len(n_frames)} {what}, batches of {BATCH_SIZE}, {n_epochs} epochs; ours: at most {MAX_BATCH_FRAMES:,} frames, "
+        f"{len(n_frames)} {what}, batches of {BATCH_SIZE}, {n_epochs} epochs; ours: at most {MAX_BATCH_FRAMES:,} "
+        f"frames, "
         f"{_coverage(n_frames, ours[0])}; with at most {loose:,}: {loose_share:.1%}; "
         f"buckets: {_coverage(n_frames, reference[0])}; sorting everything into whole batches: {least:.1%} padding"
     )

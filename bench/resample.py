@@ -1,8 +1,7 @@
 """Is the resample stage faster than librosa file by file?
 
 Recordings at 48 kHz to 16-bit PCM at 44.1 kHz, with the same soxr filter on both sides. `resample` is a row of work
-with
-its shard, `resample_stage` adds the row store as in the stage; the limit is the filter alone.
+with its shard, `resample_stage` adds the row store as in the stage; the limit is the filter alone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """How long does a client wait for the first sound of a long text?
 
 CPU time until the first samples: sentences sent as they are spoken against all of them in one file, with the networks
-of
-the laptop preset, everything loaded before.
+of the laptop preset, everything loaded before.
 """
 
 from __future__ import annotations
@@ -53,7 +52,8 @@ def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
     )
     seconds = asyncio.run(all_sounds()) / narrator.voice.spectrogram.sample_rate_hz
     note = (
-        f"{len(request.text)} characters, {seconds:.0f} s of speech at {seconds / timings.medians[REFERENCE]:.0f} × real time, "
+        f"{len(request.text)} characters, {seconds:.0f} s of speech at {seconds / timings.medians[REFERENCE]:.0f} "
+        f"× real time, "
         "networks of the laptop preset"
     )
     return [

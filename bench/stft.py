@@ -141,8 +141,10 @@ def _compare(name: str, ours: Callable[[Pcm], np.ndarray], clips: Sequence[Clip]
         _n_frames,
     )
     note = (
-        f"{n_frames} frames of {len(clips)} clips; {'; '.join(sorted(agreements))}; target: {TARGET_EQUAL:g} × if bitwise equal, else "
-        f"{TARGET_ROUNDED:g} ×; limit: the FFT alone over ready frames, torch's: {timings.medians[mkl] * 1e6:.1f} µs a frame (SciPy's takes "
+        f"{n_frames} frames of {len(clips)} clips; {'; '.join(sorted(agreements))}; target: {TARGET_EQUAL:g} × if "
+        f"bitwise equal, else "
+        f"{TARGET_ROUNDED:g} ×; limit: the FFT alone over ready frames, torch's: {timings.medians[mkl] * 1e6:.1f} "
+        f"µs a frame (SciPy's takes "
         f"{timings.medians[pocket] / timings.medians[mkl]:.1f} × as long)"
     )
     target = TARGET_EQUAL if agreements == {EQUAL} else TARGET_ROUNDED

@@ -245,7 +245,8 @@ def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
             seconds[name].append(time.process_time() - start)
     timings = Timings({name: statistics.median(values[1:]) for name, values in seconds.items()}, N_ROUNDS)
     note = (
-        f"{len(chosen)} clips of {batch.frame_lengths.tolist()} frames, {networks[0].segment_frames}-frame segments, fp32, all three updates; "
+        f"{len(chosen)} clips of {batch.frame_lengths.tolist()} frames, {networks[0].segment_frames}-frame "
+        f"segments, fp32, all three updates; "
         f"losses of one step agree within {difference:.0e}"
     )
     return [cost_result("train_step", timings, unit="s a step", unit_seconds=1.0, target=TARGET, note=note)]

@@ -163,7 +163,7 @@ def test_defect_01_a_new_recording_at_an_old_path_is_never_answered_from_a_cache
 
 
 def test_defect_01_a_new_text_or_layer_is_never_answered_from_a_cache() -> None:
-    """The original loaded any BERT file that lay beside the recording, whatever had become of the text or the encoder."""
+    """The original loaded any BERT file beside the recording, even after the text or the encoder had changed."""
     first = features_of("the weather is fine")
     second = features_of("the weather is bad")
     assert second.shape == first.shape and not np.array_equal(second, first)
@@ -263,7 +263,7 @@ def test_defect_05_lengths_and_levels_hold_for_every_kind_of_wav() -> None:
 def test_defect_06_utterances_that_cannot_be_used_are_listed_and_too_few_left_is_an_error(
     small_corpus: SmallCorpus,
 ) -> None:
-    """The original dropped what was outside its length buckets without a word, and trained on nothing "successfully"."""
+    """The original silently dropped utterances outside its length buckets, and could train on none at all."""
     inputs = (
         small_corpus.corpus,
         small_corpus.resample,
@@ -799,7 +799,7 @@ def test_defect_14_and_20_the_best_weights_are_kept_and_nothing_of_others_is_del
 def test_defect_20_validation_is_numbers_that_fall_as_the_voice_gets_better(
     trained: Path, small_corpus: SmallCorpus
 ) -> None:
-    """The original's validation was two pictures and two sounds, and its adversarial losses say nothing about quality."""
+    """The original validated with two pictures and two sounds; its adversarial losses say nothing about quality."""
     table = table_of(trained)
     assert [row["step"] for row in table] == ["2", "4", "6", "8"]
     assert all(float(row[name]) > 0 for row in table for name in ("mel", "mcd", "kl", "duration"))

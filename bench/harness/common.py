@@ -142,8 +142,7 @@ def interleave_blocks(
     """Time the sides in turn on one block of the data after another, so that all of it is covered in bounded memory.
 
     Medians, over `MIN_ROUNDS` rounds or more, of the CPU seconds per piece of `work(block)`. On every block each side
-    is called once
-    unmeasured, as in `interleave`. Blocks may be made while the loop runs: that is not measured.
+    is called once unmeasured, as in `interleave`. Blocks may be made while the loop runs: that is not measured.
     """
     samples: dict[str, list[float]] = {name: [] for name in sides}
     n_rounds = math.ceil(MIN_ROUNDS / n_blocks)
@@ -230,7 +229,10 @@ def summary(results: Sequence[Result]) -> str:
     """Return how many targets are met, then one line for each that is not."""
     judged = [result for result in results if result.meets_target is not None]
     missed = [result for result in judged if not result.meets_target]
-    head = f"targets: {len(judged) - len(missed)} of {len(judged)} met; {len(results) - len(judged)} results without a target"
+    head = (
+        f"targets: {len(judged) - len(missed)} of {len(judged)} met; {len(results) - len(judged)} results "
+        f"without a target"
+    )
     return "\n".join([head, *(f"missed: {_describe(result)}" for result in missed)])
 
 

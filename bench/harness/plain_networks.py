@@ -1,8 +1,8 @@
 """The networks with the reference's order of work, at the same weights as ours.
 
-Period discriminators take images (B, 1, S / period, period), real and generated clips in separate passes; attention
-has an embedding for every possible distance; the alignment search fills a full table.
-Legend: B batch, H heads, L positions, D channels of a head, P phones, S samples.
+Period discriminators take images (B, 1, S / period, period), real and generated clips in separate passes; attention has
+an embedding for every possible distance; the alignment search fills a full table. Legend: B batch, H heads, L
+positions, D channels of a head, P phones, S samples.
 """
 
 from __future__ import annotations
@@ -41,11 +41,13 @@ class PlainAttention(MultiHeadAttention):
             scores = scores.masked_fill(blocked, MASKED_SCORE)
         shares = self.dropout(scores.softmax(dim=-1))
         attended = shares @ value + _by_distance(shares) @ self._distances(self.relative_values, length)
-        return self.output(attended.transpose(2, 3).contiguous().view(batch, n_heads * n_channels, length))
+        outputs: Tensor = self.output(attended.transpose(2, 3).contiguous().view(batch, n_heads * n_channels, length))
+        return outputs
 
     def _heads(self, projection: nn.Conv1d, inputs: Tensor) -> Tensor:
         batch, _, length = inputs.shape
-        return projection(inputs).view(batch, self.n_heads, -1, length).transpose(2, 3)
+        projected: Tensor = projection(inputs)
+        return projected.view(batch, self.n_heads, -1, length).transpose(2, 3)
 
     def _distances(self, embeddings: Tensor, length: int) -> Tensor:
         """Embeddings (H, 2 · window + 1, D) → (H, 2 L - 1, D), zero beyond the window."""
@@ -111,8 +113,8 @@ class PlainSynthesizer(Synthesizer):
         for module in self.modules():
             if type(module) is MultiHeadAttention:
                 module.__class__ = PlainAttention  # the same weights, other work
-            if isinstance(module, Dropout):
-                module.__class__ = nn.Dropout
+            elif isinstance(module, Dropout):
+                object.__setattr__(module, "__class__", nn.Dropout)
 
     @torch.no_grad()
     def _align(

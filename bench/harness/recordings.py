@@ -1,9 +1,8 @@
 """3,300 real clips for benchmarks: Asterisk prompts in five languages and Mandarin syllables in pairs.
 
 No voice may be trained on them: every text is transliterated to Latin letters and labelled English, so that one front
-end
-and one text encoder take all of them. Texts are as long as what is said, and no two are equal. They are fetched once,
-into a folder outside of git and DVC.
+end and one text encoder take all of them. Texts are as long as what is said, and no two are equal. They are fetched
+once, into a folder outside of git and DVC.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ def folder() -> Path:
 
 
 def latin(text: str) -> str:
-    """Return a text of a European language in plain Latin letters, without characters that have none (the soft sign)."""
+    """Return a text of a European language in plain Latin letters; characters without one, such as ь, are left out."""
     spelt = "".join(CYRILLIC.get(letter.lower(), letter) for letter in text)
     plain = spelt.translate(str.maketrans("’‘“”«»–—…", '\'\'""""--.'))
     return unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode("ascii")

@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parents[1]
 
 
 def benchmarks() -> dict[str, str]:
-    """Return the name of every module in bench/ and its question, the first line of its docstring; nothing is imported."""
+    """Return the name of every module in bench/ with its question, its docstring's first line, without importing it."""
     modules = sorted(path for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
     return {path.stem: _question(path) for path in modules}
 

@@ -34,7 +34,8 @@ def is_spoken(text: str) -> bool:
 
 def to_pcm(level: npt.NDArray[np.float32]) -> Pcm:
     """Return samples (S,) in [-1, 1] as 16 bits."""
-    return np.clip(np.rint(level * 32768.0), -32768, 32767).astype(np.int16)
+    pcm: Pcm = np.clip(np.rint(level * 32768.0), -32768, 32767).astype(np.int16)
+    return pcm
 
 
 class SpeechMissingError(Exception):

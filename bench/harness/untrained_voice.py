@@ -43,7 +43,9 @@ def write_untrained_voice(folder: Path, **metadata: Any) -> Path:
     )
     torch.manual_seed(0)
     network = Synthesizer(config)
-    torch.nn.init.constant_(network.duration_predictor.projection.bias, math.log(FRAMES_A_PHONE))
+    bias = network.duration_predictor.projection.bias
+    assert bias is not None
+    torch.nn.init.constant_(bias, math.log(FRAMES_A_PHONE))
     save_checkpoint(
         folder,
         tensors={"synthesizer": network.state_dict()},
