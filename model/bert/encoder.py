@@ -21,7 +21,13 @@ import numpy.typing as npt
 
 from model.bert.quantised import FILE_NAME as QUANTISED_FILE
 from model.bert.quantised import QuantisedTokenizer, load_quantised_bert, quantised_fingerprint
-from model.bert.tokenizers import EncoderError, Tokenizer, TokenizerWithOffsets
+from model.bert.tokenizers import (
+    EncoderError,
+    Tokenizer,
+    TransformersTokenizer,
+    WordPieceTokenizer,
+    is_word_piece_folder,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -102,20 +108,39 @@ class EncoderSource:
             ) from None
 
 
+def _cpu_flags() -> frozenset[str]:
+    """Return the features of the first CPU in /proc/cpuinfo; none where there is no such file or list."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="ascii", errors="ignore").splitlines() if cpuinfo.is_file() else []
+    return frozenset(next((line for line in lines if line.startswith("flags")), "").partition(":")[2].split())
+
+
 def use_reproducible_kernels() -> str:
-    """Pin MKL's instruction set and summation order; call before torch is imported. Returns the setting in force."""
+    """Pin MKL's instruction set and summation order, and return the setting in force. Call before importing torch."""
     if "torch" not in sys.modules:
-        wide = Path("/proc/cpuinfo").is_file() and "avx512f" in Path("/proc/cpuinfo").read_text(
-            encoding="ascii", errors="ignore"
-        )
-        os.environ.setdefault("MKL_CBWR", "AVX512,STRICT" if wide else "AVX2,STRICT")
+        os.environ.setdefault("MKL_CBWR", "AVX512,STRICT" if "avx512f" in _cpu_flags() else "AVX2,STRICT")
     return os.environ.get("MKL_CBWR", "")
+
+
+def cpu_capability() -> str:
+    """Return `torch.backends.cpu.get_cpu_capability()`, on x86 without the seconds that importing torch takes.
+
+    torch chooses its own kernels, which are not MKL's, by it.
+    """
+    flags = _cpu_flags()
+    if "torch" in sys.modules or "ATEN_CPU_CAPABILITY" in os.environ or not {"avx2", "fma"} <= flags:
+        import torch
+
+        return torch.backends.cpu.get_cpu_capability()
+    return "AVX512" if {"avx512vl", "avx512bw", "avx512dq"} <= flags else "AVX2"
 
 
 def load_tokenizer(source: EncoderSource) -> Tokenizer:
     """Return the encoder's tokenizer."""
     location = source.locate()
-    return QuantisedTokenizer(location) if location.is_file() else TokenizerWithOffsets(location)
+    if location.is_file():
+        return QuantisedTokenizer(location)
+    return WordPieceTokenizer(location) if is_word_piece_folder(location) else TransformersTokenizer(location)
 
 
 class BertEncoder:

@@ -1,7 +1,12 @@
-"""Word pieces with their places in the text, from any tokenizer of the transformers library."""
+"""Tokens of a text with their character offsets, from the tokenizer in a model folder.
+
+A BERT's `tokenizer.json` is read by the tokenizers package itself, because importing transformers takes seconds. All
+other tokenizers come from transformers.
+"""
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,8 +32,57 @@ class Tokenizer(Protocol):
     def __call__(self, texts: Sequence[str]) -> list[Tokens]: ...
 
 
-class TokenizerWithOffsets:
-    """The tokenizer of a model folder. Fast ones know their offsets; those of the others are found again in the text."""
+class WordPieceTokenizer:
+    """The BERT tokenizer that a folder's `tokenizer.json` describes."""
+
+    def __init__(self, folder: Path) -> None:
+        from tokenizers import Tokenizer as FastTokenizer
+
+        self._tokenizer = FastTokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+
+    def __call__(self, texts: Sequence[str]) -> list[Tokens]:
+        """Tokenise texts, untruncated."""
+        encoded = self._tokenizer.encode_batch(list(texts))
+        return [Tokens(tuple(text.ids), tuple(text.offsets)) for text in encoded]
+
+
+def is_word_piece_folder(folder: Path) -> bool:
+    """Return whether transformers builds from the folder exactly the tokenizer that its `tokenizer.json` describes.
+
+    transformers takes only the vocabulary from that file. The rest comes from the class that `tokenizer_config.json`
+    names, and from its settings there.
+    """
+    try:
+        described = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    if settings.get("tokenizer_class") not in ("BertTokenizer", "BertTokenizerFast"):
+        return False
+    built = {
+        "model": {
+            "type": "WordPiece",
+            "unk_token": "[UNK]",
+            "continuing_subword_prefix": "##",
+            "max_input_chars_per_word": 100,
+            "vocab": described.get("model", {}).get("vocab"),
+        },
+        "normalizer": {
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": settings.get("tokenize_chinese_chars", True),
+            "strip_accents": settings.get("strip_accents"),
+            "lowercase": settings.get("do_lower_case", True),
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+    }
+    return bool(described.get("post_processor")) and all(described.get(part) == built[part] for part in built)
+
+
+class TransformersTokenizer:
+    """A tokenizer of transformers. Where it reports no offsets, its tokens are searched for in the text."""
 
     def __init__(self, folder: Path) -> None:
         from transformers import AutoTokenizer
