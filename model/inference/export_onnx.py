@@ -15,7 +15,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -245,14 +245,14 @@ def _write(path: Path, graph: nn.Module, inputs: dict[str, Any], outputs: list[s
     onnx.save(content, path)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Export what the command line names; errors are one line and exit status 1."""
-    parser = argparse.ArgumentParser(prog="python -m model.inference.export_onnx", description=__doc__)
+    parser = argparse.ArgumentParser(prog="voice-factory export-onnx", description=__doc__)
     parser.add_argument(
         "--voice", type=Path, default=Path("voice"), help="folder of the trained voice (default: voice)"
     )
     parser.add_argument("--out", type=Path, required=True, help="new folder for text.onnx, speech.onnx and voice.json")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     try:
         written = export_onnx(arguments.voice, arguments.out)
     except CheckpointError as error:

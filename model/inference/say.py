@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from model.bert.encoder import EncoderError, use_reproducible_kernels
@@ -16,7 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
     from model.inference.voice import SpeakingStyle
 
     parser = argparse.ArgumentParser(
-        prog="python -m model.inference.say",
+        prog="voice-factory say",
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
@@ -38,7 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Write the spoken text, sentence after sentence; errors are one line and exit status 1."""
     use_reproducible_kernels()  # before torch is imported: text features to the last bit as training had them
     import numpy as np
@@ -49,7 +50,7 @@ def main() -> None:
     from model.inference.sentences import split_text
     from model.inference.voice import SpeakingStyle, Voice
 
-    arguments = build_parser().parse_args()
+    arguments = build_parser().parse_args(argv)
     wanted = {
         field.name: getattr(arguments, field.name)
         for field in dataclasses.fields(SpeakingStyle)

@@ -87,14 +87,14 @@ def check(file: Path) -> None:
             from_mapping(schema(section), values, where=f"{PARAMS}: {section}")
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Check a params.yaml; a program of its own, since the stages set up their process when they are imported."""
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.params.overrides", description="Check params.yaml against what the stages take."
     )
     parser.add_argument("--params", type=Path, default=PARAMS, metavar="PATH", help="the file (default: params.yaml)")
     try:
-        check(parser.parse_args().params)
+        check(parser.parse_args(argv).params)
     except ParamsError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,13 +115,13 @@ def switch(name: str, *, folder: Path = PRESETS, params_path: Path = PARAMS) -> 
     save_params(params, params_path)
 
 
-def main() -> None:
-    """Switch to a preset."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Switch to the preset that a command line names."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.params.presets", description="Write a preset's values into params.yaml."
+        prog="voice-factory preset", description="Write a preset's values into params.yaml."
     )
     parser.add_argument("name", choices=available())
-    name = parser.parse_args().name
+    name = parser.parse_args(argv).name
     switch(name)
     sys.stderr.write(f"params.yaml now holds the preset {name}\n")
 

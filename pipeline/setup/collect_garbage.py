@@ -1,8 +1,8 @@
-"""Keep the row store within bounds: `python -m pipeline.setup.collect_garbage` (`make gc`).
+"""Limit the age and size of the row store (`make gc`).
 
-Rows lie in packs, and an entry is right or absent, so a pack may go at any time: a run that had it open reads on, one
-that looks for
-it later computes its rows again. Packs go oldest first, until those left are few and young enough.
+Rows lie in packs, and an entry is either correct or absent, so a pack can be deleted at any time: a run that has it
+open keeps reading it, and a run that looks for it later recomputes its rows. Packs are deleted oldest first until the
+remaining ones are within the limits.
 """
 
 from __future__ import annotations
@@ -33,30 +33,33 @@ class Pack:
 
 
 def find_packs(root: Path) -> list[Pack]:
-    """Return the packs of every stage's store, the longest unused first."""
+    """Return the packs of every stage's store, least recently used first."""
     packs = []
     for path in root.glob("*/*.pack"):
         try:
-            facts = path.stat()
-        except FileNotFoundError:  # another collection was faster
+            status = path.stat()
+        except FileNotFoundError:  # deleted by a concurrent collection
             continue
-        packs.append(Pack(path, facts.st_size, facts.st_mtime))
+        packs.append(Pack(path, status.st_size, status.st_mtime))
     return sorted(packs, key=lambda pack: (pack.used_at, pack.path))
 
 
-def surplus(packs: Sequence[Pack], max_bytes: float, oldest: float) -> list[Pack]:
-    """Return the packs to delete of those given in order: unused since `oldest`, or beyond `max_bytes` in all."""
+def surplus_packs(packs: Sequence[Pack], max_bytes: float, keep_since: float) -> list[Pack]:
+    """Return the packs to delete: those unused since `keep_since` (Unix seconds), and the oldest beyond `max_bytes`.
+
+    `packs` are in the order of `find_packs`.
+    """
     left = sum(pack.n_bytes for pack in packs)
-    chosen = []
+    surplus = []
     for pack in packs:
-        if pack.used_at >= oldest and left <= max_bytes:
+        if pack.used_at >= keep_since and left <= max_bytes:
             break
-        chosen.append(pack)
+        surplus.append(pack)
         left -= pack.n_bytes
-    return chosen
+    return surplus
 
 
-def main(max_gigabytes: float, max_days: float, everything: bool) -> None:
+def collect_garbage(max_gigabytes: float, max_days: float, everything: bool) -> None:
     """Delete surplus packs; with `everything` the whole store and the training states too."""
     if max_gigabytes < 0 or max_days < 0:
         raise ParamsError("--max-gigabytes and --max-days: expected numbers of at least 0")
@@ -64,34 +67,37 @@ def main(max_gigabytes: float, max_days: float, everything: bool) -> None:
     if everything:
         for folder in (root, work_root()):
             shutil.rmtree(folder, ignore_errors=True)
-        logger.info("deleted %s and %s; DVC's own cache: dvc gc --workspace", root, work_root())
+        logger.info("deleted %s and %s; for DVC's own cache use dvc gc --workspace", root, work_root())
         return
     packs = find_packs(root)
-    gone = surplus(packs, max_gigabytes * GIGABYTE, time.time() - max_days * SECONDS_PER_DAY)
-    for pack in gone:
+    deleted = surplus_packs(packs, max_gigabytes * GIGABYTE, time.time() - max_days * SECONDS_PER_DAY)
+    for pack in deleted:
         pack.path.unlink(missing_ok=True)
-    n_gone, n_all = sum(pack.n_bytes for pack in gone), sum(pack.n_bytes for pack in packs)
+    n_deleted, n_all = sum(pack.n_bytes for pack in deleted), sum(pack.n_bytes for pack in packs)
     logger.info(
-        "%s: deleted %d of %d packs, %.3f of %.3f GB; all of it, and the training states: make gc ALL=1",
+        "%s: deleted %d of %d packs, %.3f of %.3f GB; make gc ALL=1 deletes everything, training states too",
         root,
-        len(gone),
+        len(deleted),
         len(packs),
-        n_gone / GIGABYTE,
+        n_deleted / GIGABYTE,
         n_all / GIGABYTE,
     )
 
 
-if __name__ == "__main__":
+def main(argv: Sequence[str] | None = None) -> None:
+    """Delete what a command line asks for."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.setup.collect_garbage",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog="voice-factory gc", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--max-gigabytes", type=float, default=20.0, help="size that the store may keep (default: 20)")
-    parser.add_argument("--max-days", type=float, default=60.0, help="days that a pack may go unused (default: 60)")
+    parser.add_argument("--max-gigabytes", type=float, default=20.0, help="maximum size of the store (default: 20)")
+    parser.add_argument("--max-days", type=float, default=60.0, help="maximum days that a pack is unused (default: 60)")
     parser.add_argument(
-        "--all", action="store_true", dest="everything", help="delete every reusable row and every training state"
+        "--all", action="store_true", dest="everything", help="delete all reusable rows and all training states"
     )
-    arguments = parser.parse_args()
+    options = parser.parse_args(argv)
     configure_logging()
-    run_command(lambda: main(arguments.max_gigabytes, arguments.max_days, arguments.everything), "gc")
+    run_command(lambda: collect_garbage(options.max_gigabytes, options.max_days, options.everything), "gc")
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ them has DVC's default.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import vl_convert
@@ -29,14 +30,14 @@ def install_template(root: Path) -> None:
         settings.setdefault("plots", {})["html_template"] = TEMPLATE
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Make this clone's plots open offline."""
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.setup.offline_plots",
         description="Make the pages of `dvc plots` open without a network.",
     )
     parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder (default: here)")
-    install_template(parser.parse_args().root)
+    install_template(parser.parse_args(argv).root)
 
 
 if __name__ == "__main__":

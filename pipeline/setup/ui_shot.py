@@ -6,6 +6,7 @@ import argparse
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from playwright.sync_api import Error as BrowserError
@@ -61,14 +62,14 @@ def take(address: str, run: str, path: Path) -> None:
         browser.close()
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Take the picture of the newest completed run."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.setup.ui_shot",
+        prog="voice-factory ui-shot",
         description="Write pictures of the newest completed run, as the UI of the server of PREFECT_API_URL shows it.",
     )
     parser.add_argument("--out", type=Path, default=Path("docs"), help="the pictures' folder (default: docs)")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     api = os.environ.get("PREFECT_API_URL", "http://127.0.0.1:4200/api")
     os.environ["PREFECT_API_URL"] = api
     try:

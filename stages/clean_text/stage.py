@@ -216,17 +216,24 @@ def explain(text: str, language: str, lexicon: Path | None) -> str:
     return f"{reading.normalised}\n\n{columns(lines)}\n"
 
 
+def explain_main(argv: Sequence[str] | None = None) -> None:
+    """Print how a text is read: normalised, then word by word."""
+    parser = argparse.ArgumentParser(prog="voice-factory explain", description=explain_main.__doc__)
+    parser.add_argument("text", metavar="TEXT")
+    parser.add_argument("--language", required=True, metavar="CODE", help="language of the text: EN, ZH or JP")
+    parser.add_argument("--lexicon", type=Path, metavar="PATH", help="pronunciations, as in lexicon.tsv")
+    arguments = parser.parse_args(argv)
+    run_command(lambda: _write(explain(arguments.text, arguments.language, arguments.lexicon)), "clean_text")
+
+
 def explain_from_command_line() -> bool:
-    """Run `--explain` if the command line asks for it, and return whether it did."""
-    parser = argparse.ArgumentParser(prog=f"python -m {MODULE}", add_help=False, allow_abbrev=False)
-    parser.add_argument("--explain", metavar="TEXT")
-    if parser.parse_known_args()[0].explain is None:
+    """Run `explain_main` if the command line has `--explain TEXT`, and return whether it did."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--explain")
+    asked, others = parser.parse_known_args()
+    if asked.explain is None:
         return False
-    parser.add_argument("--language", required=True, metavar="CODE")
-    parser.add_argument("--lexicon", type=Path, metavar="PATH")
-    parser.add_argument("--help", "-h", action="help")
-    arguments = parser.parse_args()
-    run_command(lambda: _write(explain(arguments.explain, arguments.language, arguments.lexicon)), "clean_text")
+    explain_main([*others, "--", asked.explain])
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from stages.common import manifests
@@ -69,26 +70,29 @@ def report(page: Path, params: CorpusParams) -> None:
     logger.info("corpus report: %s", written.resolve())
 
 
-def report_from_command_line() -> bool:
-    """Write the report if the command line asks for it, and return whether it did."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stages.corpus", description=inspect.getdoc(report), add_help=False, allow_abbrev=False
-    )
+def report_main(argv: Sequence[str] | None = None) -> None:
+    """Write the report that a command line asks for."""
+    parser = argparse.ArgumentParser(prog="voice-factory corpus-report", description=inspect.getdoc(report))
     parser.add_argument(
-        "--report",
+        "page",
         nargs="?",
         type=Path,
-        const=DEFAULT_REPORT,
+        default=DEFAULT_REPORT,
         metavar="PAGE",
         help=f"an HTML file, or a folder for its index.html (default: {DEFAULT_REPORT})",
     )
-    if parser.parse_known_args()[0].report is None:
-        return False
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="PATH")
-    parser.add_argument("--help", "-h", action="help")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     configure_logging()
-    run_command(
-        lambda: report(arguments.report, load_section(arguments.params, "corpus", CorpusParams)), "corpus report"
-    )
+    run_command(lambda: report(arguments.page, load_section(arguments.params, "corpus", CorpusParams)), "corpus report")
+
+
+def report_from_command_line() -> bool:
+    """Run `report_main` if the command line has `--report [PAGE]`, and return whether it did."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--report", nargs="?", const=str(DEFAULT_REPORT))
+    asked, others = parser.parse_known_args()
+    if asked.report is None:
+        return False
+    report_main([*others, "--", asked.report])
     return True

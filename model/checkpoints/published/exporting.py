@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ def _judges(checkpoint: Checkpoint, model: ModelConfig) -> dict[str, Mapping[str
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(prog="python -m model.checkpoints.published.exporting", description=__doc__)
+    parser = argparse.ArgumentParser(prog="voice-factory export-checkpoint", description=__doc__)
     parser.add_argument("--voice", type=Path, default=Path("voice"), help="folder of a trained voice (default: voice)")
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     parser.add_argument(
@@ -130,9 +130,9 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Export and list the files; errors are one line and exit status 1, with nothing written."""
-    arguments = build_parser().parse_args()
+    arguments = build_parser().parse_args(argv)
     try:
         paths = export_published(
             arguments.voice,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ def _metadata(files: PublishedFiles, generator: PublishedFile, training: Publish
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(prog="python -m model.checkpoints.published.importing", description=__doc__)
+    parser = argparse.ArgumentParser(prog="voice-factory import-checkpoint", description=__doc__)
     parser.add_argument("--generator", type=Path, required=True, help="G_….pth")
     parser.add_argument("--config", type=Path, required=True, help="the training's config.json")
     parser.add_argument("--discriminator", type=Path, help="D_….pth, to train on")
@@ -141,9 +142,9 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Import and report; errors are one line and exit status 1, with nothing written."""
-    arguments = build_parser().parse_args()
+    arguments = build_parser().parse_args(argv)
     files = PublishedFiles(
         arguments.generator, arguments.config, arguments.discriminator, arguments.duration_discriminator
     )

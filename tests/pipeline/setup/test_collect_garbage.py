@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.setup.collect_garbage import SECONDS_PER_DAY, find_packs, main
+from pipeline.setup.collect_garbage import SECONDS_PER_DAY, collect_garbage, find_packs
 from stages.common.errors import ParamsError
 from stages.rows.store import RowStore, short_key
 from tests.small_corpus import ROOT
@@ -50,14 +50,14 @@ def rows(workspace: Path) -> Path:
 def test_the_longest_unused_goes_until_size_and_age_are_within_bounds(
     rows: Path, max_gigabytes: float, max_days: float, left: str
 ) -> None:
-    main(max_gigabytes, max_days, False)
+    collect_garbage(max_gigabytes, max_days, False)
     assert names_left(rows, "abc") == left
 
 
 def test_a_row_that_was_read_counts_as_used(rows: Path) -> None:
     with RowStore(rows / "spell") as store:
         store.get(short_key(key("a")))
-    main(1.0, 15.0, False)
+    collect_garbage(1.0, 15.0, False)
     assert names_left(rows, "abc") == "ac"
 
 
@@ -65,7 +65,7 @@ def test_runs_that_go_on_meanwhile_lose_nothing_but_time(rows: Path) -> None:
     with RowStore(rows / "spell") as store:
         assert store.get(short_key(key("a"))) is not None  # its pack is open now
         store.put(key("new"), {"name": "new"}, b"bytes")
-        main(0.0, 60.0, False)
+        collect_garbage(0.0, 60.0, False)
         assert find_packs(rows) == []
         assert store.get(short_key(key("a"))) is not None
         assert store.get(short_key(key("new"))) == ({"name": "new"}, b"bytes")
@@ -77,13 +77,13 @@ def test_runs_that_go_on_meanwhile_lose_nothing_but_time(rows: Path) -> None:
 
 def test_everything_goes_with_the_training_states_on_demand(rows: Path) -> None:
     (rows.parent / "work" / "train").mkdir(parents=True)
-    main(20.0, 60.0, True)
+    collect_garbage(20.0, 60.0, True)
     assert not rows.exists() and not (rows.parent / "work").exists()
 
 
 def test_bounds_below_zero_are_refused(workspace: Path) -> None:
     with pytest.raises(ParamsError, match="at least 0"):
-        main(-1.0, 60.0, False)
+        collect_garbage(-1.0, 60.0, False)
 
 
 def test_the_command_says_what_it_did(rows: Path) -> None:
