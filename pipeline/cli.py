@@ -89,7 +89,9 @@ def build_app() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     for command in COMMANDS:
-        app.command(command.name, short_help=command.help, cls=ForwardingCommand, add_help_option=False)(_callback(command))
+        app.command(command.name, short_help=command.help, cls=ForwardingCommand, add_help_option=False)(
+            _callback(command)
+        )
     return app
 
 

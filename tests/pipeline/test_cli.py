@@ -49,7 +49,10 @@ def test_a_command_answers_help_itself_and_its_exit_status_is_passed_on() -> Non
     done = voice_factory("preset", "--help")
     assert done.returncode == 0 and done.stdout.startswith("usage: voice-factory preset")
     done = voice_factory("gc", "--max-days", "-1")
-    assert (done.returncode, done.stderr) == (1, "error: --max-gigabytes and --max-days: expected numbers of at least 0\n")
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: --max-gigabytes and --max-days: expected numbers of at least 0\n",
+    )
     assert voice_factory("no-such-command").returncode == 2
 
 
