@@ -1,4 +1,4 @@
-"""All recordings hashed, and those described whose content is new to the row store."""
+"""Recordings are hashed in every run, and decoded and measured once per content."""
 
 from __future__ import annotations
 
@@ -15,21 +15,17 @@ from stages.common.code_graph import code_version
 from stages.common.errors import RowRejected
 from stages.common.files import content_key
 from stages.common.progress import progress_bar
-from stages.corpus.recordings import Measuring, describe
+from stages.corpus.recordings import MeasureSettings, describe
 from stages.rows.engine import Finished, Row, RowOutcome, RowResult, compute_each, run_rows
 from stages.rows.executors import map_unordered
 
 HASH_CHUNK_FILES = 64
+HASH_BYTES = 48  # SHA-256 and XXH3
 PACKAGES = ("av", "numpy", "pyloudnorm", "scipy", "soundfile")
 
 
-HASH_BYTES = 48  # sha256 and XXH3
-
-
-class Described:
-    """What is known of every recording, by utterance id, as often as wanted: its facts with its hashes, or why it is
-    rejected.
-    """
+class DescribedRecordings:
+    """Facts and hashes of every recording, or its rejection, in the order of utterance ids. Iterable repeatedly."""
 
     def __init__(
         self, ids: Sequence[str], hashes: bytearray, unreadable: Mapping[str, tuple[str, str]], outcome: RowOutcome
@@ -51,15 +47,15 @@ class Described:
 
 
 @contextmanager
-def describe_all(
-    stage: str, ids: Sequence[str], path_of: Callable[[str], Path], measuring: Measuring
-) -> Iterator[Described]:
-    """Hash every recording, given utterance ids in order, and measure those whose content is new.
+def describe_recordings(
+    stage: str, ids: Sequence[str], path_of: Callable[[str], Path], settings: MeasureSettings
+) -> Iterator[DescribedRecordings]:
+    """Hash every recording, given sorted utterance ids, and measure those whose content is new.
 
-    Judging is not its business: limits may change without anything being measured again.
+    Limits are applied by the caller, so that changing a limit measures nothing again.
     """
-    packages = {name: version(name) for name in (*PACKAGES, *(SPEECH_PACKAGES if measuring.with_speech else ()))}
-    settings = [asdict(measuring), packages, code_version("stages.corpus.recordings")]
+    packages = {name: version(name) for name in (*PACKAGES, *(SPEECH_PACKAGES if settings.with_speech else ()))}
+    key_parts = [asdict(settings), packages, code_version("stages.corpus.recordings")]
     hashes = bytearray(HASH_BYTES * len(ids))
     unreadable: dict[str, tuple[str, str]] = {}
     chunks = (
@@ -69,7 +65,7 @@ def describe_all(
     with progress_bar(f"{stage}: hashes", len(ids), "file") as bar:
         for start, packed, rejected in map_unordered(hash_chunk, chunks):
             hashes[HASH_BYTES * start : HASH_BYTES * start + len(packed)] = packed
-            unreadable.update((ids[number], why) for number, why in rejected)
+            unreadable.update((ids[number], rejection) for number, rejection in rejected)
             bar.update(len(packed) // HASH_BYTES)
 
     def rows() -> Iterator[Row]:
@@ -79,23 +75,21 @@ def describe_all(
                 path = path_of(utterance_id)
                 yield Row(
                     utterance_id,
-                    content_key(stage, sha256, path.suffix.lower(), settings),
+                    content_key(stage, sha256, path.suffix.lower(), key_parts),
                     audio.HashedFile(str(path), xxh3),
                 )
 
-    with run_rows(stage, rows, partial(describe_chunk, measuring), None, apart=True) as outcome:
-        yield Described(ids, hashes, unreadable, outcome)
+    with run_rows(stage, rows, partial(describe_chunk, settings), None, apart=True) as outcome:
+        yield DescribedRecordings(ids, hashes, unreadable, outcome)
 
 
 def _hashes_of(hashes: bytearray, number: int) -> tuple[str, str]:
-    one = hashes[HASH_BYTES * number : HASH_BYTES * (number + 1)]
-    return one[:32].hex(), one[32:].hex()
+    packed = hashes[HASH_BYTES * number : HASH_BYTES * (number + 1)]
+    return packed[:32].hex(), packed[32:].hex()
 
 
 def hash_chunk(items: Sequence[tuple[int, str]]) -> tuple[int, bytes, list[tuple[int, tuple[str, str]]]]:
-    """Return the first number, the packed hashes of consecutive files (zeros for unreadable ones), and why some are
-    unreadable.
-    """
+    """Return (first number, packed hashes, rejections by number) of consecutive files; hashes of rejected ones are 0."""
     packed, rejected = bytearray(), []
     for number, path in items:
         try:
@@ -106,6 +100,6 @@ def hash_chunk(items: Sequence[tuple[int, str]]) -> tuple[int, bytes, list[tuple
     return items[0][0], bytes(packed), rejected
 
 
-def describe_chunk(measuring: Measuring, rows: Sequence[Row]) -> list[RowResult]:
+def describe_chunk(settings: MeasureSettings, rows: Sequence[Row]) -> list[RowResult]:
     """Describe the recordings of a chunk of rows."""
-    return compute_each(partial(describe, measuring=measuring), rows)
+    return compute_each(partial(describe, settings=settings), rows)

@@ -23,8 +23,8 @@ class Candidate:
 
 
 def find_recordings(folder: Path) -> list[str]:
-    """Return every audio file under `folder` as a relative POSIX path, sorted; linked folders are followed once."""
-    found: list[str] = []
+    """Return every audio file under `folder` as a relative POSIX path, sorted; each linked folder is visited once."""
+    recordings: list[str] = []
     visited = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
@@ -33,12 +33,12 @@ def find_recordings(folder: Path) -> list[str]:
             continue
         visited.add(real)
         relative = Path(parent).relative_to(folder)
-        found.extend((relative / name).as_posix() for name in files if Path(name).suffix.lower() in audio.SUFFIXES)
-    return sorted(found)
+        recordings.extend((relative / name).as_posix() for name in files if Path(name).suffix.lower() in audio.SUFFIXES)
+    return sorted(recordings)
 
 
 def check_names(recordings: Sequence[str]) -> tuple[list[str], list[dict[str, str]]]:
-    """Return the recordings whose names can be written down, and rejects for those that are not UTF-8."""
+    """Return the recordings with valid UTF-8 names, and rejects for the others."""
     named, rejects = [], []
     for recording in recordings:
         shown = recording.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
@@ -52,10 +52,10 @@ def check_names(recordings: Sequence[str]) -> tuple[list[str], list[dict[str, st
 
 
 def match(lines: Sequence[TranscriptLine], recordings: Sequence[str]) -> tuple[list[Candidate], list[dict[str, str]]]:
-    """Pair transcript lines with recordings; what has no partner, or a second claim to one, is rejected.
+    """Pair transcript lines with recordings; reject those without a counterpart and second lines for a recording.
 
-    A line may name its recording as it lies under the folder, with or without suffix, below leading folders that
-    exist elsewhere (``raw/anna/1.wav``), or inside a folder named after its speaker.
+    A line may name its recording relative to the folder of recordings or relative to its speaker's folder, with or
+    without suffix, and after leading folders that do not exist there (``raw/anna/1.wav``).
     """
     by_name: dict[str, str] = {}
     for recording in recordings:
@@ -95,13 +95,15 @@ def _find(line: TranscriptLine, by_name: dict[str, str]) -> str | None:
     return None
 
 
-def select(candidates: Sequence[Candidate], limit: int | None) -> tuple[list[Candidate], list[dict[str, str]]]:
-    """Keep at most `limit` utterances, chosen by the hash of their ids, so that the choice is the same everywhere."""
+def limit_utterances(
+    candidates: Sequence[Candidate], limit: int | None
+) -> tuple[list[Candidate], list[dict[str, str]]]:
+    """Return at most `limit` utterances, those with the smallest hashes of their ids, and rejects for the others."""
     if limit is None or len(candidates) <= limit:
         return list(candidates), []
     ranked = sorted(candidates, key=lambda candidate: hashlib.sha256(candidate.utterance_id.encode()).digest())
     detail = f"corpus.max_utterances = {limit}"
-    left_out = [
+    rejects = [
         manifests.reject(candidate.utterance_id, "corpus", manifests.OVER_LIMIT, detail) for candidate in ranked[limit:]
     ]
-    return sorted(ranked[:limit], key=lambda candidate: candidate.utterance_id), left_out
+    return sorted(ranked[:limit], key=lambda candidate: candidate.utterance_id), rejects

@@ -1,4 +1,4 @@
-"""What can be wrong with a recording, as numbers: measured once per content, judged elsewhere."""
+"""Signal measurements that reveal defects of a recording. The limits on them are applied in quality.py."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from stages.audio.voice_activity import speech_frames
 FloatArray = npt.NDArray[np.float32]
 
 FULL_SCALE = 32767 / 32768
-MIN_CLIPPED_PEAK = 0.1  # below this, equal neighbours at the peak are coarse quantisation
+MIN_CLIPPED_PEAK = 0.1  # equal neighbours at a lower peak come from coarse quantisation
 CLIPPED_RUN_SAMPLES = 3
 NOISE_FRAME_SECONDS = 0.025
 NOISE_PERCENTILE = 5.0
 DIGITAL_SILENCE_POWER = 1e-12  # -120 dBFS
 BANDWIDTH_FRAME_SECONDS = 0.03
-BANDWIDTH_CHUNK_FRAMES = 64  # stays in the processor's cache
-BANDWIDTH_RANGE_DB = 80.0  # below the strongest frequency: past the noise of a good room, above resamplers' leakage
-QUANTISATION_MARGIN_DB = 10.0  # over the noise of 16 bits: dither, and the spread of a short clip's estimate
+BANDWIDTH_CHUNK_FRAMES = 64  # fits in the CPU's cache
+BANDWIDTH_RANGE_DB = 80.0  # below the strongest frequency: reaches a quiet room's noise, not the leakage of resamplers
+QUANTISATION_MARGIN_DB = 10.0  # over 16-bit quantisation noise, for dither and the variance of a short clip's spectrum
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What was measured of one recording; None where there is nothing to measure.
+class Measurements:
+    """Measurements of one recording; None where there is nothing to measure.
 
-    peak_dbfs: largest sample of any channel. clipped_share: share of the samples in flat tops, of the worst channel.
-    dc_offset: mean in parts of full scale, of the worst channel. The others are of the mono mix that is learnt from:
-    loudness_lufs; noise_floor_dbfs: level of the quietest twentieth of it; bandwidth_hz: highest frequency with energy;
-    speech_share: share of the time in which a voice is heard, if that was asked for.
+    Over the channels: peak_dbfs, the largest sample of any; clipped_share, the share of clipped samples in the worst;
+    dc_offset, the mean of the worst in parts of full scale. Of the mono mix that the model is trained on:
+    loudness_lufs; noise_floor_dbfs, the level of the quietest 5 %; bandwidth_hz, the highest frequency with energy;
+    speech_share, the share of the time with speech (None unless requested).
     """
 
     peak_dbfs: float | None
@@ -45,12 +45,12 @@ class Findings:
     speech_share: float | None
 
 
-def measure(samples: FloatArray, sample_rate_hz: int, *, with_speech: bool) -> Findings:
+def measure(samples: FloatArray, sample_rate_hz: int, *, with_speech: bool) -> Measurements:
     """Measure samples (S, C) in [-1, 1]."""
     mono = audio.to_mono(samples)
     peak = float(np.abs(samples).max())
     means = samples.mean(axis=0, dtype=np.float64)
-    return Findings(
+    return Measurements(
         peak_dbfs=20 * math.log10(peak) if peak > 0 else None,
         clipped_share=max(clipped_share(channel) for channel in samples.T),
         dc_offset=float(means[np.abs(means).argmax()]),
@@ -62,10 +62,9 @@ def measure(samples: FloatArray, sample_rate_hz: int, *, with_speech: bool) -> F
 
 
 def clipped_share(channel: FloatArray) -> float:
-    """Return the share of samples (S,) in flat tops: three and more in a row at or beyond full scale, or at the
-    channel's own extreme.
+    """Return the share of samples (S,) in runs of three or more at full scale or at the channel's own extreme.
 
-    So it also finds what was clipped first and turned down later, unless something in between smoothed it.
+    The own extreme reveals audio that was attenuated after clipping, unless a filter smoothed it in between.
     """
     n_clipped = 0
     for extreme, beyond in (
@@ -81,9 +80,9 @@ def clipped_share(channel: FloatArray) -> float:
 
 
 def noise_floor_dbfs(mono: FloatArray, sample_rate_hz: int) -> float | None:
-    """Return the RMS level that the quietest 5 % of 25 ms frames of samples (S,) stay below, in dBFS.
+    """Return the RMS level in dBFS below which the quietest 5 % of 25 ms frames of samples (S,) lie.
 
-    Offsets do not count, and neither do frames of digital silence: they say nothing of the room.
+    A DC offset is removed, and frames of digital silence are skipped because they contain no room noise.
     """
     n_frame = min(len(mono), max(1, round(NOISE_FRAME_SECONDS * sample_rate_hz)))
     frames = mono[: len(mono) // n_frame * n_frame].reshape(-1, n_frame).astype(np.float64)
@@ -93,11 +92,10 @@ def noise_floor_dbfs(mono: FloatArray, sample_rate_hz: int) -> float | None:
 
 
 def bandwidth_hz(mono: FloatArray, sample_rate_hz: int) -> float | None:
-    """Return the highest frequency of samples (S,) whose long-term power is above what any 16-bit file has there.
+    """Return the highest frequency of samples (S,) with energy in the long-term power spectrum.
 
-    Above means at most 80 dB below the strongest frequency and 10 dB over the quantisation noise of 16 bits. Half the
-    rate
-    for most recordings; half the former rate for one that was upsampled by a resampler worth its name.
+    Energy means at most 80 dB below the strongest frequency and 10 dB above 16-bit quantisation noise. The result is
+    half the sample rate for most recordings, and half the original rate for upsampled ones.
     """
     n_fft = 1 << max(4, round(math.log2(BANDWIDTH_FRAME_SECONDS * sample_rate_hz)))
     padded = np.zeros(max(n_fft, len(mono) // n_fft * n_fft), dtype=np.float32)

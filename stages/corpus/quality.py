@@ -1,6 +1,4 @@
-"""What is rejected for its findings: limits by params, one recording under two names, and texts that cannot be what is
-said.
-"""
+"""Quality checks: limits on measurements, repeated samples, and durations that are unusual for their text."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ import numpy.typing as npt
 
 from stages.common.errors import RowRejected
 
-MIN_GROUP = 30  # utterances of a speaker and language, below which there is no telling what is usual
+MIN_GROUP = 30  # utterances of a speaker and language, needed to estimate the usual duration
 MAD_TO_STD = 1.4826  # of a normal distribution
 
 
@@ -51,7 +49,7 @@ class QualityParams:
 @dataclass(frozen=True)
 class _Limit:
     param: str
-    finding: str
+    measurement: str
     reason: str
     unit: str
 
@@ -68,44 +66,41 @@ LIMITS = (
 
 
 def check_limits(row: Mapping[str, Any], params: QualityParams) -> None:
-    """Raise RowRejected with the number and the limit if a described recording exceeds one."""
+    """Raise RowRejected with the value and the limit if a measured recording exceeds one."""
     values = {**row, "dc_offset": abs(row["dc_offset"]), "bandwidth_share": bandwidth_share(row)}
     for limit in LIMITS:
-        bound, value = getattr(params, limit.param), values[limit.finding]
+        bound, value = getattr(params, limit.param), values[limit.measurement]
         if bound is None:
             continue
-        least = limit.param.startswith("min_")
+        is_minimum = limit.param.startswith("min_")
         if value is None:
-            exceeded = least
+            exceeded = is_minimum
         else:
-            exceeded = value < bound if least else value > bound
+            exceeded = value < bound if is_minimum else value > bound
         if exceeded:
-            found = "nothing measurable" if value is None else f"{value:.4g}{limit.unit}"
-            raise RowRejected(
-                limit.reason, f"{found}, {'less' if least else 'more'} than corpus.quality.{limit.param} = {bound:g}"
-            )
+            measured = "nothing measurable" if value is None else f"{value:.4g}{limit.unit}"
+            relation = "less" if is_minimum else "more"
+            raise RowRejected(limit.reason, f"{measured}, {relation} than corpus.quality.{limit.param} = {bound:g}")
 
 
 def bandwidth_share(row: Mapping[str, Any]) -> float | None:
-    """Return a described recording's bandwidth in parts of half its rate."""
+    """Return a measured recording's bandwidth in parts of half its sample rate."""
     return None if row["bandwidth_hz"] is None else row["bandwidth_hz"] / (row["sample_rate_hz"] / 2)
 
 
 def seconds_per_character(seconds: float, text: str) -> float | None:
-    """Return how long a letter, syllable sign or digit of the text takes; None for a text without any."""
+    """Return the mean duration of a letter, syllable sign or digit of the text; None for a text without any."""
     count = n_characters(text)
     return seconds / count if count else None
 
 
 def n_characters(text: str) -> int:
-    """Return how many letters, syllable signs and digits a text has."""
+    """Return the number of letters, syllable signs and digits of a text."""
     return sum(character.isalnum() for character in text)
 
 
-class Comparison:
-    """Rows compared with each other. Takes them one by one, keeps some forty bytes of each; then tells by their
-    numbers.
-    """
+class CorpusStatistics:
+    """Statistics over all rows, numbered in the order of `add`. Keeps about 40 bytes per row."""
 
     def __init__(self) -> None:
         self._samples = bytearray()
@@ -113,31 +108,29 @@ class Comparison:
         self._group_of, self._n_characters, self._seconds = array("i"), array("i"), array("d")
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Take the next described row."""
+        """Add the next measured row."""
         self._samples += bytes.fromhex(row["samples_xxh3"])
         self._group_of.append(self._groups.setdefault((row["speaker"], row["language"]), len(self._groups)))
         self._n_characters.append(n_characters(row["text"]))
         seconds = row["seconds_per_character"]
         self._seconds.append(math.nan if seconds is None else seconds)
 
-    def first_of_the_same_samples(self) -> npt.NDArray[np.int64]:
-        """Return for every row (N,) the number of the first that has the same samples."""
+    def first_with_same_samples(self) -> npt.NDArray[np.int64]:
+        """Return for every row (N,) the number of the first row with the same samples."""
         hashes = np.array(self._samples, dtype=np.uint8).view("S16")
         _, first, group = np.unique(hashes, return_index=True, return_inverse=True)
         return first[group]
 
-    def duration_deviations(self, among: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-        """Return for every row (N,) how unusual its seconds per character are `among` some: the robust z-score of their
-        logarithm.
+    def duration_deviations(self, included: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+        """Return the robust z-score (N,) of every row's log seconds per character, NaN where it is undefined.
 
-        Usual is the median of the `MIN_GROUP` utterances of the same speaker and language that are nearest in length:
-        short ones
-        are slower, for they are more pause. NaN for others than `among`, and in groups smaller than that or without any
-        spread.
+        The reference is the median of the `MIN_GROUP` rows of the same speaker and language that are nearest in
+        length, because pauses are a larger share of short utterances. The score is undefined for rows that are not
+        `included`, in groups smaller than `MIN_GROUP`, and in groups without spread.
         """
         group_of, lengths, seconds = np.array(self._group_of), np.array(self._n_characters), np.array(self._seconds)
         deviations = np.full(len(seconds), np.nan)
-        usable = among & ~np.isnan(seconds)
+        usable = included & ~np.isnan(seconds)
         for group in range(len(self._groups)):
             members = np.flatnonzero(usable & (group_of == group))
             if len(members) < MIN_GROUP:

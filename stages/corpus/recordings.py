@@ -1,6 +1,4 @@
-"""One recording described: what the file is and what was measured of it. A result depends on nothing but the file's
-bytes and `Measuring`.
-"""
+"""Description of one recording: file format and signal measurements, a pure function of its bytes and the settings."""
 
 from __future__ import annotations
 
@@ -17,18 +15,19 @@ from stages.corpus.measure import measure
 
 
 @dataclass(frozen=True)
-class Measuring:
-    """Longer recordings than `max_seconds` are not decoded; `with_speech` looks for voices too."""
+class MeasureSettings:
+    """Settings of `describe`: recordings over `max_seconds` are rejected; `with_speech` runs voice activity detection."""
 
     max_seconds: float
     with_speech: bool
 
 
-def describe(file: audio.HashedFile, measuring: Measuring) -> tuple[dict[str, Any], bytes]:
-    """Return (facts, nothing) of one recording; raises RowRejected when it cannot be decoded, is silent or too long, or
-    changed meanwhile.
+def describe(file: audio.HashedFile, settings: MeasureSettings) -> tuple[dict[str, Any], bytes]:
+    """Return (facts, b"") of one recording.
+
+    Raises RowRejected if it cannot be decoded, is silent or too long, or changed after it was hashed.
     """
-    recording = audio.decode(file.read(), Path(file.path).suffix, measuring.max_seconds)
+    recording = audio.decode(file.read(), Path(file.path).suffix, settings.max_seconds)
     n_samples, n_channels = recording.samples.shape
     if not audio.to_mono(recording.samples).any():
         raise RowRejected(
@@ -41,13 +40,11 @@ def describe(file: audio.HashedFile, measuring: Measuring) -> tuple[dict[str, An
         "n_samples": n_samples,
         "samples_xxh3": samples_xxh3(recording),
     }
-    return facts | asdict(measure(recording.samples, recording.sample_rate_hz, with_speech=measuring.with_speech)), b""
+    return facts | asdict(measure(recording.samples, recording.sample_rate_hz, with_speech=settings.with_speech)), b""
 
 
 def samples_xxh3(recording: audio.Recording) -> str:
-    """Return a hash (hex) of the decoded samples and their rate: the same for the same sound in another lossless
-    container.
-    """
+    """Return a hash (hex) of the decoded samples and their rate, which is equal across lossless containers."""
     digest = xxh3_128(f"{recording.sample_rate_hz} {recording.samples.shape[1]}\n".encode())
     digest.update(np.ascontiguousarray(recording.samples, dtype="<f4").data)
     return digest.hexdigest()

@@ -1,22 +1,20 @@
-"""The corpus report: one page that opens from disk without a network, before anything is trained."""
+"""The corpus report: one page that opens from disk without a network, written before anything is trained."""
 
 from __future__ import annotations
 
-import math
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 
 from stages.common.errors import PipelineError
 from stages.common.files import atomic_path
 from stages.common.manifests import OVER_LIMIT
-from stages.corpus.quality import LIMITS, QualityParams, bandwidth_share
-from stages.corpus.report_plots import Histogram, histogram, lengths_by_text
+from stages.corpus.quality import LIMITS, QualityParams
+from stages.corpus.report_columns import COLUMNS, NOT_KNOWN
+from stages.corpus.report_plots import durations_by_text, histogram
 from stages.reporting.pages import fill_page, inline_png
 
 TEMPLATE = "report.html.j2"
@@ -24,119 +22,7 @@ MARK = '<meta name="generator" content="voice factory: corpus report">'
 N_EXAMPLES = 3
 N_WORST = 5
 MAX_TEXT_CHARACTERS = 140
-NOT_KNOWN = "–"
-
-Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class CorpusFacts:
-    """What the page says besides the rows: `facts` are shown as they come, name → value."""
-
-    facts: Mapping[str, str]
-    quality: QualityParams
-    max_reject_share: float
-
-
-@dataclass(frozen=True)
-class _Finding:
-    """A column of the manifest for people; `worst` ranks its values, the worst highest."""
-
-    key: str
-    title: str
-    unit: str
-    digits: int
-    meaning: str
-    worst: Callable[[float], float]
-    param: str = ""
-
-
-_FINDINGS = (
-    _Finding("seconds", "Duration", "seconds", 2, "Of the whole file, pauses included.", lambda value: value),
-    _Finding(
-        "loudness_lufs",
-        "Loudness",
-        "LUFS",
-        1,
-        "Gated, after ITU-R BS.1770. Speech that is broadcast has −23.",
-        lambda value: -value,
-        "min_loudness_lufs",
-    ),
-    _Finding(
-        "noise_floor_dbfs",
-        "Noise floor",
-        "dBFS",
-        1,
-        "Level of the quietest twentieth. High without any pause, or in a noisy room.",
-        lambda value: value,
-        "max_noise_floor_dbfs",
-    ),
-    _Finding(
-        "bandwidth_hz",
-        "Bandwidth",
-        "Hz",
-        0,
-        "Highest frequency with energy. Far below half the file’s rate: an upsampled file.",
-        lambda value: -value,
-        "min_bandwidth_hz",
-    ),
-    _Finding(
-        "bandwidth_share",
-        "Bandwidth, of half the file’s rate",
-        "of half the rate",
-        2,
-        "1 is all that the file could hold.",
-        lambda value: -value,
-        "min_bandwidth_share",
-    ),
-    _Finding("peak_dbfs", "Peak", "dBFS", 1, "0 is full scale.", lambda value: value),
-    _Finding(
-        "clipped_share",
-        "Clipping",
-        "of the samples",
-        5,
-        "Share of the samples in flat tops.",
-        lambda value: value,
-        "max_clipped_share",
-    ),
-    _Finding(
-        "dc_offset",
-        "DC offset",
-        "of full scale",
-        4,
-        "Mean of the samples; 0 where the equipment is sound.",
-        abs,
-        "max_dc_offset",
-    ),
-    _Finding(
-        "speech_share",
-        "Speech",
-        "of the time",
-        2,
-        "Share of the time in which a voice is heard.",
-        lambda value: -value,
-        "min_speech_share",
-    ),
-    _Finding(
-        "seconds_per_character",
-        "Seconds per character",
-        "seconds",
-        3,
-        "Letters, syllable signs and digits.",
-        lambda value: value,
-    ),
-    _Finding(
-        "duration_deviation",
-        "Unusual length for the text",
-        "standard deviations",
-        1,
-        "Against texts of like length by the same speaker: a wrong or cut-off text, or long pauses.",
-        abs,
-        "max_duration_deviation",
-    ),
-)
-_MEDIANS = ("seconds", "loudness_lufs", "noise_floor_dbfs", "bandwidth_hz", "seconds_per_character")
-_LIMIT_NAMES = {limit.reason: f"corpus.quality.{limit.param}" for limit in LIMITS} | {
+_PARAM_OF_REASON = {limit.reason: f"corpus.quality.{limit.param}" for limit in LIMITS} | {
     "duplicate_audio": "corpus.quality.duplicates",
     "unlikely_duration": "corpus.quality.max_duration_deviation",
     "too_short": "corpus.min_seconds",
@@ -147,34 +33,38 @@ _LIMIT_NAMES = {limit.reason: f"corpus.quality.{limit.param}" for limit in LIMIT
 }
 
 
-def write_report(
-    path: Path,
-    kept: Sequence[Row],
-    set_aside: Sequence[Row],
-    rejects: Sequence[Mapping[str, str]],
-    context: CorpusFacts,
-) -> Path:
-    """Write the page to `path`, or to index.html in it if it does not end in .html, and return where it is.
+@dataclass(frozen=True)
+class ReportContext:
+    """Content of the page besides the rows; `facts` (name → value) are shown unchanged."""
 
-    Takes the manifest rows that are kept, those of measured rejects, and all rejects. Raises PipelineError rather than
-    overwrite what is no such page.
+    facts: Mapping[str, str]
+    quality: QualityParams
+    max_reject_share: float
+
+
+def write_report(path: Path, measured: pd.DataFrame, rejects: pd.DataFrame, context: ReportContext) -> Path:
+    """Write the page to `path`, or to `path`/index.html unless it ends in .html, and return the file's path.
+
+    `measured` has the columns of the corpus manifest and includes measured rejects; `rejects` has those of
+    rejects.parquet. Raises PipelineError rather than overwrite a file that is not a corpus report.
     """
     target = path if path.suffix.lower() in (".html", ".htm") else path / "index.html"
     _check_target(target)
-    kept, set_aside = [_with_derived(row) for row in kept], [_with_derived(row) for row in set_aside]
-    wrong = [row for row in rejects if row["reason"] != OVER_LIMIT]
+    rows = _with_derived(measured, rejects)
+    kept = rows[~rows["rejected"]]
+    wrong = rejects[rejects["reason"] != OVER_LIMIT]
     page = fill_page(
         Path(__file__).with_name(TEMPLATE),
         mark=MARK,
         context=context,
-        cards=_cards(kept, wrong),
+        cards=_cards(kept, len(wrong)),
         voices=_voices(kept),
         files=_files(kept),
-        plots=_plots(kept, set_aside, context.quality),
+        plots=_plots(rows, context.quality),
         reasons=_reasons(rejects),
-        worst=_worst(kept, set_aside),
+        worst=_worst(rows),
         n_input=len(kept) + len(rejects),
-        stops=not kept or len(wrong) > context.max_reject_share * (len(kept) + len(wrong)),
+        stops=kept.empty or len(wrong) > context.max_reject_share * (len(kept) + len(wrong)),
     )
     with atomic_path(target) as temporary:
         temporary.write_text(page, encoding="utf-8", errors="backslashreplace")
@@ -183,55 +73,50 @@ def write_report(
 
 def _check_target(target: Path) -> None:
     if target.is_dir():
-        raise PipelineError(f"{target}: is a folder; name a page, such as {target / 'corpus.html'}")
+        raise PipelineError(f"{target}: is a folder; name a page, e.g. {target / 'corpus.html'}")
     if target.exists() and MARK not in target.read_bytes()[:2000].decode("utf-8", "replace"):
-        raise PipelineError(f"{target}: exists and is no corpus report; it is left as it is, name another page")
+        raise PipelineError(f"{target}: exists and is not a corpus report; name another page")
 
 
-def _with_derived(row: Row) -> dict[str, Any]:
-    return {**row, "seconds": row["n_samples"] / row["sample_rate_hz"], "bandwidth_share": bandwidth_share(row)}
+def _with_derived(measured: pd.DataFrame, rejects: pd.DataFrame) -> pd.DataFrame:
+    return measured.assign(
+        seconds=measured["n_samples"] / measured["sample_rate_hz"],
+        bandwidth_share=measured["bandwidth_hz"] / (measured["sample_rate_hz"] / 2),
+        rejected=measured["utterance_id"].isin(rejects["utterance_id"]),
+    )
 
 
-def _cards(kept: Sequence[Row], wrong: Sequence[Mapping[str, str]]) -> list[tuple[str, str]]:
-    seconds = [row["seconds"] for row in kept]
+def _cards(kept: pd.DataFrame, n_rejected: int) -> list[tuple[str, str]]:
     return [
         ("Utterances kept", f"{len(kept):,}"),
-        ("Speech", f"{sum(seconds) / 60:.1f} min"),
-        ("Rejected", f"{len(wrong):,}"),
-        ("Speakers", f"{len({row['speaker'] for row in kept}):,}"),
-        ("Languages", ", ".join(sorted({row["language"] for row in kept})) or NOT_KNOWN),
-        ("Typical length", f"{np.median(seconds):.1f} s" if seconds else NOT_KNOWN),
+        ("Speech", f"{_minutes(kept)} min"),
+        ("Rejected", f"{n_rejected:,}"),
+        ("Speakers", f"{kept['speaker'].nunique():,}"),
+        ("Languages", ", ".join(sorted(kept["language"].unique())) or NOT_KNOWN),
+        ("Median duration", NOT_KNOWN if kept.empty else f"{kept['seconds'].median():.1f} s"),
     ]
 
 
-def _groups(rows: Iterable[Row], *keys: str) -> list[tuple[tuple[Any, ...], list[Row]]]:
-    groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
-    for row in rows:
-        groups[tuple(row[key] for key in keys)].append(row)
-    return sorted(groups.items())
-
-
-def _voices(kept: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return a line per speaker and language: counts, minutes, and the medians of some findings."""
+def _voices(kept: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a line per speaker and language: counts, minutes and medians."""
     return [
         {
             "speaker": speaker,
             "language": language,
-            "origin": _origin(rows),
+            "origin": _origin(rows["synthetic"]),
             "count": len(rows),
             "minutes": _minutes(rows),
-            "medians": [_median(rows, finding) for finding in _FINDINGS if finding.key in _MEDIANS],
+            "medians": [column.format(rows[column.key].median()) for column in COLUMNS if column.in_summary],
         }
-        for (speaker, language), rows in _groups(kept, "speaker", "language")
+        for (speaker, language), rows in kept.groupby(["speaker", "language"])
     ]
 
 
-def _origin(rows: Sequence[Row]) -> str:
-    kinds = {row["synthetic"] for row in rows}
-    return "partly synthetic" if len(kinds) > 1 else "synthetic" if kinds == {True} else "person"
+def _origin(synthetic: pd.Series[bool]) -> str:
+    return "synthetic" if synthetic.all() else "partly synthetic" if synthetic.any() else "person"
 
 
-def _files(kept: Sequence[Row]) -> list[dict[str, Any]]:
+def _files(kept: pd.DataFrame) -> list[dict[str, Any]]:
     return [
         {
             "container": container,
@@ -240,87 +125,74 @@ def _files(kept: Sequence[Row]) -> list[dict[str, Any]]:
             "count": len(rows),
             "minutes": _minutes(rows),
         }
-        for (container, rate, channels), rows in _groups(kept, "container", "sample_rate_hz", "n_channels")
+        for (container, rate, channels), rows in kept.groupby(["container", "sample_rate_hz", "n_channels"])
     ]
 
 
-def _minutes(rows: Sequence[Row]) -> str:
-    return f"{sum(row['seconds'] for row in rows) / 60:.1f}"
+def _minutes(rows: pd.DataFrame) -> str:
+    return f"{rows['seconds'].sum() / 60:.1f}"
 
 
-def _median(rows: Sequence[Row], finding: _Finding) -> str:
-    values = _values(rows, finding)
-    return _figure(float(np.median(values)) if values else None, finding)
-
-
-def _values(rows: Iterable[Row], finding: _Finding) -> list[float]:
-    return [row[finding.key] for row in rows if row[finding.key] is not None]
-
-
-def _figure(value: float | None, finding: _Finding) -> str:
-    if value is None or not math.isfinite(value):
-        return NOT_KNOWN
-    return f"{value:,.{finding.digits if value else 0}f}".replace("-", "\N{MINUS SIGN}")
-
-
-def _plots(kept: Sequence[Row], set_aside: Sequence[Row], quality: QualityParams) -> list[dict[str, str]]:
+def _plots(rows: pd.DataFrame, quality: QualityParams) -> list[dict[str, str]]:
     plots = []
-    for finding in _FINDINGS:
-        values = _values(kept, finding), _values(set_aside, finding)
-        if not any(values):
+    for column in COLUMNS:
+        values = rows[column.key].dropna()
+        if values.empty:
             continue
-        limit = getattr(quality, finding.param) if finding.param else None
-        told = f" Limit: {finding.param} = {limit:g}.".replace("-", "\N{MINUS SIGN}") if limit is not None else ""
-        shown = {_figure(value, finding) for value in chain(*values)}
-        plot = {"title": finding.title, "meaning": finding.meaning + told}
+        limit = getattr(quality, column.param) if column.param else None
+        note = f" Limit: {column.param} = {limit:g}.".replace("-", "\N{MINUS SIGN}") if limit is not None else ""
+        plot = {"title": column.title, "meaning": column.meaning + note}
+        shown = {column.format(value) for value in values}
         if len(shown) == 1:
-            plots.append({**plot, "everywhere": f"{shown.pop()} {finding.unit}"})
+            plots.append({**plot, "everywhere": f"{shown.pop()} {column.unit}"})
         else:
-            plots.append({**plot, "picture": inline_png(histogram(*values, Histogram(finding.unit, limit)))})
-    if kept or set_aside:
+            rejected = rows["rejected"][values.index]
+            picture = histogram(values[~rejected].to_numpy(), values[rejected].to_numpy(), column.unit, limit)
+            plots.append({**plot, "picture": inline_png(picture)})
+    if not rows.empty:
         plots.append(
             {
                 "title": "Duration and text",
-                "meaning": "Points far from the band: the text is not what is said, or the pauses are long.",
-                "picture": inline_png(lengths_by_text(kept, set_aside)),
+                "meaning": "Points far from the band: the text is not what is spoken, or the pauses are long.",
+                "picture": inline_png(durations_by_text(rows)),
             }
         )
     return plots
 
 
-def _reasons(rejects: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
-    """Return the reasons with their numbers and some examples, the most frequent first."""
-    groups: dict[str, list[Mapping[str, str]]] = defaultdict(list)
-    for row in sorted(rejects, key=lambda row: row["utterance_id"]):
-        groups[row["reason"]].append(row)
+def _reasons(rejects: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the reasons with their counts and some examples, the most frequent first."""
+    groups = sorted(rejects.groupby("reason"), key=lambda group: (-len(group[1]), group[0]))
     return [
-        {"reason": reason, "count": len(rows), "limit": _LIMIT_NAMES.get(reason, ""), "examples": rows[:N_EXAMPLES]}
-        for reason, rows in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+        {
+            "reason": reason,
+            "count": len(rows),
+            "limit": _PARAM_OF_REASON.get(str(reason), ""),
+            "examples": rows.head(N_EXAMPLES).to_dict("records"),
+        }
+        for reason, rows in groups
     ]
 
 
-def _worst(kept: Sequence[Row], set_aside: Sequence[Row]) -> list[dict[str, Any]]:
-    """Return for every finding the utterances that are worst in it."""
-    rejected = {row["utterance_id"] for row in set_aside}
-    rows = [*kept, *set_aside]
+def _worst(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the most suspicious utterances of every column."""
     tables = []
-    for finding in _FINDINGS:
-        known = [row for row in rows if row[finding.key] is not None]
-        ranked = sorted(known, key=lambda row, rank=finding.worst: (-rank(row[finding.key]), row["utterance_id"]))[
-            :N_WORST
-        ]  # type: ignore[misc]
-        if ranked and len({row[finding.key] for row in known}) > 1:
-            lines = [
-                {
-                    "value": _figure(row[finding.key], finding),
-                    "path": row["audio_path"],
-                    "seconds": f"{row['seconds']:.1f}",
-                    "text": _excerpt(row["text"]),
-                    "rejected": row["utterance_id"] in rejected,
-                }
-                for row in ranked
-            ]
-            tables.append({"title": finding.title, "unit": finding.unit, "lines": lines})
+    for column in COLUMNS:
+        if rows[column.key].nunique() < 2:
+            continue
+        ranked = rows.assign(rank=column.rank(rows[column.key])).dropna(subset="rank")
+        ranked = ranked.sort_values(["rank", "utterance_id"], ascending=[False, True]).head(N_WORST)
+        lines = [
+            {
+                "value": column.format(row[column.key]),
+                "path": row["audio_path"],
+                "seconds": f"{row['seconds']:.1f}",
+                "text": _excerpt(row["text"]),
+                "rejected": row["rejected"],
+            }
+            for row in ranked.to_dict("records")
+        ]
+        tables.append({"title": column.title, "unit": column.unit, "lines": lines})
     return tables
 
 

@@ -1,12 +1,10 @@
-"""Pictures of a corpus: how its findings are distributed, and lengths against texts."""
+"""Plots of the corpus report: distributions of the measurements, and durations against texts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -14,57 +12,43 @@ from matplotlib.ticker import MaxNLocator
 from stages.corpus.quality import n_characters
 from stages.reporting.pages import as_png
 
-KEPT, SET_ASIDE = "#4c78d0", "#d9534f"
-INK = "#6f7683"  # readable on a white and on a dark page: the pictures have no ground of their own
+KEPT_COLOUR, REJECTED_COLOUR = "#4c78d0", "#d9534f"
+INK = "#6f7683"  # readable on a white and on a dark page, because the plots are transparent
 PAD = 0.4
 DOTS_PER_INCH = 120
 SIZE_INCHES = (4.6, 2.5)
 N_BINS = 40
 
 
-@dataclass(frozen=True)
-class Histogram:
-    """What to draw of a finding: its unit, and the limit that rejects."""
-
-    unit: str
-    limit: float | None = None
+FloatArray = npt.NDArray[np.floating]
 
 
-def histogram(kept: Sequence[float], set_aside: Sequence[float], plan: Histogram) -> bytes:
-    """Return a PNG of the numbers of utterances by value, what was rejected on top of what was kept."""
+def histogram(kept: FloatArray, rejected: FloatArray, unit: str, limit: float | None = None) -> bytes:
+    """Return a PNG of the numbers of utterances by value, stacked, with a dashed line at the limit."""
     figure, axes = _figure()
-    values = np.array([*kept, *set_aside], dtype=float)
+    values = np.concatenate([kept, rejected])
     low, high = float(values.min()), float(values.max())
-    if high - low < 1e-9 * max(abs(low), 1e-9):  # one bar for one value
+    if high - low < 1e-9 * max(abs(low), 1e-9):  # a single value needs a range to be drawn
         low, high = low - max(0.05 * abs(low), 1e-3), high + max(0.05 * abs(high), 1e-3)
     axes.hist(
-        [list(kept), list(set_aside)],
+        [kept, rejected],
         bins=np.linspace(low, high, N_BINS + 1).tolist(),
         stacked=True,
-        color=[KEPT, SET_ASIDE],
+        color=[KEPT_COLOUR, REJECTED_COLOUR],
     )
-    if (
-        plan.limit is not None and abs(plan.limit - (low + high) / 2) < high - low
-    ):  # a limit far away would squeeze the rest
-        axes.axvline(plan.limit, color=SET_ASIDE, linestyle="--", linewidth=1.2)
-    axes.set_xlabel(plan.unit, color=INK, fontsize=8)
+    if limit is not None and abs(limit - (low + high) / 2) < high - low:  # a distant limit would squeeze the histogram
+        axes.axvline(limit, color=REJECTED_COLOUR, linestyle="--", linewidth=1.2)
+    axes.set_xlabel(unit, color=INK, fontsize=8)
     axes.set_ylabel("utterances", color=INK, fontsize=8)
     return as_png(figure, PAD)
 
 
-def lengths_by_text(kept: Sequence[Mapping[str, Any]], set_aside: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return a PNG of every utterance's seconds against the characters of its text."""
+def durations_by_text(rows: pd.DataFrame) -> bytes:
+    """Return a PNG of the seconds of every utterance against the characters of its text."""
     figure, axes = _figure()
-    for rows, colour in ((kept, KEPT), (set_aside, SET_ASIDE)):
-        points = [(n_characters(row["text"]), row["n_samples"] / row["sample_rate_hz"]) for row in rows]
-        axes.scatter(
-            [count for count, _ in points],
-            [seconds for _, seconds in points],
-            s=5,
-            color=colour,
-            alpha=0.6,
-            linewidths=0,
-        )
+    for rejected, colour in ((False, KEPT_COLOUR), (True, REJECTED_COLOUR)):
+        drawn = rows[rows["rejected"] == rejected]
+        axes.scatter(drawn["text"].map(n_characters), drawn["seconds"], s=5, color=colour, alpha=0.6, linewidths=0)
     axes.set_xlabel("letters, syllable signs and digits", color=INK, fontsize=8)
     axes.set_ylabel("seconds", color=INK, fontsize=8)
     return as_png(figure, PAD)

@@ -1,4 +1,4 @@
-"""Corpus stage: the user's recordings and transcripts become one row per utterance. Sources are only ever read."""
+"""Corpus stage: recordings and transcripts become one manifest row per utterance. Sources are never written to."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stages.common.errors import StageError
 from stages.common.files import output_folder
 from stages.common.params import load_section
 from stages.corpus.params import CorpusParams
-from stages.corpus.survey import survey
+from stages.corpus.scan import scan_corpus
 from stages.rows.outcomes import outcome_writer
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ DEFAULT_REPORT = Path("reports/corpus.html")
 
 
 def main(out: Path, params: CorpusParams) -> None:
-    """Find, hash, describe and judge every recording and pair it with its transcript.
+    """Find, hash, measure and check every recording and pair it with its transcript.
 
     Reads the folder corpus.recordings and the file corpus.transcripts (never writes to either);
     writes corpus.parquet and rejects.parquet. With --report [PAGE] it writes an HTML page about the corpus instead.
@@ -32,41 +32,46 @@ def main(out: Path, params: CorpusParams) -> None:
     n_kept, seconds = 0, 0.0
     with (
         output_folder(out) as temporary,
-        survey(params) as found,
+        scan_corpus(params) as scan,
         outcome_writer(
             temporary,
             "corpus",
             manifests.CORPUS,
             facts,
-            n_input=found.n_input,
+            n_input=scan.n_input,
             max_reject_share=params.max_reject_share,
         ) as writer,
     ):
-        for one in found:
-            if one.rejected:
-                writer.reject(one.utterance_id, *one.rejected)
-            elif one.row:
-                writer.keep(one.row)
+        for utterance in scan:
+            if utterance.rejected:
+                writer.reject(utterance.utterance_id, *utterance.rejected)
+            elif utterance.row:
+                writer.keep(utterance.row)
                 n_kept += 1
-                seconds += one.row["n_samples"] / one.row["sample_rate_hz"]
-    logger.info("corpus: %d utterances, %.1f minutes kept, %d rejected", n_kept, seconds / 60, found.n_input - n_kept)
+                seconds += utterance.row["n_samples"] / utterance.row["sample_rate_hz"]
+    logger.info("corpus: %d utterances, %.1f minutes kept, %d rejected", n_kept, seconds / 60, scan.n_input - n_kept)
 
 
 def report(page: Path, params: CorpusParams) -> None:
-    """Write a page about the corpus: distributions, rejects by reason, extremes. Neither the sources nor the stage's
-    output are touched.
+    """Write a page about the corpus: distributions, rejects by reason, extreme values.
+
+    Neither the sources nor the stage's output are changed.
     """
-    from stages.corpus.report import CorpusFacts, write_report  # only now: matplotlib takes its time
+    from stages.corpus.report import ReportContext, write_report  # here: matplotlib and pandas are slow to import
 
     if page.resolve().is_relative_to(Path(params.recordings).resolve()):
-        raise StageError(None, page, "lies among the recordings, where nothing is ever written; name another page")
-    with survey(params) as found:
-        judged = list(found)
-    kept = [one.row for one in judged if one.row and not one.rejected]
-    set_aside = [one.row for one in judged if one.row and one.rejected]
-    rejects = [manifests.reject(one.utterance_id, "corpus", *one.rejected) for one in judged if one.rejected]
+        raise StageError(None, page, "lies in the folder of recordings, which is never written to; name another page")
+    with scan_corpus(params) as scan:
+        utterances = list(scan)
+    rows = [utterance.row for utterance in utterances if utterance.row]
+    rejects = [manifests.reject(item.utterance_id, "corpus", *item.rejected) for item in utterances if item.rejected]
     facts = {"Recordings": params.recordings, "Transcripts": params.transcripts, "Source": params.source_note}
-    written = write_report(page, kept, set_aside, rejects, CorpusFacts(facts, params.quality, params.max_reject_share))
+    written = write_report(
+        page,
+        manifests.table_from_rows(rows, manifests.CORPUS).to_pandas(),
+        manifests.table_from_rows(rejects, manifests.REJECTS).to_pandas(),
+        ReportContext(facts, params.quality, params.max_reject_share),
+    )
     logger.info("corpus report: %s", written.resolve())
 
 

@@ -1,4 +1,4 @@
-"""Transcript files as users have them, read into one shape."""
+"""Readers of the supported transcript formats."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from stages.common.errors import StageError
 
 AUDIO_COLUMNS = ("audio", "path", "file", "wav")
 OPTIONAL_COLUMNS = ("speaker", "language", "synthetic")
-TRUTHS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
+BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False, "": False}
 
 
 @dataclass(frozen=True, slots=True)
 class TranscriptLine:
-    """One utterance as its transcript file tells it; speaker and language are empty where it does not say.
+    """One utterance of a transcript file; speaker and language are empty where the file does not name them.
 
-    `synthetic` says that the recording was spoken by a machine.
+    `synthetic` marks recordings of synthetic speech.
     """
 
     audio: str
@@ -37,10 +37,9 @@ def read_transcripts(path: Path, kind: str) -> list[TranscriptLine]:
 
     `table`: CSV, TSV or Parquet with a header: audio, text and optionally speaker, language, synthetic (true or false).
     `bert_vits2`: lines ``wav|speaker|language|text``. `ljspeech`: lines ``id|text`` or ``id|text|normalised text``.
-    `auto`: by suffix and by the first line. Bytes that are not UTF-8 stay in a line's text for `undecodable_bytes` to
-    find,
-    unless half of the lines have such: then the file is in another encoding. Raises StageError naming the file, the
-    line and the remedy.
+    `auto`: by suffix and by the first line. Bytes that are not UTF-8 stay in a line's text, where `undecodable_bytes`
+    finds them. If the first line or half of the lines have such bytes, the file is in another encoding and refused.
+    Raises StageError naming the file, the line and the remedy.
     """
     if not path.is_file():
         raise StageError(None, path, "no such transcript file; set corpus.transcripts in params.yaml")
@@ -75,7 +74,7 @@ def _decoded(path: Path) -> str:
 
 
 def _line(audio: str, text: str, speaker: str = "", language: str = "", synthetic: bool = False) -> TranscriptLine:
-    """Return a line whose names can be written down: bytes that are not UTF-8 become \\xNN in them."""
+    """Return a line in whose names bytes that are not UTF-8 are escaped as \\xNN."""
     audio, speaker, language = (
         name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         for name in (audio, speaker, language)
@@ -114,7 +113,7 @@ def _from_table(path: Path, text: str) -> list[TranscriptLine]:
         return _from_records(path, list(reader.fieldnames or []), records)
     except csv.Error as error:
         raise StageError(
-            None, f"{path}:{reader.line_num}", f"not readable as a table ({error}); does a double quote never close?"
+            None, f"{path}:{reader.line_num}", f"not readable as a table ({error}); is a closing double quote missing?"
         ) from None
 
 
@@ -122,7 +121,7 @@ def _from_records(path: Path, columns: list[str], records: Iterable[dict[str, ob
     audio_columns = [name for name in AUDIO_COLUMNS if name in columns]
     if not audio_columns or "text" not in columns:
         missing = " and ".join(
-            name for name, found in (("audio", audio_columns), ("text", "text" in columns)) if not found
+            name for name, present in (("audio", audio_columns), ("text", "text" in columns)) if not present
         )
         raise StageError(
             None,
@@ -136,16 +135,16 @@ def _from_records(path: Path, columns: list[str], records: Iterable[dict[str, ob
         audio, text, speaker, language = (
             str(record.get(name) or "").strip() for name in (audio_column, "text", "speaker", "language")
         )
-        lines.append(_line(audio, text, speaker, language, _truth(path, record, audio_column)))
+        lines.append(_line(audio, text, speaker, language, _boolean(path, record, audio_column)))
     return lines
 
 
-def _truth(path: Path, record: Mapping[str, object], audio_column: str) -> bool:
+def _boolean(path: Path, record: Mapping[str, object], audio_column: str) -> bool:
     cell = record.get("synthetic")
-    told = "" if cell is None else str(cell).strip().lower()
-    if told not in TRUTHS:
-        raise StageError(None, path, f"synthetic is {told!r} for {record.get(audio_column)!r}; expected true or false")
-    return TRUTHS[told]
+    value = "" if cell is None else str(cell).strip().lower()
+    if value not in BOOLEANS:
+        raise StageError(None, path, f"synthetic is {value!r} for {record.get(audio_column)!r}; expected true or false")
+    return BOOLEANS[value]
 
 
 def _from_piped(path: Path, text: str, kind: str) -> list[TranscriptLine]:

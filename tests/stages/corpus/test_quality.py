@@ -10,7 +10,7 @@ import pytest
 
 from stages.common.errors import ParamsError, RowRejected
 from stages.common.params import from_mapping
-from stages.corpus.quality import Comparison, QualityParams, check_limits, seconds_per_character
+from stages.corpus.quality import CorpusStatistics, QualityParams, check_limits, seconds_per_character
 
 ROW: dict[str, Any] = {
     "utterance_id": "anna/1",
@@ -75,15 +75,15 @@ def test_what_has_nothing_to_measure_is_less_than_any_minimum() -> None:
     check_limits({**ROW, "noise_floor_dbfs": None}, QualityParams(max_noise_floor_dbfs=-60.0))
 
 
-def compare(rows: Sequence[dict[str, Any]]) -> Comparison:
-    comparison = Comparison()
+def statistics(rows: Sequence[dict[str, Any]]) -> CorpusStatistics:
+    collected = CorpusStatistics()
     for row in rows:
-        comparison.add(row)
-    return comparison
+        collected.add(row)
+    return collected
 
 
 def duration_deviations(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    deviations = compare(rows).duration_deviations(np.ones(len(rows), dtype=np.bool_))
+    deviations = statistics(rows).duration_deviations(np.ones(len(rows), dtype=np.bool_))
     return {
         row["utterance_id"]: float(found) for row, found in zip(rows, deviations, strict=True) if not np.isnan(found)
     }
@@ -91,8 +91,8 @@ def duration_deviations(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 def test_the_first_of_the_same_samples_is_found() -> None:
     rows = [{**ROW, "samples_xxh3": 16 * samples} for samples in ("aa", "bb", "aa", "00", "aa", "00")]
-    assert compare(rows).first_of_the_same_samples().tolist() == [0, 1, 0, 3, 0, 3]
-    assert compare([]).first_of_the_same_samples().tolist() == []
+    assert statistics(rows).first_with_same_samples().tolist() == [0, 1, 0, 3, 0, 3]
+    assert statistics([]).first_with_same_samples().tolist() == []
 
 
 @pytest.mark.parametrize(("text", "expected"), [("Go on!", 0.5), ("你好。", 1.0), ("12", 1.0), ("…", None), ("", None)])

@@ -19,7 +19,7 @@ from stages.common.errors import PipelineError
 from stages.corpus import stage as corpus
 from stages.corpus.params import CorpusParams
 from stages.corpus.quality import QualityParams
-from stages.corpus.report_plots import Histogram, histogram
+from stages.corpus.report_plots import histogram
 from tests.small_corpus import CORPUS_VALUES, ROOT, copy_prompts, folder_bytes, write_transcripts
 
 pytestmark = pytest.mark.usefixtures("workspace")
@@ -126,8 +126,8 @@ def test_the_page_is_the_same_bytes_again_and_replaces_itself() -> None:
 @pytest.mark.parametrize(
     ("page", "problem"),
     [
-        ("mine.html", "exists and is no corpus report"),
-        ("recordings/page.html", "lies among the recordings"),
+        ("mine.html", "exists and is not a corpus report"),
+        ("recordings/page.html", "lies in the folder of recordings"),
         ("folder.html", "is a folder; name a page"),
     ],
 )
@@ -155,11 +155,12 @@ def test_the_command_line_writes_it_where_one_looks_for_it() -> None:
         [*command, "recordings"], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
     assert done.returncode == 1 and done.stderr.strip().splitlines()[-1].startswith(
-        "error: recordings: lies among the recordings"
+        "error: recordings: lies in the folder of recordings"
     )
 
 
 @pytest.mark.parametrize("numbers", [[0.0], [-23.0, -23.0], [1e-9, 1.0], [-5.0, 5.0, 7.0]])
 def test_any_numbers_make_a_picture(numbers: list[float]) -> None:
-    assert histogram(numbers, [], Histogram("dB", 3.0)).startswith(b"\x89PNG")
-    assert histogram([], numbers, Histogram("dB")).startswith(b"\x89PNG")
+    values, none = np.array(numbers), np.array([])
+    assert histogram(values, none, "dB", 3.0).startswith(b"\x89PNG")
+    assert histogram(none, values, "dB").startswith(b"\x89PNG")

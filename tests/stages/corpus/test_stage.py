@@ -24,7 +24,7 @@ from stages.common.params import from_mapping
 from stages.corpus import describe as describing
 from stages.corpus import quality as checks
 from stages.corpus import stage as corpus
-from stages.corpus.matching import Candidate, find_recordings, match, select
+from stages.corpus.matching import Candidate, find_recordings, limit_utterances, match
 from stages.corpus.params import CorpusParams
 from stages.corpus.quality import QualityParams
 from stages.corpus.transcripts import TranscriptLine
@@ -269,7 +269,7 @@ def test_the_same_samples_under_another_name_or_in_another_container_are_kept_on
     assert details == {
         "allison/b": "the same samples as allison/a",
         "allison/conf-full": "the same samples as allison/a",
-        "allison/copy": "the same samples as allison/a, whose text is another: 'That conference is full.'",
+        "allison/copy": "the same samples as allison/a, whose text is different: 'That conference is full.'",
     }
 
 
@@ -471,8 +471,8 @@ def test_the_limit_chooses_the_same_utterances_everywhere() -> None:
         Candidate(name, TranscriptLine(name, ""), name) for name in sorted(f"allison/{prompt}" for prompt in PROMPTS)
     ]
     for order in (candidates, candidates[::-1]):
-        assert [candidate.utterance_id for candidate in select(order, 5)[0]] == first
-    smaller = {candidate.utterance_id for candidate in select(candidates, 3)[0]}
+        assert [candidate.utterance_id for candidate in limit_utterances(order, 5)[0]] == first
+    smaller = {candidate.utterance_id for candidate in limit_utterances(candidates, 3)[0]}
     assert smaller < set(first)
 
 
