@@ -1,4 +1,4 @@
-"""Two or more experiments against each other: which voice is better, and how sure that is."""
+"""Compare experiments: which voice is better, with what confidence."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pandas as pd
 
 from pipeline.compare.comparison import Comparison, MetricResult, compare_experiments
 from pipeline.compare.experiments import fetch_experiment
@@ -32,16 +31,15 @@ DEFAULT_OUT = Path("comparison")
 def compare(root: Path, names: Sequence[str], out: Path, ratings: Sequence[Path] = ()) -> Comparison:
     """Compare experiments by name (see `fetch_experiment`) with the first of them.
 
-    Writes index.html, comparison.json, differences.parquet and, where every evaluation kept its sounds, listening.html.
-
-    `out` is replaced as a whole if it is an earlier comparison. Raises PipelineError with a remedy.
+    Write index.html, comparison.json, differences.parquet and, if every evaluation kept its audio, listening.html into
+    `out`, which is replaced if it is an earlier comparison. Raises PipelineError.
     """
     if len(names) < 2 or len(set(names)) < len(names):
         raise PipelineError(
-            "compare: name at least two different experiments: git revisions, DVC experiments or `workspace`"
+            "compare: pass at least two different experiments: git revisions, DVC experiments or `workspace`"
         )
     if out.exists() and not (out / NUMBERS).is_file() and (not out.is_dir() or any(out.iterdir())):
-        raise PipelineError(f"compare: {out} exists and is no earlier comparison; choose another folder with --out")
+        raise PipelineError(f"compare: {out} exists and is not an earlier comparison; choose another folder with --out")
     work_root().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="compare-", dir=work_root()) as work:
         experiments = []
@@ -50,28 +48,36 @@ def compare(root: Path, names: Sequence[str], out: Path, ratings: Sequence[Path]
                 experiments.append(fetch_experiment(root, name, Path(work) / str(number)))
                 bar.update(1)
         comparison = compare_experiments(experiments, read_ratings(ratings, names))
-        silent = [experiment.name for experiment in experiments if not has_renditions(experiment.runs[0].report)]
-        if silent:
-            warning = f"There is no page to listen: the evaluation of {', '.join(silent)} kept no sounds. `dvc repro evaluate` there keeps them."
+        without_audio = [experiment.name for experiment in experiments if not has_renditions(experiment.runs[0].report)]
+        if without_audio:
+            warning = (
+                f"No listening page: {', '.join(without_audio)} was evaluated before audio was stored; "
+                "run `dvc repro evaluate` there."
+            )
             comparison = dataclasses.replace(comparison, warnings=(*comparison.warnings, warning))
         with output_folder(out) as folder:
-            write_page(folder / PAGE, comparison, listening=None if silent else LISTENING)
-            if not silent:
+            write_page(folder / PAGE, comparison, listening=None if without_audio else LISTENING)
+            if not without_audio:
                 reports = {experiment.name: experiment.runs[0].report for experiment in experiments}
                 write_listening_page(folder / LISTENING, reports, f"Listening: {title_of(comparison)}")
             write_json(folder / NUMBERS, as_json(comparison))
-            pq.write_table(differences_table(comparison), folder / DIFFERENCES)
+            differences_table(comparison).to_parquet(folder / DIFFERENCES, index=False)
     return comparison
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
-    """Return the comparison's numbers for machines; what is not known is null."""
+    """Return the comparison's numbers as JSON values; unknown ones are null."""
     content = {
         "experiments": [
             {
                 "name": experiment.name,
                 "runs": [
-                    {"revision": run.revision, "commit": run.commit, "step": run.step, "n_utterances": len(run.rows)}
+                    {
+                        "revision": run.revision,
+                        "commit": run.commit,
+                        "step": run.step,
+                        "n_utterances": len(run.utterances),
+                    }
                     for run in experiment.runs
                 ],
             }
@@ -127,47 +133,40 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | None) else str(value)
 
 
-def differences_table(comparison: Comparison) -> pa.Table:
-    """Return a row per utterance, metric and experiment: its value, and its difference from the first experiment's (NaN
-    where not known).
-    """
-    rows = [
-        {
-            "utterance_id": pair.row["utterance_id"],
-            "speaker": pair.row["speaker"],
-            "language": pair.row["language"],
-            "metric": pair.metric.key,
-            "experiment": name,
-            "value": value,
-            "difference": value - pair.values[0],
-        }
-        for pair in comparison.utterances
-        for name, value in zip(comparison.names, pair.values, strict=True)
-    ]
-    return pa.Table.from_pylist(rows)
+def differences_table(comparison: Comparison) -> pd.DataFrame:
+    """Return a row per metric, utterance and experiment: value and difference from the first, NaN if unknown."""
+    values = comparison.utterances.rename_axis(columns="experiment")
+    differences = values.sub(values[comparison.names[0]], axis=0)
+    table = pd.DataFrame({"value": values.stack(), "difference": differences.stack()}).reset_index()
+    facts = comparison.experiments[0].runs[0].utterances[["speaker", "language"]]
+    columns = ["utterance_id", "speaker", "language", "metric", "experiment", "value", "difference"]
+    return table.join(facts, on="utterance_id")[columns]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compare, write the files and end with the verdicts."""
+    """Compare, write the files and print the verdicts."""
     parser = argparse.ArgumentParser(
         prog="voice-factory compare",
-        description="Compare evaluated voices: every metric with its difference from the first "
-        "experiment, its 95 % interval and a verdict, in a page that opens from disk.",
+        description="Compare evaluated voices: every metric with its difference from the first experiment, "
+        "a 95 % interval and a verdict, on a page that opens from disk.",
     )
     parser.add_argument(
         "experiments",
         nargs="+",
         metavar="EXPERIMENT",
         help="git revision, tag, branch, DVC experiment or `workspace`; "
-        "several seeds of one experiment as REV,REV,REV; the others are compared with the first",
+        "several seeds of one experiment as REV,REV,REV; the first is the baseline",
     )
+    parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="output folder (default: comparison)")
     parser.add_argument(
-        "--out", type=Path, default=DEFAULT_OUT, help="folder of the page and the numbers (default: comparison)"
+        "--ratings",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="listeners' ratings as JSON (format: docs/evaluation.md)",
     )
-    parser.add_argument(
-        "--ratings", type=Path, nargs="+", default=[], metavar="FILE", help="listeners' ratings (JSON; see the README)"
-    )
-    parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder (default: here)")
+    parser.add_argument("--root", type=Path, default=Path("."), help="project folder (default: .)")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.WARNING)
     try:
@@ -192,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def sentences(comparison: Comparison) -> list[str]:
-    """Return the verdict of every metric and experiment, a sentence each."""
+    """Return one sentence for every metric and experiment but the first."""
     return [contrast.sentence for result in comparison.results for contrast in result.contrasts if contrast is not None]
 
 

@@ -1,6 +1,4 @@
-"""Experiments against each other, computed: every metric with its interval, differences from the first experiment, and
-what they show.
-"""
+"""Compute a comparison: every metric of every experiment, and its difference from the first one, with intervals."""
 
 from __future__ import annotations
 
@@ -12,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
-from pipeline.compare.experiments import Experiment, Row, changed
+from pipeline.compare.experiments import Experiment, Run, changed
 from pipeline.compare.ratings import Rating, RatingResult, rating_results
 from stages.common.errors import PipelineError
 from stages.common.progress import progress_bar
@@ -28,8 +27,8 @@ from stages.metrics.bootstrap import (
 )
 from stages.metrics.catalogue import METRICS, Metric
 
-BREAKDOWN_KEYS = ("cer", "mos", "mcd_db")  # of speakers and languages: what is heard, how natural it is, how near it is
-OF_THE_MACHINE = ("real_time_factor",)  # shown, but no voice is better for it: what else ran then counts
+BREAKDOWN_KEYS = ("cer", "mos", "mcd_db")  # by speaker and language: intelligibility, naturalness, similarity
+MACHINE_DEPENDENT = ("real_time_factor",)  # shown, but not part of a verdict: it depends on the machine's load
 N_WORST = 5
 
 
@@ -44,10 +43,9 @@ class Contrast:
 
 @dataclass(frozen=True)
 class MetricResult:
-    """One metric: each experiment's figure, each seed's, the recording's own (NaN without), and contrasts with the
-    first experiment.
+    """One metric: each experiment's figure, each seed's, the recordings' (NaN without), and contrasts with the first.
 
-    An experiment that was not measured by it has None, and so has its contrast.
+    The interval and the contrast of an experiment without that metric are None.
     """
 
     metric: Metric
@@ -68,24 +66,20 @@ class GroupResult:
 
 
 @dataclass(frozen=True)
-class UtterancePair:
-    """An utterance by one metric: the value of each experiment (NaN where not known), as a mean over its seeds."""
-
-    metric: Metric
-    row: Row
-    values: tuple[float, ...]
-
-
-@dataclass(frozen=True)
 class Comparison:
-    """All that the page and the files show. `experiments` hold the common utterances only, in one order."""
+    """Content of the page and the files.
+
+    `experiments` hold the common utterances only, in one order. `utterances` has a row per metric and utterance_id and
+    a column per experiment: the mean over its seeds, NaN without a value. `params` and `evaluators` are those that
+    differ, with a value per run.
+    """
 
     experiments: tuple[Experiment, ...]
     results: tuple[MetricResult, ...]
     groups: tuple[GroupResult, ...]
-    utterances: tuple[UtterancePair, ...]
+    utterances: pd.DataFrame
     ratings: tuple[RatingResult, ...]
-    params: Mapping[str, tuple[Any, ...]]  # those that differ: a value per run
+    params: Mapping[str, tuple[Any, ...]]
     evaluators: Mapping[str, tuple[Any, ...]]
     warnings: tuple[str, ...]
 
@@ -95,16 +89,21 @@ class Comparison:
         return [experiment.name for experiment in self.experiments]
 
     @property
+    def runs(self) -> list[Run]:
+        """Return the runs of all experiments."""
+        return _runs(self.experiments)
+
+    @property
     def verdicts(self) -> list[str]:
-        """Return a line for every experiment but the first: in what it is better, worse or neither."""
+        """Return a line for every experiment but the first: the metrics in which it is better, worse or neither."""
         return [self._verdict(number) for number in range(len(self.experiments) - 1)]
 
     def _verdict(self, number: int) -> str:
         first, other = self.names[0], self.names[number + 1]
-        of: dict[Outcome, list[str]] = {outcome: [] for outcome in Outcome}
+        metrics: dict[Outcome, list[str]] = {outcome: [] for outcome in Outcome}
         for result in self.results:
-            if (contrast := result.contrasts[number]) is not None and result.metric.key not in OF_THE_MACHINE:
-                of[contrast.outcome].append(result.metric.name)
+            if (contrast := result.contrasts[number]) is not None and result.metric.key not in MACHINE_DEPENDENT:
+                metrics[contrast.outcome].append(result.metric.name)
         words = {
             Outcome.BETTER: "better in",
             Outcome.WORSE: "worse in",
@@ -112,19 +111,19 @@ class Comparison:
             Outcome.SAME: "the same in",
             Outcome.TOO_FEW: "too few utterances for",
         }
-        parts = [f"{words[outcome]} {len(names)} ({', '.join(names)})" for outcome, names in of.items() if names]
-        return f"{other} against {first}, by {sum(map(len, of.values()))} metrics: {'; '.join(parts) or 'none was measured in both'}."
+        parts = [f"{words[outcome]} {len(names)} ({', '.join(names)})" for outcome, names in metrics.items() if names]
+        n_metrics = sum(map(len, metrics.values()))
+        return f"{other} against {first}, by {n_metrics} metrics: {'; '.join(parts) or 'none was measured in both'}."
 
 
 def compare_experiments(experiments: Sequence[Experiment], ratings: Sequence[Rating] = ()) -> Comparison:
-    """Compare two or more experiments; the first is what the others are measured against.
+    """Compare two or more experiments with the first of them.
 
-    Only utterances that every run has, with the same text, are compared, with a warning if that leaves any out. Raises
-    PipelineError
-    where nothing is common.
+    Only utterances that every run has with the same text are compared; a warning says when others were left out. Raises
+    PipelineError if there is no common utterance.
     """
     experiments, warnings = _common(experiments)
-    runs = [run for experiment in experiments for run in experiment.runs]
+    runs = _runs(experiments)
     results = []
     with progress_bar("comparing", len(METRICS), "metric") as bar:
         for metric in METRICS:
@@ -138,13 +137,13 @@ def compare_experiments(experiments: Sequence[Experiment], ratings: Sequence[Rat
             if interval is None
         ]
         if missing:
-            warnings.append(f"{result.metric.name} was not measured of {', '.join(missing)}.")
+            warnings.append(f"{result.metric.name} was not measured for {', '.join(missing)}.")
     measured = [result.metric for result in results]
     return Comparison(
         experiments=tuple(experiments),
         results=tuple(results),
         groups=tuple(_groups(experiments, measured)),
-        utterances=tuple(_utterances(experiments, measured)),
+        utterances=pd.concat({metric.key: _values(experiments, metric) for metric in measured}, names=["metric"]),
         ratings=tuple(rating_results(ratings, [experiment.name for experiment in experiments])),
         params=changed([run.params for run in runs]),
         evaluators=changed([run.evaluators for run in runs]),
@@ -152,53 +151,54 @@ def compare_experiments(experiments: Sequence[Experiment], ratings: Sequence[Rat
     )
 
 
+def _runs(experiments: Sequence[Experiment]) -> list[Run]:
+    return [run for experiment in experiments for run in experiment.runs]
+
+
 def _common(experiments: Sequence[Experiment]) -> tuple[list[Experiment], list[str]]:
-    """Return the experiments with the utterances that all have, in one order, and what that left out."""
-    runs = [run for experiment in experiments for run in experiment.runs]
-    texts = [{row["utterance_id"]: row["text"] for row in run.rows} for run in runs]
-    common = sorted(name for name, text in texts[0].items() if all(other.get(name) == text for other in texts[1:]))
-    sizes = ", ".join(f"{run.revision} has {len(own)}" for run, own in zip(runs, texts, strict=True))
-    if not common:
+    """Return the experiments restricted to the common utterances, in one order, and a warning if any were left out."""
+    runs = _runs(experiments)
+    texts = pd.concat([run.utterances["text"] for run in runs], axis=1, join="inner")
+    common = texts.index[texts.eq(texts.iloc[:, 0], axis=0).all(axis=1)].sort_values()
+    sizes = ", ".join(f"{run.revision} has {len(run.utterances)}" for run in runs)
+    if common.empty:
         raise PipelineError(
-            f"compare: no utterance of the test sets is common to all ({sizes}); evaluate them on one corpus and split"
+            f"compare: the test sets have no utterance in common ({sizes}); evaluate them on the same corpus and split"
         )
     warnings = []
-    if any(len(own) != len(common) for own in texts):
+    if any(len(run.utterances) != len(common) for run in runs):
         warnings.append(
-            f"The test sets differ ({sizes}): the {len(common)} utterances that all have are compared, and figures are not "
-            "those of metrics.json."
+            f"The test sets differ ({sizes}): the {len(common)} utterances that all have are compared, "
+            "so figures differ from metrics.json."
         )
-    restricted = []
-    for experiment in experiments:
-        own = []
-        for run in experiment.runs:
-            by_id = {row["utterance_id"]: row for row in run.rows}
-            own.append(dataclasses.replace(run, rows=tuple(by_id[name] for name in common)))
-        restricted.append(dataclasses.replace(experiment, runs=tuple(own)))
-    return restricted, warnings
+    return [_restricted(experiment, common) for experiment in experiments], warnings
+
+
+def _restricted(experiment: Experiment, utterance_ids: pd.Index[str]) -> Experiment:
+    runs = [dataclasses.replace(run, utterances=run.utterances.loc[utterance_ids]) for run in experiment.runs]
+    return dataclasses.replace(experiment, runs=tuple(runs))
 
 
 def _evaluator_warning(experiments: Sequence[Experiment]) -> list[str]:
-    runs = [run for experiment in experiments for run in experiment.runs]
+    runs = _runs(experiments)
     if changed([run.evaluators for run in runs]):
         return [
-            "The experiments were measured by different evaluators (below): a difference may be theirs. `dvc repro evaluate` measures again."
+            "The experiments were measured by different evaluators (below), which may cause a difference. "
+            "`dvc repro evaluate` measures again."
         ]
-    first, *others = ([row.get("recording_transcript") for row in run.rows] for run in runs)
-    if any(other != first for other in others):
-        return [
-            "The recogniser heard other words in the very same recordings: the recordings or the evaluator have changed."
-        ]
+    first, *others = (run.utterances.reindex(columns=["recording_transcript"]) for run in runs)
+    if not all(other.equals(first) for other in others):
+        return ["The recogniser's transcripts of the recordings differ: the recordings or the recogniser have changed."]
     return []
 
 
-def _rows(experiment: Experiment) -> list[Sequence[Row]]:
+def _rows(experiment: Experiment) -> list[list[dict[str, Any]]]:
     return [run.rows for run in experiment.runs]
 
 
 def _has(experiment: Experiment, metric: Metric) -> bool:
     """Return whether every run has the metric."""
-    return all(metric.is_known(run.rows) for run in experiment.runs)
+    return all(metric.is_known(rows) for rows in _rows(experiment))
 
 
 def _result(experiments: Sequence[Experiment], metric: Metric) -> MetricResult:
@@ -227,38 +227,23 @@ def _groups(experiments: Sequence[Experiment], measured: Sequence[Metric]) -> li
     metrics = [metric for metric in measured if metric.key in BREAKDOWN_KEYS]
     groups = []
     for kind in ("speaker", "language"):
-        names = [row[kind] for row in experiments[0].runs[0].rows]
-        for name in sorted(set(names)):
-            part = [
-                _part(experiment, [index for index, other in enumerate(names) if other == name])
-                for experiment in experiments
-            ]
-            groups.append(
-                GroupResult(kind, name, names.count(name), tuple(_result(part, metric) for metric in metrics))
-            )
+        for name, utterances in experiments[0].runs[0].utterances.groupby(kind):
+            part = [_restricted(experiment, utterances.index) for experiment in experiments]
+            results = tuple(_result(part, metric) for metric in metrics)
+            groups.append(GroupResult(kind, str(name), len(utterances), results))
     return groups
 
 
-def _part(experiment: Experiment, indices: Sequence[int]) -> Experiment:
-    runs = tuple(dataclasses.replace(run, rows=tuple(run.rows[index] for index in indices)) for run in experiment.runs)
-    return dataclasses.replace(experiment, runs=runs)
+def _values(experiments: Sequence[Experiment], metric: Metric) -> pd.DataFrame:
+    """Return a metric's values: a row per utterance and a column per experiment, the mean over its seeds."""
+    values = {experiment.name: _seed_mean(experiment, metric) for experiment in experiments}
+    return pd.DataFrame(values, index=experiments[0].runs[0].utterances.index)
 
 
-def _utterances(experiments: Sequence[Experiment], measured: Sequence[Metric]) -> list[UtterancePair]:
-    pairs = []
-    for metric in measured:
-        values = np.array([_values(experiment, metric) for experiment in experiments])
-        pairs += [
-            UtterancePair(metric, row, tuple(column.tolist()))
-            for row, column in zip(experiments[0].runs[0].rows, values.T, strict=True)
-        ]
-    return pairs
-
-
-def _values(experiment: Experiment, metric: Metric) -> npt.NDArray[np.float64]:
+def _seed_mean(experiment: Experiment, metric: Metric) -> npt.NDArray[np.float64]:
     """Return each utterance's value (N,), the mean over seeds; NaN where a seed has none."""
     if not _has(experiment, metric):
-        return np.full(len(experiment.runs[0].rows), math.nan)
+        return np.full(len(experiment.runs[0].utterances), math.nan)
     values = []
     for rows in _rows(experiment):
         above, below = metric.weights(rows)
@@ -267,24 +252,18 @@ def _values(experiment: Experiment, metric: Metric) -> npt.NDArray[np.float64]:
     return means
 
 
-def worst(comparison: Comparison, key: str, experiment: int) -> list[UtterancePair]:
+def worst(comparison: Comparison, metric: Metric, experiment: str) -> list[str]:
     """Return the utterances in which an experiment is worst by a metric, the worst first."""
-    pairs = [
-        pair for pair in comparison.utterances if pair.metric.key == key and math.isfinite(pair.values[experiment])
-    ]
-    return sorted(pairs, key=lambda pair: _loss(pair, experiment), reverse=True)[:N_WORST]
+    if metric.key not in comparison.utterances.index:
+        return []
+    values = comparison.utterances.loc[metric.key][experiment]
+    return list((values.nsmallest if metric.higher_is_better else values.nlargest)(N_WORST).index)
 
 
-def furthest_apart(comparison: Comparison, key: str, experiment: int) -> list[UtterancePair]:
-    """Return the utterances in which an experiment differs most from the first by a metric, the biggest difference
-    first.
-    """
-    pairs = [
-        pair for pair in comparison.utterances if pair.metric.key == key and pair.values[experiment] != pair.values[0]
-    ]
-    pairs = [pair for pair in pairs if math.isfinite(pair.values[experiment] - pair.values[0])]
-    return sorted(pairs, key=lambda pair: abs(pair.values[experiment] - pair.values[0]), reverse=True)[: 2 * N_WORST]
-
-
-def _loss(pair: UtterancePair, experiment: int) -> float:
-    return -pair.values[experiment] if pair.metric.higher_is_better else pair.values[experiment]
+def most_different(comparison: Comparison, metric: Metric, experiment: str) -> list[str]:
+    """Return the utterances in which an experiment differs most from the first by a metric, largest difference first."""
+    if metric.key not in comparison.utterances.index:
+        return []
+    values = comparison.utterances.loc[metric.key]
+    distances = (values[experiment] - values[comparison.names[0]]).abs()
+    return list(distances[distances > 0].nlargest(2 * N_WORST).index)

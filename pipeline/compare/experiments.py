@@ -1,18 +1,17 @@
-"""What a comparison reads of an experiment: its evaluation, curves and parameters, from the workspace or from git and
-DVC's cache.
-"""
+"""Read an experiment's evaluation, training curves and parameters, from the workspace or from git and DVC's cache."""
 
 from __future__ import annotations
 
-import csv
 import json
-import math
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import yaml
 from dvc.api import DVCFileSystem
@@ -32,44 +31,49 @@ CURVES = Path("reports/train/plots")
 PARAMS = Path("params.yaml")
 LOCK = "dvc.lock"
 
-Row = Mapping[str, Any]
-Curve = tuple[tuple[int, float], ...]  # step, value
-
 
 @dataclass(frozen=True)
 class Run:
-    """One evaluated revision: rows of utterances.parquet, curves by name (`validation/mel`), parameters by dotted name.
+    """One evaluated revision: utterances.parquet indexed by utterance_id, training curves and parameters.
 
-    `report` is a copy of its reports/evaluate. `commit` is empty for the workspace.
+    `report` is a copy of its reports/evaluate. `commit` is empty for the workspace. Curves are series by step under
+    names such as `validation/mel`; parameters have dotted names.
     """
 
     revision: str
     commit: str
     step: int | None
     report: Path
-    rows: tuple[Row, ...]
-    curves: Mapping[str, Curve]
+    utterances: pd.DataFrame
+    curves: Mapping[str, pd.Series[float]]
     params: Mapping[str, Any]
     evaluators: Mapping[str, Any]
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the utterances as rows, which metrics and the bootstrap take."""
+        return [
+            {str(key): value for key, value in row.items()} for row in self.utterances.reset_index().to_dict("records")
+        ]
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is compared, under the name given to it: one run, or several that differ in their seed."""
+    """A named subject of a comparison: one run, or several that differ in their seed."""
 
     name: str
     runs: tuple[Run, ...]
 
 
 def fetch_experiment(root: Path, name: str, folder: Path) -> Experiment:
-    """Return an experiment by name: a revision, or several with commas between, copied into `folder`.
+    """Return an experiment by name: a revision, or several separated by commas; its files are copied into `folder`.
 
     Raises PipelineError for a revision that does not exist, has no evaluation, or has one that is not in DVC's cache.
     """
     revisions = [part.strip() for part in name.split(",")]
     if not all(revisions) or len(set(revisions)) < len(revisions):
         raise PipelineError(
-            f"compare: {name!r} names a revision twice or not at all; write REV or REV,REV,REV for several seeds"
+            f"compare: {name!r} repeats a revision or has an empty one; write REV, or REV,REV,REV for several seeds"
         )
     return Experiment(
         name, tuple(fetch_run(root, revision, folder / str(number)) for number, revision in enumerate(revisions))
@@ -77,9 +81,7 @@ def fetch_experiment(root: Path, name: str, folder: Path) -> Experiment:
 
 
 def fetch_run(root: Path, revision: str, folder: Path) -> Run:
-    """Copy what a comparison needs of one revision (`workspace`, or what git or DVC's experiments know) and read it;
-    raises as above.
-    """
+    """Copy and read one revision: `workspace`, a git revision or a DVC experiment. Raises as `fetch_experiment`."""
     commit = ""
     if revision == WORKSPACE:
         _copy_workspace(root, folder)
@@ -93,7 +95,7 @@ def fetch_run(root: Path, revision: str, folder: Path) -> Run:
         commit=commit,
         step=facts.get("step"),
         report=folder / EVALUATION,
-        rows=tuple(table.to_pylist()),
+        utterances=table.to_pandas().set_index("utterance_id"),
         curves=read_curves(folder / CURVES),
         params=flat(_yaml(folder / PARAMS)),
         evaluators=_evaluators(folder),
@@ -101,7 +103,7 @@ def fetch_run(root: Path, revision: str, folder: Path) -> Run:
 
 
 def _evaluators(folder: Path) -> dict[str, Any]:
-    """Return what measured a revision; that its test set is another shows in its utterances."""
+    """Return the evaluators without the test set, whose differences show in the utterances."""
     return {name: value for name, value in flat(_yaml(folder / EVALUATION / EVALUATORS)).items() if name != "test_set"}
 
 
@@ -111,14 +113,15 @@ def _commit(root: Path, revision: str) -> str:
             return str(resolve_rev(repo.scm, revision))
     except DvcException as error:
         raise PipelineError(
-            f"compare: {revision!r} is no revision or experiment here ({error}); `git log` and `dvc exp list` name them"
+            f"compare: {revision!r} is not a revision or experiment ({error}); "
+            "list them with `git log` and `dvc exp list`"
         ) from None
 
 
 def _copy_workspace(root: Path, folder: Path) -> None:
     if not (root / EVALUATION / TABLE).is_file():
         raise PipelineError(
-            f"compare: the workspace has no {EVALUATION / TABLE}; `make run` or `dvc repro evaluate` makes it"
+            f"compare: the workspace has no {EVALUATION / TABLE}; run `make run` or `dvc repro evaluate`"
         )
     for path in (EVALUATION, CURVES):
         if (root / path).is_dir():
@@ -146,23 +149,19 @@ def _copy_revision(root: Path, revision: str, commit: str, folder: Path) -> None
 
 
 def _is_locked(files: DVCFileSystem) -> bool:
-    """Return whether dvc.lock names an evaluation: dvc.yaml alone makes DVC say that the folder exists."""
+    """Return whether dvc.lock has the evaluation; DVC reports the folder as existing from dvc.yaml alone."""
     lock = yaml.safe_load(files.read_text(LOCK)) if files.exists(LOCK) else {}
     return any(
         out["path"] == str(EVALUATION) for stage in lock.get("stages", {}).values() for out in stage.get("outs", [])
     )
 
 
-def read_curves(folder: Path) -> dict[str, Curve]:
-    """Return DVCLive's curves by name (`validation/mel`): lines of step and value, what is not a number left out."""
+def read_curves(folder: Path) -> dict[str, pd.Series[float]]:
+    """Return DVCLive's curves by name (`validation/mel`) as series of finite values by step."""
     curves = {}
     for path in sorted(folder.glob("metrics/**/*.tsv")):
-        with path.open(encoding="utf-8", newline="") as stream:
-            lines = list(csv.DictReader(stream, delimiter="\t"))
-        points = [(int(line["step"]), float(line[path.stem])) for line in lines]
-        curves[path.relative_to(folder / "metrics").with_suffix("").as_posix()] = tuple(
-            point for point in points if math.isfinite(point[1])
-        )
+        values = pd.read_csv(path, sep="\t", index_col="step")[path.stem].astype(float)
+        curves[path.relative_to(folder / "metrics").with_suffix("").as_posix()] = values[np.isfinite(values)]
     return curves
 
 
@@ -171,7 +170,7 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 
 def changed(runs: Sequence[Mapping[str, Any]]) -> dict[str, tuple[Any, ...]]:
-    """Return the keys whose values differ between mappings, with every mapping's value (None where it has none)."""
+    """Return the keys whose values differ between mappings, with each mapping's value or None."""
     keys = dict.fromkeys(key for values in runs for key in values)
     rows = {key: tuple(values.get(key) for values in runs) for key in keys}
     return {key: row for key, row in rows.items() if any(value != row[0] for value in row)}

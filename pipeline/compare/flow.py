@@ -1,4 +1,4 @@
-"""The comparison as a Prefect flow: a task per step, and the table as an artifact."""
+"""The comparison as a Prefect flow, with its table as an artifact."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ARTIFACT = "comparison"
 
 @task(task_run_name="compare {names}")
 async def compare_names(names: list[str], root: str, out: str, ratings: list[str]) -> Comparison:
-    """Compare on a thread, so that the flow stays responsive."""
+    """Compare in a thread, so that the flow stays responsive."""
     return await asyncio.to_thread(compare, Path(root), names, Path(out), [Path(path) for path in ratings])
 
 
@@ -26,9 +26,7 @@ async def compare_names(names: list[str], root: str, out: str, ratings: list[str
 async def compare_flow(
     names: list[str], root: str = ".", out: str = "comparison", ratings: Sequence[str] = ()
 ) -> list[str]:
-    """Compare experiments as `python -m pipeline.compare.compare` does; returns the verdicts and leaves the table as an
-    artifact.
-    """
+    """Compare experiments as `voice-factory compare` does; return the verdicts and create the table as an artifact."""
     comparison = await compare_names(names, root, out, list(ratings))
     logger = get_run_logger()
     for line in (*comparison.warnings, *sentences(comparison), *comparison.verdicts):

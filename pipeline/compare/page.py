@@ -1,31 +1,30 @@
-"""A comparison for people: a page that opens from disk on its own, and a Markdown table."""
+"""A comparison as a self-contained HTML page and as a Markdown table."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.compare import plots as compare_plots
+from pipeline.compare import plots
 from pipeline.compare.comparison import (
     Comparison,
     Contrast,
     GroupResult,
     MetricResult,
-    UtterancePair,
-    furthest_apart,
+    most_different,
     worst,
 )
 from pipeline.compare.ratings import RatingResult
 from stages.evaluate.listening.listening import HTML_LANGUAGES
 from stages.metrics.bootstrap import Interval, format_difference, format_range
-from stages.metrics.catalogue import BY_KEY, NARROW_SPACE, NOT_KNOWN, format_figure
+from stages.metrics.catalogue import BY_KEY, NARROW_SPACE, NOT_KNOWN, Metric, format_figure
 from stages.reporting.markdown import table
 from stages.reporting.pages import fill_page, inline_png
 
 TEMPLATE = "page.html.j2"
-LISTENED = ("cer", "mos")  # by which utterances are shown
+RANKED_BY = ("cer", "mos")  # metrics that select the utterances of the page
 TRADE_OFFS = (("cer", "mos"), ("mcd_db", "f0_rmse_cents"), ("cer", "real_time_factor"))
 
 
@@ -36,7 +35,7 @@ def title_of(comparison: Comparison) -> str:
 
 
 def write_page(path: Path, comparison: Comparison, listening: str | None = None) -> None:
-    """Write the comparison as one HTML file, pictures inside, with a link to the page to listen if there is one."""
+    """Write the comparison as one HTML file with inline images and a link to the listening page if there is one."""
     drawn = sorted(
         {contrast.difference.drawn for result in comparison.results for contrast in result.contrasts if contrast}
     )
@@ -45,20 +44,20 @@ def write_page(path: Path, comparison: Comparison, listening: str | None = None)
         title=title_of(comparison),
         comparison=comparison,
         listening=listening,
-        metrics=[_line(result) for result in comparison.results],
+        metrics=[_metric_row(result) for result in comparison.results],
         drawn=" or ".join(drawn) or "utterances",
         seeds=any(len(experiment.runs) > 1 for experiment in comparison.experiments),
         overview=_overview(comparison),
         ratings=[_rating(result) for result in comparison.ratings],
         groups=[_group(group) for group in comparison.groups],
         curves=_picture(
-            compare_plots.curves(comparison),
-            "Curves of training against the step, on the validation utterances where they are kept.",
-            "Line charts: training curves of every run against the training step.",
+            plots.curves(comparison),
+            "Training curves by step, on validation utterances where they were recorded.",
+            "Line charts: training curves of every run by training step.",
         ),
         utterances=_utterance_tables(comparison),
         settings=_settings(comparison),
-        revisions=[run.revision for experiment in comparison.experiments for run in experiment.runs],
+        revisions=[run.revision for run in comparison.runs],
     )
     path.write_text(page, encoding="utf-8")
 
@@ -71,7 +70,7 @@ def markdown_table(comparison: Comparison) -> str:
         header += [name, f"{name} minus {first} (95 % interval)", "probability of being better", "verdict"]
     lines = []
     for result in comparison.results:
-        line = _line(result)
+        line = _metric_row(result)
         cells = [line["name"], line["cells"][0]["value"]]
         for cell, contrast in zip(line["cells"][1:], line["contrasts"], strict=True):
             cells += [
@@ -88,15 +87,16 @@ def markdown_table(comparison: Comparison) -> str:
 
 
 def rating_lines(comparison: Comparison) -> list[str]:
-    """Return a line for everything that listeners were asked."""
+    """Return a line for every question that listeners answered."""
     lines = [_rating(result) for result in comparison.ratings]
     return [
-        f"Listeners: {line['asked']}: {line['value']} {line['range']}, {line['n_ratings']} ratings of {line['n_raters']} raters."
+        f"Listeners: {line['question']}: {line['value']} {line['range']}, "
+        f"{line['n_ratings']} ratings of {line['n_raters']} raters."
         for line in lines
     ]
 
 
-def _line(result: MetricResult) -> dict[str, Any]:
+def _metric_row(result: MetricResult) -> dict[str, Any]:
     unit = result.metric.unit
     cells = []
     for interval, seeds in zip(result.intervals, result.seeds, strict=True):
@@ -142,7 +142,7 @@ def _contrast(contrast: Contrast | None, unit: str) -> dict[str, str]:
 
 
 def _probability(share: float) -> str:
-    """Return a probability as people read it; resamples never make it certain."""
+    """Return a probability for display, between 1 % and 99 %: a finite number of resamples cannot show more."""
     if math.isnan(share):
         return NOT_KNOWN
     bounded = min(max(share, 0.01), 0.99)
@@ -155,19 +155,19 @@ def _group(group: GroupResult) -> dict[str, Any]:
         "kind": group.kind,
         "name": group.name,
         "n_utterances": group.n_utterances,
-        "lines": [_line(result) for result in group.results],
+        "lines": [_metric_row(result) for result in group.results],
     }
 
 
 def _rating(result: RatingResult) -> dict[str, Any]:
     unit = "score" if len(result.experiments) == 1 else "percent"
-    asked = (
+    question = (
         f"Opinion of {result.experiments[0]}, 1 to 5"
         if unit == "score"
         else f"{result.experiments[1]} preferred to {result.experiments[0]}"
     )
     return {
-        "asked": asked,
+        "question": question,
         "value": format_figure(result.interval.value, unit),
         "range": _range(result.interval, unit),
         "n_ratings": result.n_ratings,
@@ -186,61 +186,62 @@ def _overview(comparison: Comparison) -> list[dict[str, str]]:
     first = comparison.names[0]
     pictures = [
         _picture(
-            compare_plots.differences(comparison),
+            plots.differences(comparison),
             f"Every metric’s difference from {first} with its interval; better is to the right.",
-            f"Chart of intervals, the table above in per cent of the figures of {first}. {' '.join(comparison.verdicts)}",
+            f"Chart of intervals: the table above in per cent of the figures of {first}. "
+            f"{' '.join(comparison.verdicts)}",
         ),
         _picture(
-            compare_plots.trade_offs(comparison, TRADE_OFFS),
-            "Trade-offs: one metric against another, with intervals; small open marks are single seeds.",
-            "Scatter charts of the experiments’ figures in the table above, one metric against another.",
+            plots.trade_offs(comparison, TRADE_OFFS),
+            "Trade-offs between two metrics, with intervals; small open markers are single seeds.",
+            "Scatter plots of the experiments’ figures in the table above, one metric against another.",
         ),
     ]
     for number, name in enumerate(comparison.names[1:], start=1):
         pictures.append(
             _picture(
-                compare_plots.utterances(comparison, [*LISTENED, "mcd_db"], number),
-                f"Every utterance: {name} against {first}.",
-                f"Scatter charts: each utterance’s value in {name} against its value in {first}.",
+                plots.utterances(comparison, [*RANKED_BY, "mcd_db"], number),
+                f"{name} against {first} by utterance.",
+                f"Scatter plots: each utterance’s value in {name} against its value in {first}.",
             )
         )
     return [picture for picture in pictures if picture is not None]
 
 
 def _utterance_tables(comparison: Comparison) -> list[dict[str, Any]]:
+    first, *others = comparison.names
     tables = []
-    heard = [
-        {row["utterance_id"]: row.get("transcript") or NOT_KNOWN for row in experiment.runs[0].rows}
-        for experiment in comparison.experiments
+    for metric in (BY_KEY[key] for key in RANKED_BY):
+        for name in comparison.names:
+            tables.append((f"Worst of {name}: {metric.name}", metric, worst(comparison, metric, name)))
+        for name in others:
+            utterance_ids = most_different(comparison, metric, name)
+            tables.append((f"Largest difference of {name} from {first}: {metric.name}", metric, utterance_ids))
+    return [
+        {"title": title, "lines": [_utterance(comparison, metric, each) for each in utterance_ids]}
+        for title, metric, utterance_ids in tables
+        if utterance_ids
     ]
-    for key in LISTENED:
-        name = BY_KEY[key].name
-        for number, experiment in enumerate(comparison.names):
-            tables.append((f"Worst of {experiment}: {name}", worst(comparison, key, number)))
-        for number, experiment in enumerate(comparison.names[1:], start=1):
-            tables.append(
-                (
-                    f"Furthest apart, {experiment} and {comparison.names[0]}: {name}",
-                    furthest_apart(comparison, key, number),
-                )
-            )
-    return [{"title": title, "lines": [_utterance(pair, heard) for pair in pairs]} for title, pairs in tables if pairs]
 
 
-def _utterance(pair: UtterancePair, heard: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """Return the line of an utterance; `heard` are each experiment's transcripts by utterance."""
+def _utterance(comparison: Comparison, metric: Metric, utterance_id: str) -> dict[str, Any]:
+    runs = [experiment.runs[0].utterances.loc[utterance_id] for experiment in comparison.experiments]
     return {
-        "row": pair.row,
-        "lang": HTML_LANGUAGES.get(pair.row["language"], ""),
-        "heard": [by_id[pair.row["utterance_id"]] for by_id in heard],
-        "cells": [format_figure(value, pair.metric.unit) for value in pair.values],
+        "utterance_id": utterance_id,
+        "speaker": runs[0]["speaker"],
+        "text": runs[0]["text"],
+        "lang": HTML_LANGUAGES.get(runs[0]["language"], ""),
+        "transcripts": [run.fillna("").get("transcript") or NOT_KNOWN for run in runs],
+        "values": [
+            format_figure(value, metric.unit) for value in comparison.utterances.loc[(metric.key, utterance_id)]
+        ],
     }
 
 
 def _settings(comparison: Comparison) -> Sequence[dict[str, Any]]:
-    unknown = not any(run.evaluators for experiment in comparison.experiments for run in experiment.runs)
-    evaluators = "The evaluations do not name their evaluators." if unknown else "The same in all."
-    parameters = "None: params.yaml holds the same values in all."
+    unknown = not any(run.evaluators for run in comparison.runs)
+    evaluators = "The evaluations do not name their evaluators." if unknown else "Identical in all."
+    parameters = "None: params.yaml has the same values in all."
     return [
         {"anchor": "params", "title": "Parameters that differ", "lines": comparison.params, "otherwise": parameters},
         {

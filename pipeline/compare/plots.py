@@ -1,6 +1,4 @@
-"""Pictures of a comparison, as PNG: differences at a glance, curves against the training step, trade-offs, utterance
-against utterance.
-"""
+"""Plots of a comparison as PNG: differences, training curves, trade-offs between metrics, values by utterance."""
 
 from __future__ import annotations
 
@@ -11,29 +9,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from pipeline.compare.comparison import Comparison, MetricResult, UtterancePair
-from pipeline.compare.experiments import Curve
-from stages.metrics.catalogue import Metric
+from pipeline.compare.comparison import Comparison, MetricResult
+from stages.metrics.catalogue import BY_KEY, Metric
 from stages.reporting.pages import as_png
 
 INK, GROUND = "#1b2029", "#ffffff"
-COLOURS = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#56b4e9",
-    "#e69f00",
-)  # told apart by colour-blind people (Okabe and Ito 2008)
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")  # colour-blind safe (Okabe and Ito 2008)
 MARKERS, LINES = "osD^vP", ("-", "--", "-.", ":")
 PAD = 0.6
 DOTS_PER_INCH = 130
 
 
 def differences(comparison: Comparison) -> bytes:
-    """Return every metric's difference from the first experiment, in per cent of its figure there; better is to the
-    right.
-    """
+    """Plot every metric's difference from the first experiment, in per cent of the first's figure; right is better."""
     shown = [
         result
         for result in comparison.results
@@ -47,10 +35,8 @@ def differences(comparison: Comparison) -> bytes:
             if contrast is None or result.intervals[0] is None or not math.isfinite(contrast.difference.low):
                 continue
             scale = (1 if result.metric.higher_is_better else -1) / abs(result.intervals[0].value)
-            middle, *ends = (
-                scale * value
-                for value in (contrast.difference.difference, contrast.difference.low, contrast.difference.high)
-            )
+            difference = contrast.difference
+            middle, *ends = (scale * value for value in (difference.difference, difference.low, difference.high))
             height = place + 0.5 * ((number + 0.5) / n_others - 0.5)
             axes.plot(ends, [height, height], color=COLOURS[(number + 1) % len(COLOURS)], linewidth=2)
             axes.plot(
@@ -71,21 +57,19 @@ def differences(comparison: Comparison) -> bytes:
 
 
 def curves(comparison: Comparison) -> bytes | None:
-    """Return the validation curves of all runs against the training step (those of training where no validation is
-    kept), or None.
-    """
+    """Plot all runs' validation curves by training step, or training curves without them; None without any."""
     runs = [(number, run) for number, experiment in enumerate(comparison.experiments) for run in experiment.runs]
-    every = {name for _, run in runs for name in run.curves}
-    names = sorted({name for name in every if name.startswith("validation/")} or every)
+    available = {name for _, run in runs for name in run.curves}
+    names = sorted({name for name in available if name.startswith("validation/")} or available)
     if not names:
         return None
     figure, all_axes = _figure(len(names), width=4.0, height=2.7)
     for name, axes in zip(names, all_axes, strict=True):
         for number, run in runs:
-            points: Curve = run.curves.get(name, ())
+            values = run.curves.get(name)
             axes.plot(
-                [step for step, _ in points],
-                [value for _, value in points],
+                [] if values is None else values.index,
+                [] if values is None else values,
                 LINES[number % len(LINES)],
                 marker=MARKERS[number % len(MARKERS)],
                 markersize=3,
@@ -100,9 +84,7 @@ def curves(comparison: Comparison) -> bytes | None:
 
 
 def trade_offs(comparison: Comparison, pairs: Sequence[tuple[str, str]]) -> bytes | None:
-    """Return experiments as points with intervals, one metric against another, the better corner named; None where no
-    pair was measured.
-    """
+    """Plot one metric against another with intervals, a point per experiment; None if no pair was measured."""
     by_key = {result.metric.key: result for result in comparison.results}
     shown = [(by_key[x], by_key[y]) for x, y in pairs if x in by_key and y in by_key]
     if not shown:
@@ -111,9 +93,10 @@ def trade_offs(comparison: Comparison, pairs: Sequence[tuple[str, str]]) -> byte
     for (across, up), axes in zip(shown, all_axes, strict=True):
         for number, name in enumerate(comparison.names):
             _point(axes, across, up, number, name)
-        corner = f"better: {'upper' if up.metric.higher_is_better else 'lower'} {'right' if across.metric.higher_is_better else 'left'}"
+        vertical = "upper" if up.metric.higher_is_better else "lower"
+        horizontal = "right" if across.metric.higher_is_better else "left"
         _label(axes, across.metric, up.metric)
-        axes.set_title(corner, fontsize=9, color=INK)
+        axes.set_title(f"better: {vertical} {horizontal}", fontsize=9, color=INK)
     _legend(all_axes[0])
     return as_png(figure, PAD)
 
@@ -144,42 +127,33 @@ def _point(axes: Axes, across: MetricResult, up: MetricResult, number: int, name
             )
 
 
-def utterances(comparison: Comparison, keys: Sequence[str], experiment: int) -> bytes | None:
-    """Return every utterance's value in an experiment against that in the first one, a picture per metric; None where
-    none was measured.
-    """
-    shown = [
-        (key, [pair for pair in comparison.utterances if pair.metric.key == key and _both(pair, experiment)])
-        for key in keys
-    ]
-    shown = [(key, pairs) for key, pairs in shown if pairs]
+def utterances(comparison: Comparison, keys: Sequence[str], number: int) -> bytes | None:
+    """Plot every utterance's value in an experiment against the first one's, by metric; None if none was measured."""
+    first, other = comparison.names[0], comparison.names[number]
+    measured = comparison.utterances[[first, other]].dropna()
+    shown = [key for key in keys if key in measured.index]
     if not shown:
         return None
     figure, all_axes = _figure(len(shown), width=3.6, height=3.3)
-    for (_, pairs), axes in zip(shown, all_axes, strict=True):
-        metric = pairs[0].metric
+    for key, axes in zip(shown, all_axes, strict=True):
+        metric, values = BY_KEY[key], measured.loc[key]
         axes.scatter(
-            [pair.values[0] for pair in pairs],
-            [pair.values[experiment] for pair in pairs],
+            values[first],
+            values[other],
             s=18,
             alpha=0.65,
-            color=COLOURS[experiment % len(COLOURS)],
-            marker=MARKERS[experiment % len(MARKERS)],
+            color=COLOURS[number % len(COLOURS)],
+            marker=MARKERS[number % len(MARKERS)],
             linewidths=0,
         )
-        both = [value for pair in pairs for value in (pair.values[0], pair.values[experiment])]
-        axes.plot([min(both), max(both)], [min(both), max(both)], color=INK, linewidth=1, linestyle=":")
+        ends = [values.min(axis=None), values.max(axis=None)]
+        axes.plot(ends, ends, color=INK, linewidth=1, linestyle=":")
         _label(axes, metric, metric)
-        axes.set_xlabel(f"{comparison.names[0]}", fontsize=8, color=INK)
-        axes.set_ylabel(f"{comparison.names[experiment]}", fontsize=8, color=INK)
-        axes.set_title(
-            f"{metric.name}\nbetter {'above' if metric.higher_is_better else 'below'} the line", fontsize=9, color=INK
-        )
+        axes.set_xlabel(first, fontsize=8, color=INK)
+        axes.set_ylabel(other, fontsize=8, color=INK)
+        side = "above" if metric.higher_is_better else "below"
+        axes.set_title(f"{metric.name}\nbetter {side} the line", fontsize=9, color=INK)
     return as_png(figure, PAD)
-
-
-def _both(pair: UtterancePair, experiment: int) -> bool:
-    return math.isfinite(pair.values[0]) and math.isfinite(pair.values[experiment])
 
 
 def _label(axes: Axes, across: Metric, up: Metric) -> None:

@@ -1,8 +1,7 @@
 """Listeners' ratings from JSON files: preferences between two experiments and opinion scores, with intervals.
 
-Raters and utterances are resampled independently and a rating counts as often as both were drawn (Owen 2007, "The
-pigeonhole
-bootstrap"): ratings of one person, and ratings of one sentence, resemble each other.
+The bootstrap resamples raters and utterances independently, since ratings of one person and ratings of one sentence are
+correlated (Owen 2007, "The pigeonhole bootstrap").
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from stages.common.errors import PipelineError
 from stages.metrics.bootstrap import LEVEL, N_RESAMPLES, SEED, Interval
@@ -27,9 +27,7 @@ CHUNK = 1_000
 
 @dataclass(frozen=True)
 class Rating:
-    """One answer of one rater: of a single experiment its score (1 to 5), of two (first, second) the preference for the
-    second (0 to 1).
-    """
+    """One answer: the score (1 to 5) of one experiment, or the preference (0 to 1) for the second of two."""
 
     rater: str
     utterance_id: str
@@ -42,13 +40,13 @@ class RatingResult:
     """The mean of the ratings of one experiment or pair, with its 95 % interval."""
 
     experiments: tuple[str, ...]
-    interval: Interval  # n_utterances: those that were rated
+    interval: Interval  # its n_utterances are the rated ones
     n_ratings: int
     n_raters: int
 
 
 def read_ratings(paths: Sequence[Path], names: Sequence[str]) -> list[Rating]:
-    """Return the ratings of files; `names` are the experiments', in the order in which pairs are turned.
+    """Return the ratings of files; `names` are the experiments, whose order gives the order of pairs.
 
     Raises PipelineError for a file that cannot be read, another format or an experiment that is not compared.
     """
@@ -59,12 +57,12 @@ def read_ratings(paths: Sequence[Path], names: Sequence[str]) -> list[Rating]:
             ratings += _ratings(json.loads(path.read_text(encoding="utf-8")), known)
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise PipelineError(
-                f"compare: {path} cannot be read as ratings ({error}); the README shows the format"
+                f"compare: {path} cannot be read as ratings ({error}); docs/evaluation.md has the format"
             ) from None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            detail = f"there is no {error}" if isinstance(error, KeyError) else error
+            detail = f"{error} is missing" if isinstance(error, KeyError) else error
             raise PipelineError(
-                f"compare: {path} holds no usable ratings: {detail}; the README shows the format"
+                f"compare: {path} has invalid ratings: {detail}; docs/evaluation.md has the format"
             ) from None
     return ratings
 
@@ -72,14 +70,17 @@ def read_ratings(paths: Sequence[Path], names: Sequence[str]) -> list[Rating]:
 def _ratings(content: Mapping[str, Any], known: Sequence[str]) -> list[Rating]:
     if content.get("kind") != KIND or content.get("version") != VERSION:
         raise ValueError(
-            f"its kind and version are {content.get('kind')!r} and {content.get('version')!r}, not {KIND!r} and {VERSION}"
+            f"kind and version are {content.get('kind')!r} and {content.get('version')!r}, "
+            f"expected {KIND!r} and {VERSION}"
         )
     rater = str(content["rater"])
     ratings = []
     for answer in content.get("ab", []):
         order = [_place(answer[side], known) for side in ("a", "b")]
         if answer["preferred"] not in CHOICES or order[0] == order[1]:
-            raise ValueError(f"{answer} is no choice between two experiments; preferred is one of {', '.join(CHOICES)}")
+            raise ValueError(
+                f"{answer} does not choose between two experiments; preferred is one of {', '.join(CHOICES)}"
+            )
         value = CHOICES[answer["preferred"]]
         pair = (known[min(order)], known[max(order)])
         ratings.append(Rating(rater, str(answer["utterance_id"]), pair, value if order[0] < order[1] else 1 - value))
@@ -93,27 +94,24 @@ def _ratings(content: Mapping[str, Any], known: Sequence[str]) -> list[Rating]:
 
 def _place(name: str, known: Sequence[str]) -> int:
     if name not in known:
-        raise ValueError(f"{name!r} is not compared here (those are {', '.join(known)})")
+        raise ValueError(f"{name!r} is not one of the compared experiments ({', '.join(known)})")
     return known.index(name)
 
 
 def rating_results(ratings: Sequence[Rating], names: Sequence[str]) -> list[RatingResult]:
-    """Return the result of every experiment and pair that was rated: opinion scores first, then preferences, in the
-    order of the names.
-    """
-    groups: dict[tuple[str, ...], list[Rating]] = {}
-    for rating in ratings:
-        groups.setdefault(rating.experiments, []).append(rating)
+    """Return the result of every rated experiment and pair: opinion scores, then preferences, in the order of names."""
+    if not ratings:
+        return []
     order = [RECORDING, *names]
-    return [
-        _result(groups[key]) for key in sorted(groups, key=lambda key: (len(key), [order.index(name) for name in key]))
-    ]
+    table = pd.DataFrame(list(ratings))
+    results = [_result(experiments, answers) for experiments, answers in table.groupby("experiments", sort=False)]
+    return sorted(results, key=lambda result: (len(result.experiments), list(map(order.index, result.experiments))))
 
 
-def _result(ratings: Sequence[Rating]) -> RatingResult:
-    values = np.array([rating.value for rating in ratings])
-    raters, rater_of = np.unique([rating.rater for rating in ratings], return_inverse=True)
-    utterances, utterance_of = np.unique([rating.utterance_id for rating in ratings], return_inverse=True)
+def _result(experiments: tuple[str, ...], answers: pd.DataFrame) -> RatingResult:
+    values = answers["value"].to_numpy()
+    raters, rater_of = np.unique(answers["rater"].to_numpy(str), return_inverse=True)
+    utterances, utterance_of = np.unique(answers["utterance_id"].to_numpy(str), return_inverse=True)
     generator = np.random.default_rng(SEED)
     draws = []
     for _ in range(N_RESAMPLES // CHUNK):
@@ -130,4 +128,4 @@ def _result(ratings: Sequence[Rating]) -> RatingResult:
         else (math.nan, math.nan)
     )
     interval = Interval(float(values.mean()), float(low), float(high), len(utterances))
-    return RatingResult(ratings[0].experiments, interval, len(ratings), len(raters))
+    return RatingResult(experiments, interval, len(answers), len(raters))

@@ -34,7 +34,7 @@ def tell_what_is_worse(root: Path) -> list[str]:
     if accepted is None or not (root / "metrics.json").is_file():
         return []
     # Imported here: scipy and matplotlib would make every run's start a second longer.
-    from pipeline.compare.comparison import OF_THE_MACHINE, compare_experiments
+    from pipeline.compare.comparison import MACHINE_DEPENDENT, compare_experiments
     from pipeline.compare.experiments import WORKSPACE, fetch_experiment
     from stages.metrics.bootstrap import Outcome
 
@@ -48,7 +48,7 @@ def tell_what_is_worse(root: Path) -> list[str]:
         result.metric.key: contrast.sentence
         for result in comparison.results
         for contrast in result.contrasts
-        if contrast is not None and contrast.outcome is Outcome.WORSE and result.metric.key not in OF_THE_MACHINE
+        if contrast is not None and contrast.outcome is Outcome.WORSE and result.metric.key not in MACHINE_DEPENDENT
     }
     if worse:
         emit_event(

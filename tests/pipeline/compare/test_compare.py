@@ -106,7 +106,7 @@ def test_what_is_better_is_said_and_what_is_alike_is_not(
     shown = capsys.readouterr().out.splitlines()
     mos = BY_KEY["mos"].name
     assert re.match(
-        rf"verdict: second against first, by \d+ metrics: better in 1 \({re.escape(mos)}\); the same in \d+ \(Character",
+        rf"verdict: second against first, by \d+ metrics: better in 1 \({re.escape(mos)}\); the same in \d+ \(Char",
         shown[-1],
     )
     assert any(
@@ -141,7 +141,7 @@ def test_other_test_sets_are_restricted_to_what_is_common_and_that_is_said(
     project: ComparableProject, tmp_path: Path
 ) -> None:
     comparison = compare(project.root, ["first", "odd"], tmp_path / "out")
-    assert {len(run.rows) for experiment in comparison.experiments for run in experiment.runs} == {20}
+    assert {len(run.utterances) for experiment in comparison.experiments for run in experiment.runs} == {20}
     assert comparison.warnings[0].startswith("The test sets differ (first has 24, odd has 26): the 20 utterances")
     assert comparison.warnings[0] in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
 
@@ -233,18 +233,18 @@ def test_a_metric_that_one_lacks_is_named_and_not_compared(tmp_path: Path) -> No
     comparison = compare(project.root, ["with", "without"], tmp_path / "out")
     (mos,) = (result for result in comparison.results if result.metric.key == "mos")
     assert mos.contrasts == (None,) and mos.intervals[1] is None
-    assert f"{BY_KEY['mos'].name} was not measured of without." in comparison.warnings
+    assert f"{BY_KEY['mos'].name} was not measured for without." in comparison.warnings
 
 
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["first"], "name at least two different experiments"),
-        (["first", "first"], "name at least two different experiments"),
-        (["first", "nowhere"], "'nowhere' is no revision or experiment here"),
+        (["first"], "pass at least two different experiments"),
+        (["first", "first"], "pass at least two different experiments"),
+        (["first", "nowhere"], "'nowhere' is not a revision or experiment"),
         (["first", "bare"], "bare has no reports/evaluate; run `dvc repro`"),
-        (["first", "second,second"], "names a revision twice"),
-        (["first", "second,"], "names a revision twice or not at all"),
+        (["first", "second,second"], "repeats a revision"),
+        (["first", "second,"], "repeats a revision or has an empty one"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(
@@ -267,7 +267,7 @@ def test_files_that_are_not_in_the_cache_name_the_remedy(project: ComparableProj
 def test_a_folder_that_is_no_comparison_is_never_replaced(project: ComparableProject, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(PipelineError, match="is no earlier comparison"):
+    with pytest.raises(PipelineError, match="is not an earlier comparison"):
         compare(project.root, ["first", "second"], tmp_path / "mine")
     assert (tmp_path / "mine" / "thesis.txt").is_file()
 
@@ -276,7 +276,7 @@ def test_no_common_utterance_is_refused(tmp_path: Path) -> None:
     project = start_project(tmp_path / "voice")
     project.commit(evaluation(12), "a")
     project.commit([{**row, "text": "Another text."} for row in evaluation(12)], "b")
-    with pytest.raises(PipelineError, match="no utterance of the test sets is common to all"):
+    with pytest.raises(PipelineError, match="the test sets have no utterance in common"):
         compare(project.root, ["a", "b"], tmp_path / "out")
 
 

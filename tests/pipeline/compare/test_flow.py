@@ -32,5 +32,5 @@ def test_the_flow_writes_the_files_of_the_command_and_the_table_as_an_artifact(
     with get_client(sync_client=True) as client:
         artifact = next(artifact for artifact in client.read_artifacts() if artifact.key == "comparison")
     assert "| Naturalness (predicted MOS) |" in str(artifact.data) and "second against first" in str(artifact.data)
-    with pytest.raises(PipelineError, match="'nowhere' is no revision"):
+    with pytest.raises(PipelineError, match="'nowhere' is not a revision"):
         asyncio.run(compare_flow(["first", "nowhere"], str(project.root), str(tmp_path / "out")))

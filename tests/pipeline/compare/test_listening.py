@@ -1,4 +1,4 @@
-"""A comparison's page to listen: from DVC's cache to the page, and from ratings given on it back into the comparison."""
+"""The listening page of a comparison, and the ratings it exports."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ N_UTTERANCES = 4
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> ComparableProject:
-    """Commits of evaluations: `dumb` kept no sounds, `first` and `second` did."""
+    """Commits of evaluations: `silent` without audio, `first` and `second` with it."""
     project = start_project(tmp_path_factory.mktemp("heard") / "voice")
-    project.commit(evaluation(N_UTTERANCES, seed=1), "dumb")
+    project.commit(evaluation(N_UTTERANCES, seed=1), "silent")
     for seed, name in ((1, "first"), (2, "second")):
         rows = evaluation(N_UTTERANCES, seed=seed)
         renditions = [make_rendition(row["utterance_id"], row["text"], speaker=row["speaker"]) for row in rows]
         write_renditions(project.root / "reports/evaluate", renditions, {"facts": {"seed": str(seed)}})
         project.commit(rows, name)
-    project.back_to("dumb")
+    project.back_to("silent")
     return project
 
 
@@ -43,7 +43,7 @@ def test_ratings_given_on_the_page_come_back_into_the_comparison(
     assert f"listen: {tmp_path / 'out' / 'listening.html'}" in capsys.readouterr().out
     page = browser.new_page()
     page.goto((tmp_path / "out" / "index.html").as_uri())
-    page.get_by_role("link", name="Listen to them").click()
+    page.get_by_role("link", name="Listening page").click()
     page.get_by_role("button", name="Rate blind").click()
     page.get_by_label("Your name").fill("eva")
     page.get_by_role("button", name="Start", exact=True).click()
@@ -76,12 +76,12 @@ def test_ratings_given_on_the_page_come_back_into_the_comparison(
 def test_an_evaluation_that_kept_no_sounds_is_named_and_the_rest_compared(
     project: ComparableProject, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert program.main(["dumb", "second", "--root", str(project.root), "--out", str(tmp_path / "out")]) == 0
+    assert program.main(["silent", "second", "--root", str(project.root), "--out", str(tmp_path / "out")]) == 0
     shown = capsys.readouterr().out
     assert (
-        "warning: There is no page to listen: the evaluation of dumb kept no sounds" in shown
+        "warning: No listening page: silent was evaluated before audio was stored" in shown
         and "\nlisten: " not in shown
     )
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
-    assert "the evaluation of dumb kept no sounds" in page and "listening.html" not in page
+    assert "silent was evaluated before audio was stored" in page and "listening.html" not in page
     assert not (tmp_path / "out" / "listening.html").exists()

@@ -93,19 +93,19 @@ def test_answers_that_are_all_alike_have_no_spread() -> None:
     ("content", "message"),
     [
         ("{", "cannot be read as ratings"),
-        ("[]", "holds no usable ratings"),
+        ("[]", "has invalid ratings"),
         (
             json.dumps({"kind": "photos", "version": 1}),
-            "its kind and version are 'photos' and 1, not 'voice-factory-ratings' and 1",
+            "kind and version are 'photos' and 1, expected 'voice-factory-ratings' and 1",
         ),
-        (json.dumps({"kind": "voice-factory-ratings", "version": 2, "rater": "eva"}), "and 2, not"),
-        (json.dumps({"kind": "voice-factory-ratings", "version": 1}), "there is no 'rater'"),
+        (json.dumps({"kind": "voice-factory-ratings", "version": 2, "rater": "eva"}), "and 2, expected"),
+        (json.dumps({"kind": "voice-factory-ratings", "version": 1}), "'rater' is missing"),
     ],
 )
 def test_a_file_of_another_kind_is_one_line(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "r.json"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(PipelineError, match="the README shows the format") as caught:
+    with pytest.raises(PipelineError, match="docs/evaluation.md has the format") as caught:
         read_ratings([path], NAMES)
     assert message in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
 
@@ -113,15 +113,15 @@ def test_a_file_of_another_kind_is_one_line(tmp_path: Path, content: str, messag
 @pytest.mark.parametrize(
     ("answers", "message"),
     [
-        ({"ab": [choice("old", "newer", "a")]}, "'newer' is not compared here (those are recording, old, new)"),
+        ({"ab": [choice("old", "newer", "a")]}, "'newer' is not one of the compared experiments (recording, old, new)"),
         ({"ab": [choice("old", "new", "both")]}, "preferred is one of a, b, none"),
-        ({"ab": [choice("new", "new", "a")]}, "is no choice between two experiments"),
+        ({"ab": [choice("new", "new", "a")]}, "does not choose between two experiments"),
         (
             {"mos": [{"utterance_id": "u/1", "experiment": "new", "score": 6}]},
             "the score 6 of 'u/1' is not between 1 and 5",
         ),
-        ({"mos": [{"utterance_id": "u/1", "experiment": "new", "score": None}]}, "holds no usable ratings"),
-        ({"mos": 3}, "holds no usable ratings"),
+        ({"mos": [{"utterance_id": "u/1", "experiment": "new", "score": None}]}, "has invalid ratings"),
+        ({"mos": 3}, "has invalid ratings"),
     ],
 )
 def test_an_answer_that_cannot_be_is_one_line(tmp_path: Path, answers: dict[str, Any], message: str) -> None:
