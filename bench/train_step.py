@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
@@ -34,9 +33,10 @@ from model.training.config import TrainingConfig
 from model.training.dataset import Batch, StoredBatch, fill_samples
 from model.training.losses import discriminator_loss, feature_matching_loss, generator_loss, kl_loss, mel_loss
 from model.training.trainer import Trainer
+from pipeline.params.presets import load_preset
 from stages.common.params import from_mapping
 
-PRESET = Path(__file__).parents[1] / "presets" / "reference.yaml"
+PRESETS = Path(__file__).parents[1] / "presets"
 SETTINGS = SpectrogramSettings(sample_rate_hz=44100, n_fft=2048, hop_samples=512, win_samples=2048, n_mels=128)
 BERT_CHANNELS = {"ZH": 1024, "JP": 768}
 N_CLIPS = 2
@@ -142,7 +142,7 @@ class PlainStep:
 
 def full_size() -> tuple[ModelConfig, DiscriminatorConfig, TrainingConfig]:
     """Return the reference preset's configurations."""
-    train = yaml.safe_load(PRESET.read_text(encoding="utf-8"))["train"]
+    train = load_preset("reference", PRESETS).values["train"]
     derived = {
         "n_speakers": N_SPEAKERS,
         "bert_channels": BERT_CHANNELS,
@@ -152,7 +152,7 @@ def full_size() -> tuple[ModelConfig, DiscriminatorConfig, TrainingConfig]:
     return (
         ModelConfig.from_dict({**train["model"], **derived}),
         DiscriminatorConfig.from_dict(train["discriminator"]),
-        from_mapping(TrainingConfig, train["optimisation"], where=f"{PRESET}: train.optimisation"),
+        from_mapping(TrainingConfig, train["optimisation"], where="reference preset: train.optimisation"),
     )
 
 

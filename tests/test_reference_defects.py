@@ -24,7 +24,6 @@ import pyarrow.parquet as pq
 import pytest
 import soundfile
 import torch
-import yaml
 
 from model.audio.settings import SpectrogramSettings
 from model.audio.spectrogram import hz_to_mel, linear_spectrogram, mel_filterbank
@@ -41,6 +40,7 @@ from model.text.symbols import SymbolTable
 from model.training.dataset import Batch, BatchDataset
 from model.training.sampler import BatchSampler
 from model.training.trainer import Trainer
+from pipeline.params.presets import load_preset
 from stages.bert import stage as bert
 from stages.bert.encode import cached_encoder
 from stages.clean_text import stage as clean_text
@@ -394,7 +394,7 @@ def tiny_params(**changes: Any) -> TrainParams:
     """The smoke preset's train section, smaller, without aligner and adversarial from the start; `model__n_layers` for
     nested values.
     """
-    values: dict[str, Any] = yaml.safe_load((ROOT / "presets" / "smoke.yaml").read_text(encoding="utf-8"))["train"]
+    values: dict[str, Any] = json.loads(json.dumps(load_preset("smoke", ROOT / "presets").values["train"]))
     values["model"].update(TINY_MODEL)
     values["aligner"].update(steps=0)
     values["discriminator"].update(channels=2, max_channels=4, use_duration_discriminator=True, duration_channels=8)

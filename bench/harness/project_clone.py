@@ -16,7 +16,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from bench.harness.common import THREAD_SETTINGS
-from pipeline.params.presets import load, overlay
+from pipeline.params.presets import load_preset, overlay
 
 ROOT = Path(__file__).parents[2]
 RECORDINGS = Path("data/recordings/asterisk-en")
@@ -78,7 +78,7 @@ def clone_laptop_project(root: Path) -> ProjectClone:
         raise FileNotFoundError(f"{RECORDINGS}: not there; `make recordings` fetches it")
     subprocess.run(["git", "clone", "-q", str(ROOT), str(root)], check=True)
     project = ProjectClone(root)
-    laptop, smoke = (load(name, ROOT / "presets") for name in ("laptop", "smoke"))
+    laptop, smoke = (load_preset(name, ROOT / "presets").values for name in ("laptop", "smoke"))
     corpus = {"recordings": str(RECORDINGS), "transcripts": str(RECORDINGS / "transcripts.csv")}
     for changes in (laptop, {"corpus": corpus, "train": smoke["train"], "evaluate": smoke["evaluate"]}):
         project.change_params(changes)

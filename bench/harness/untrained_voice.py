@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.params.presets import load
+from pipeline.params.presets import load_preset
 
 BERT_CHANNELS = 384
 FRAMES_A_PHONE = (
@@ -25,7 +25,7 @@ def write_untrained_voice(folder: Path, **metadata: Any) -> Path:
     from model.synthesizer import Synthesizer
     from model.text.symbols import SymbolTable
 
-    preset: dict[str, Any] = load("laptop")
+    preset: dict[str, Any] = load_preset("laptop").values
     settings = SpectrogramSettings(sample_rate_hz=preset["resample"]["sample_rate_hz"], **preset["spectrogram"])
     symbols = SymbolTable()
     config = ModelConfig.from_dict(

@@ -19,7 +19,7 @@ from typing import Any
 from dvc.repo import Repo
 from scmrepo.exceptions import SCMError
 
-from pipeline.params.overrides import write
+from pipeline.params.overrides import apply_overrides
 from pipeline.processes.environment import dvc_command
 from pipeline.processes.locks import only_one
 from pipeline.processes.run import run_command
@@ -120,7 +120,7 @@ async def clone_project(root: Path, folder: Path, about: Mapping[str, Any], log:
         ["git", "clone", "--quiet", "--shared", "--no-checkout", str(root), str(clone)], folder=root, log=log
     )
     await run_command(["git", "checkout", "--quiet", "--detach", str(about["commit"])], folder=clone, log=log)
-    write(clone, about["preset"], about["overrides"])  # first: a preset may have other recordings
+    apply_overrides(clone, about["preset"], about["overrides"])  # first: a preset may have other recordings
     _configure(root, clone)
     _link_sources(root, clone)
     await run_command(dvc_command("checkout", "--quiet", "--allow-missing"), folder=clone, log=log)

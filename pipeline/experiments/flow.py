@@ -25,7 +25,7 @@ from pipeline.experiments.clone import (
     resolve,
     saved_experiments,
 )
-from pipeline.params.overrides import OverrideError, write
+from pipeline.params.overrides import OverrideError, apply_overrides
 from pipeline.params.presets import PARAMS, PRESETS
 from pipeline.processes.environment import dvc_command
 from pipeline.processes.prefect_server import run_on_server
@@ -118,7 +118,7 @@ def check_parameters(root: Path, plan: Plan) -> None:
     """
     with tempfile.TemporaryDirectory() as scratch:
         files_at(root, plan.commit, Path(scratch), PARAMS, *([PRESETS] if plan.preset is not None else []))
-        write(Path(scratch), plan.preset, plan.overrides)
+        apply_overrides(Path(scratch), plan.preset, plan.overrides)
 
 
 async def check_values(clone: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from ruamel.yaml import YAML, YAMLError
 
-from pipeline.params.overrides import OverrideError, parse
+from pipeline.params.overrides import OverrideError, parse_override
 
 _NUMBER = r"[+-]?[\w+-]+(?:\.\d[\w+-]*)?"  # or a word, which is then refused
 _RANGE = re.compile(rf"\s*(?P<low>{_NUMBER})\.\.(?P<high>{_NUMBER})(?P<log>\s+log)?\s*")
@@ -66,7 +66,7 @@ def parse_space(space: Sequence[str]) -> list[Dimension]:
 
 def _dimension(text: str) -> Dimension:
     name, equals, values = text.partition("=")
-    path, _ = parse(f"{name}{equals}0")  # the name's syntax
+    path, _ = parse_override(f"{name}{equals}0")  # the name's syntax
     yaml = YAML(typ="safe", pure=True)
     if found := _RANGE.fullmatch(values):
         low, high = yaml.load(found["low"]), yaml.load(found["high"])

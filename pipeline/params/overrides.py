@@ -1,6 +1,4 @@
-"""Parameters of one run: a preset and `section.key=value` overrides over params.yaml, checked against the stages' own
-schema.
-"""
+"""Overrides of params.yaml: a preset and `section.key=value` assignments, checked by the stages' own parameter types."""
 
 from __future__ import annotations
 
@@ -14,39 +12,39 @@ from typing import Any
 
 from ruamel.yaml import YAML, YAMLError
 
-from pipeline.params.presets import PARAMS, PRESETS, REPLACED_WHOLE, load_params, save_params, switch
+from pipeline.params.presets import ARCHITECTURE, PARAMS, PRESETS, load_params, save_params, switch_preset
 from stages.common.errors import ParamsError
 from stages.common.params import from_mapping, read_params
 
 
 class OverrideError(ValueError):
-    """An override is malformed, names no parameter, or has a value that the parameter cannot take."""
+    """Error of an override that is malformed or names no parameter."""
 
 
-def parse(override: str) -> tuple[tuple[str, ...], Any]:
-    """Return the path and the value of `train.optimisation.steps=200`; values are YAML 1.2, as in params.yaml."""
+def parse_override(override: str) -> tuple[tuple[str, ...], Any]:
+    """Return the path and the value of an override such as `train.optimisation.steps=200`; the value is YAML 1.2."""
     name, equals, text = override.partition("=")
     path = tuple(name.strip().split("."))
     if not equals or not all(path):
         raise OverrideError(
-            f"{override!r} is no override; write section.key=value, such as train.optimisation.steps=200"
+            f"{override!r} is not an override; write section.key=value, such as train.optimisation.steps=200"
         )
     try:
         return path, YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
-        raise OverrideError(f"{override!r}: the value is no YAML: {' '.join(str(error).split())}") from None
+        raise OverrideError(f"{override!r}: the value is not valid YAML: {' '.join(str(error).split())}") from None
 
 
-def write(folder: Path, preset: str | None, overrides: Sequence[str]) -> None:
+def apply_overrides(folder: Path, preset: str | None, overrides: Sequence[str]) -> None:
     """Write a preset's values and then the overrides into the params.yaml of `folder`; raises OverrideError.
 
-    Names are checked here, values by the stages' own code (`check`).
+    This checks names; `check_params` checks values.
     """
     file = folder / PARAMS
-    changes = [(parse(override), override) for override in overrides]
+    changes = [(parse_override(override), override) for override in overrides]
     if preset is not None:
         try:
-            switch(preset, folder=folder / PRESETS, params_path=file)
+            switch_preset(preset, folder=folder / PRESETS, params_path=file)
         except (ValueError, KeyError) as error:
             raise OverrideError(str(error)) from None
     params = load_params(file)
@@ -62,39 +60,41 @@ def _set(params: MutableMapping[str, Any], path: Sequence[str], value: Any, over
         if not isinstance(values, MutableMapping):
             raise OverrideError(f"{override!r}: {where} is a value, not a section")
         last = depth == len(path) - 1
-        if key not in values and not (last and where in REPLACED_WHOLE):
-            raise OverrideError(
-                f"{override!r}: {where or PARAMS} has no {key!r}; there are {', '.join(map(str, values))}"
-            )
+        if key not in values and not (last and where in ARCHITECTURE):
+            raise OverrideError(f"{override!r}: {where or PARAMS} has no {key!r}; valid: {', '.join(map(str, values))}")
         if last and not where:
-            raise OverrideError(f"{override!r}: {key} is no parameter; write section.key=value, and a preset as preset")
+            raise OverrideError(
+                f"{override!r}: {key} is not a parameter; write section.key=value, and choose a preset by --preset"
+            )
         if last:
             values[key] = value
         else:
             values = values[key]
 
 
-def schema(section: str) -> type[Any]:
-    """Return the dataclass of a stage's parameters."""
-    found: type[Any] = typing.get_type_hints(importlib.import_module(f"stages.{section}.stage").main)["params"]
-    return found
+def params_type(section: str) -> type[Any]:
+    """Return the type of a stage's parameters."""
+    annotation: type[Any] = typing.get_type_hints(importlib.import_module(f"stages.{section}.stage").main)["params"]
+    return annotation
 
 
-def check(file: Path) -> None:
+def check_params(file: Path) -> None:
     """Check every section of a params.yaml against the parameters of its stage; raises ParamsError."""
     for section, values in read_params(file).items():
         if isinstance(values, Mapping):
-            from_mapping(schema(section), values, where=f"{PARAMS}: {section}")
+            from_mapping(params_type(section), values, where=f"{PARAMS}: {section}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Check a params.yaml; a program of its own, since the stages set up their process when they are imported."""
+    """Check a params.yaml in this process, which imports the stages and with them their process-wide settings."""
     parser = argparse.ArgumentParser(
-        prog="python -m pipeline.params.overrides", description="Check params.yaml against what the stages take."
+        prog="python -m pipeline.params.overrides", description="Check the values of params.yaml."
     )
-    parser.add_argument("--params", type=Path, default=PARAMS, metavar="PATH", help="the file (default: params.yaml)")
+    parser.add_argument(
+        "--params", type=Path, default=PARAMS, metavar="PATH", help="file to check (default: params.yaml)"
+    )
     try:
-        check(parser.parse_args(argv).params)
+        check_params(parser.parse_args(argv).params)
     except ParamsError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

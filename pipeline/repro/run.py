@@ -23,10 +23,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Run every stage whose inputs changed, then print the summary.",
         allow_abbrev=False,
     )
-    parser.add_argument("--preset", choices=presets.available(), help="write this preset into params.yaml first")
+    parser.add_argument("--preset", choices=presets.preset_names(), help="write this preset into params.yaml first")
     options, arguments = parser.parse_known_args(argv)
     if options.preset:
-        presets.switch(options.preset)
+        presets.switch_preset(options.preset)
         if status := prepare.main():
             return status
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches DVC as well, which then ends in its own time

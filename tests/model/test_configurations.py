@@ -26,6 +26,7 @@ from model.training.dataset import Batch, BatchDataset
 from model.training.discriminators import MultiPeriodDiscriminator
 from model.training.fit import check_training_fit
 from model.training.trainer import Trainer, TrainingConfig
+from pipeline.params.presets import load_preset
 from stages.common.params import from_mapping
 from stages.train.manifest_source import DataFolders, ManifestSource, read_split
 from stages.train.pitch_tracks import attach_pitch
@@ -166,9 +167,8 @@ def model_config(source: ManifestSource, changes: dict[str, Any]) -> ModelConfig
 
 def training_config() -> TrainingConfig:
     """The smoke preset's, with the adversarial terms from the second step on."""
-    values: dict[str, Any] = {}
-    for name in ("params.yaml", "presets/smoke.yaml"):
-        values |= yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))["train"]["optimisation"]
+    values: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))["train"]["optimisation"]
+    values |= load_preset("smoke", ROOT / "presets").values["train"]["optimisation"]
     values |= {
         "steps": 10,
         "adversarial_start_step": 1,

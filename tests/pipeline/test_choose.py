@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pipeline import choose
-from pipeline.params.overrides import check
+from pipeline.params.overrides import check_params
 from stages.common.params import read_params
 from stages.evaluate.checkpoints import write_checkpoints
 from tests.small_corpus import ROOT
@@ -71,7 +71,7 @@ def test_the_best_checkpoint_becomes_the_voice(
 
 def test_a_step_is_one_that_the_train_stage_takes(project: Path) -> None:
     assert choose.main([]) == 0
-    check(project / "params.yaml")
+    check_params(project / "params.yaml")
 
 
 def test_the_best_that_is_the_voice_already_changes_nothing(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

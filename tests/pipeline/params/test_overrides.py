@@ -1,4 +1,4 @@
-"""Overrides: names and values are checked, and what is written is what the stages read."""
+"""Overrides: names and values are checked, and the stages read the values that were written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from dvc.utils.serialize import dumps_yaml
 
-from pipeline.params.overrides import OverrideError, check, main, parse, write
+from pipeline.params.overrides import OverrideError, apply_overrides, check_params, main, parse_override
 from stages.common.errors import ParamsError
 from stages.common.params import read_params
 from tests.small_corpus import ROOT
@@ -44,44 +44,44 @@ def value(folder: Path, path: str) -> Any:
         ("train.model.istft_layers", "3", 3),
     ],
 )
-def test_stages_read_what_was_asked_for(folder: Path, path: str, text: str, expected: Any) -> None:
-    write(folder, None, [f"{path}={text}"])
+def test_a_stage_reads_the_value_of_an_override(folder: Path, path: str, text: str, expected: Any) -> None:
+    apply_overrides(folder, None, [f"{path}={text}"])
     assert value(folder, path) == expected and type(value(folder, path)) is type(expected)
-    check(folder / "params.yaml")
+    check_params(folder / "params.yaml")
     assert (folder / "params.yaml").read_text(encoding="utf-8").count("#") > 40, "the comments are gone"
 
 
-def test_overrides_come_after_the_preset_and_the_last_one_counts(folder: Path) -> None:
-    write(folder, "smoke", ["train.optimisation.steps=5", "train.optimisation.steps=6"])
+def test_overrides_apply_after_the_preset_and_the_last_one_wins(folder: Path) -> None:
+    apply_overrides(folder, "smoke", ["train.optimisation.steps=5", "train.optimisation.steps=6"])
     assert value(folder, "preset") == "smoke" and value(folder, "train.optimisation.steps") == 6
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.optimisation.step=3", r"train.optimisation has no 'step'; there are steps,"),
+        ("train.optimisation.step=3", r"train.optimisation has no 'step'; valid: steps,"),
         ("trains.steps=3", "params.yaml has no 'trains'"),
         ("train.ranks.deep=3", "train.ranks is a value, not a section"),
-        ("train=3", "train is no parameter"),
-        ("preset=smoke", "a preset as preset"),
-        ("train.ranks", "is no override"),
-        ("=3", "is no override"),
-        ("train..ranks=3", "is no override"),
-        ("split.salt=[", "the value is no YAML"),
-        ("split.salt=!!python/object/apply:os.system ['true']", "the value is no YAML"),
-        ("--help", "is no override"),
+        ("train=3", "train is not a parameter"),
+        ("preset=smoke", "a preset by --preset"),
+        ("train.ranks", "is not an override"),
+        ("=3", "is not an override"),
+        ("train..ranks=3", "is not an override"),
+        ("split.salt=[", "the value is not valid YAML"),
+        ("split.salt=!!python/object/apply:os.system ['true']", "the value is not valid YAML"),
+        ("--help", "is not an override"),
     ],
 )
-def test_what_names_no_parameter_is_refused_and_nothing_is_written(folder: Path, override: str, message: str) -> None:
+def test_an_invalid_override_is_an_error_and_nothing_is_written(folder: Path, override: str, message: str) -> None:
     before = (folder / "params.yaml").read_bytes()
     with pytest.raises(OverrideError, match=message):
-        write(folder, None, ["train.optimisation.steps=3", override])
+        apply_overrides(folder, None, ["train.optimisation.steps=3", override])
     assert (folder / "params.yaml").read_bytes() == before
 
 
-def test_an_unknown_preset_is_refused(folder: Path) -> None:
-    with pytest.raises(OverrideError, match=r"unknown preset '../../etc'; there are laptop"):
-        write(folder, "../../etc", [])
+def test_an_unknown_preset_is_an_error(folder: Path) -> None:
+    with pytest.raises(OverrideError, match=r"unknown preset '../../etc'; valid: laptop"):
+        apply_overrides(folder, "../../etc", [])
 
 
 @pytest.mark.parametrize(
@@ -92,25 +92,21 @@ def test_an_unknown_preset_is_refused(folder: Path) -> None:
         ("split.salt=7", "split: salt: expected str, found 7"),
     ],
 )
-def test_a_value_that_a_stage_cannot_take_is_one_clear_line(
+def test_an_invalid_value_is_one_clear_line(
     folder: Path, override: str, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(folder, None, [override])
+    apply_overrides(folder, None, [override])
     with pytest.raises(ParamsError, match=message):
-        check(folder / "params.yaml")
+        check_params(folder / "params.yaml")
     monkeypatch.setattr("sys.argv", ["overrides", "--params", str(folder / "params.yaml")])
     assert main() == 1
     assert capsys.readouterr().err.startswith("error: params.yaml: ")
 
 
-def test_the_projects_own_parameters_pass() -> None:
-    check(ROOT / "params.yaml")
+def test_a_value_may_contain_an_equals_sign() -> None:
+    assert parse_override("corpus.source_note=a=b") == (("corpus", "source_note"), "a=b")
 
 
-def test_a_value_may_hold_what_separates_it() -> None:
-    assert parse("corpus.source_note=a=b") == (("corpus", "source_note"), "a=b")
-
-
-def test_dvc_goes_on_writing_numbers_its_own_way(folder: Path) -> None:
-    write(folder, None, ["train.optimisation.learning_rate=1e-5"])
+def test_the_number_format_of_dvc_stays_as_it_is(folder: Path) -> None:
+    apply_overrides(folder, None, ["train.optimisation.learning_rate=1e-5"])
     assert dumps_yaml({"eps": 1e-9, "none": None}) == "eps: 1e-09\nnone:\n"

@@ -1,4 +1,4 @@
-"""Presets: overlays that fit every stage, and switching that leaves params.yaml as it was written."""
+"""Presets: valid for every stage, short, and reversible."""
 
 from __future__ import annotations
 
@@ -13,34 +13,15 @@ import yaml
 
 from model.audio.settings import SpectrogramSettings
 from model.text.symbols import SymbolTable
-from pipeline.params.presets import available, corpus_changes, load, overlay, switch
-from stages.bert.stage import BertParams
-from stages.card.stage import CardParams
-from stages.clean_text.stage import CleanTextParams
+from pipeline.params.overrides import check_params, params_type
+from pipeline.params.presets import corpus_changes, load_preset, overlay, preset_names, switch_preset
 from stages.common.params import load_section
-from stages.corpus.params import CorpusParams
-from stages.evaluate.stage import EvaluateParams
-from stages.resample.stage import ResampleParams
-from stages.spectrogram.stage import SpectrogramParams
-from stages.split.stage import SplitParams
 from stages.train.manifest_source import CorpusFacts
-from stages.train.settings import TrainParams
 from tests.small_corpus import ROOT
 
 PRESETS = ROOT / "presets"
 NAMES = ("laptop", "reference", "smoke", "trilingual", "voice")
-SECTIONS: dict[str, type[Any]] = {
-    "corpus": CorpusParams,
-    "resample": ResampleParams,
-    "clean_text": CleanTextParams,
-    "spectrogram": SpectrogramParams,
-    "bert": BertParams,
-    "split": SplitParams,
-    "train": TrainParams,
-    "evaluate": EvaluateParams,
-    "card": CardParams,
-}
-FREE_SECTIONS = ("train.model", "train.discriminator", "bert.encoders")
+MAX_LINES = 25
 
 
 @pytest.fixture
@@ -49,121 +30,125 @@ def params(tmp_path: Path) -> Path:
     return Path(shutil.copy(ROOT / "params.yaml", tmp_path / "params.yaml"))
 
 
-def keys(values: Any, where: str = "") -> set[str]:
-    """Return dotted names of all values, but for those below the sections whose keys differ by architecture."""
-    if not isinstance(values, dict) or where in FREE_SECTIONS:
-        return {where}
-    return set().union(*(keys(value, f"{where}.{name}".strip(".")) for name, value in values.items()))
-
-
 def read(path: Path) -> dict[str, Any]:
     loaded: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return loaded
 
 
-def test_the_presets_are_there() -> None:
-    assert tuple(available(PRESETS)) == NAMES
+def repeated(changes: Any, base: Any, where: str = "") -> list[str]:
+    """Return the names of all values that `changes` has in common with `base`."""
+    if not isinstance(changes, dict) or not isinstance(base, dict):
+        return [where] if changes == base else []
+    return [name for key in set(changes) & set(base) for name in repeated(changes[key], base[key], f"{where}.{key}")]
 
 
-def test_every_preset_sets_the_same_values() -> None:
-    """Otherwise switching would leave a value of the preset before it behind."""
-    found = {name: keys(load(name, PRESETS)) - {"recordings"} for name in NAMES}
-    assert all(found[name] == found["smoke"] for name in NAMES)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_preset_is_short_and_repeats_no_value_of_its_base(name: str) -> None:
+    text = (PRESETS / f"{name}.yaml").read_text(encoding="utf-8")
+    changes = yaml.safe_load(text)
+    assert len(text.splitlines()) <= MAX_LINES
+    assert repeated(changes, load_preset(changes["based_on"], PRESETS).values) == []
 
 
-def test_every_value_of_a_preset_exists_in_params() -> None:
-    assert keys(read(PRESETS / "smoke.yaml")) <= keys(read(ROOT / "params.yaml"))
-
-
-def test_every_ready_made_corpus_sets_the_same_values_of_params() -> None:
-    found = [keys(read(path)) for path in (PRESETS / "corpora").glob("*.yaml")]
-    assert len(found) == 2 and found[0] == found[1] <= keys(read(ROOT / "params.yaml"))
+def test_a_preset_holds_its_own_values_over_those_of_its_base(tmp_path: Path) -> None:
+    presets = {
+        "defaults": "split: {salt: a, min_seconds: 1}\ntrain: {model: {decoder: istft, istft_layers: 2, n_layers: 3}}",
+        "small": "based_on: defaults\nrecordings: mine\ntrain: {model: {n_layers: 1}}",
+        "other": "based_on: small\nsplit: {salt: b}\ntrain: {model: {decoder: x, istft_layers: null, x_layers: 4}}",
+        "wrong": "based_on: defaults\nsplit: {pepper: b}",
+        "old": "recordings: mine\nsplit: {salt: c}",
+    }
+    for name, text in presets.items():
+        (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
+    assert preset_names(tmp_path) == ["old", "other", "small", "wrong"]
+    other = load_preset("other", tmp_path)
+    assert other.corpus == "mine" and other.values == {
+        "split": {"salt": "b", "min_seconds": 1},
+        "train": {"model": {"decoder": "x", "n_layers": 1, "x_layers": 4}},
+    }
+    with pytest.raises(KeyError, match=r"split\.pepper is not a parameter of presets/defaults\.yaml, which has salt"):
+        load_preset("wrong", tmp_path)
+    old = load_preset("old", tmp_path)
+    assert (old.values, old.corpus) == ({"split": {"salt": "c"}}, "mine"), "older commits have complete presets"
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_preset_passes_every_stage(params: Path, name: str) -> None:
-    switch(name, folder=PRESETS, params_path=params)
-    sections = {section: load_section(params, section, kind) for section, kind in SECTIONS.items()}
-    assert set(read(params)) == {"preset", *SECTIONS} and read(params)["preset"] == name
-    settings: SpectrogramSettings = sections["spectrogram"].settings(sections["resample"].sample_rate_hz)
-    with_bert = any(source.kind != "none" for source in sections["bert"].encoders.values())
-    speakers = ("allison", "gcin-3") if sections["corpus"].languages != ("EN",) else ("allison",)
-    facts = CorpusFacts(
-        settings, True, dict.fromkeys(sections["bert"].encoders, 384) if with_bert else {}, {}, speakers, "a note"
+    switch_preset(name, folder=PRESETS, params_path=params)
+    check_params(params)
+    assert read(params)["preset"] == name
+    corpus, bert, resample, spectrogram, train = (
+        load_section(params, section, params_type(section))
+        for section in ("corpus", "bert", "resample", "spectrogram", "train")
     )
-    model, discriminator = sections["train"].networks(facts, SymbolTable.reference())
+    settings: SpectrogramSettings = spectrogram.settings(resample.sample_rate_hz)
+    with_bert = any(source.kind != "none" for source in bert.encoders.values())
+    speakers = ("allison", "gcin-3") if corpus.languages != ("EN",) else ("allison",)
+    facts = CorpusFacts(settings, True, dict.fromkeys(bert.encoders, 384) if with_bert else {}, {}, speakers, "a note")
+    model, discriminator = train.networks(facts, SymbolTable.reference())
     assert model.hop_samples == settings.hop_samples and discriminator.channels >= 1
-
-
-def test_a_preset_based_on_another_holds_its_differences_alone() -> None:
-    laptop, voice = load("laptop", PRESETS), load("voice", PRESETS)
-    assert (
-        voice["train"]["model"] == laptop["train"]["model"]
-        and voice["train"]["optimisation"]["steps"] > laptop["train"]["optimisation"]["steps"]
-    )
-    assert "based_on" not in voice and "model" not in read(PRESETS / "voice.yaml")["train"]
 
 
 def test_switching_there_and_back_gives_the_same_bytes(params: Path) -> None:
     for name in NAMES:
-        switch(name, folder=PRESETS, params_path=params)
+        switch_preset(name, folder=PRESETS, params_path=params)
         first = params.read_bytes()
         for other in NAMES:
-            switch(other, folder=PRESETS, params_path=params)
-            switch(name, folder=PRESETS, params_path=params)
+            switch_preset(other, folder=PRESETS, params_path=params)
+            switch_preset(name, folder=PRESETS, params_path=params)
             assert params.read_bytes() == first
 
 
-def test_params_yaml_is_what_its_preset_writes(params: Path) -> None:
+def test_switching_back_to_laptop_restores_the_committed_file(params: Path) -> None:
     if read(params)["preset"] != "laptop":
         pytest.skip("params.yaml is not on the default preset")
     committed = params.read_bytes()
-    switch("smoke", folder=PRESETS, params_path=params)
+    switch_preset("smoke", folder=PRESETS, params_path=params)
     assert params.read_bytes() != committed
-    switch("laptop", folder=PRESETS, params_path=params)
+    switch_preset("laptop", folder=PRESETS, params_path=params)
     assert params.read_bytes() == committed
 
 
-def test_switching_keeps_comments_and_ones_own_values(params: Path) -> None:
+def test_switching_keeps_comments_and_the_users_own_values(params: Path) -> None:
     mine = (
         params.read_text(encoding="utf-8")
         .replace("corpus:\n", "corpus:\n  # mine\n", 1)
         .replace("salt: '0'", "salt: 'mine'")
     )
     params.write_text(mine, encoding="utf-8")
-    switch("reference", folder=PRESETS, params_path=params)
+    switch_preset("reference", folder=PRESETS, params_path=params)
     assert "  # mine\n" in params.read_text(encoding="utf-8")
     assert read(params)["split"]["salt"] == "mine"
 
 
-def test_the_trilingual_preset_brings_its_corpus_and_the_others_the_default_one(params: Path) -> None:
+def test_the_trilingual_preset_selects_its_corpus_and_the_others_the_default_one(params: Path) -> None:
     default = read(params)["corpus"]
-    switch("trilingual", folder=PRESETS, params_path=params)
+    switch_preset("trilingual", folder=PRESETS, params_path=params)
     values = read(params)
     assert values["corpus"]["recordings"] == "data/recordings/trilingual"
     assert set(values["corpus"]["languages"]) == set(values["bert"]["encoders"]) == {"ZH", "JP", "EN"}
-    switch("smoke", folder=PRESETS, params_path=params)
+    switch_preset("smoke", folder=PRESETS, params_path=params)
     assert {**read(params)["corpus"], "max_utterances": None} == {**default, "max_utterances": None}
 
 
-def test_recordings_of_ones_own_stay_under_a_preset_that_names_none(params: Path) -> None:
+def test_a_preset_that_names_no_recordings_keeps_the_users_own(params: Path) -> None:
     mine = params.read_text(encoding="utf-8").replace("data/recordings/asterisk-en", "/data/anna")
     params.write_text(mine, encoding="utf-8")
     for name in ("smoke", "reference", "laptop"):
-        switch(name, folder=PRESETS, params_path=params)
+        switch_preset(name, folder=PRESETS, params_path=params)
         assert read(params)["corpus"]["recordings"] == "/data/anna"
-    switch("trilingual", folder=PRESETS, params_path=params)
+    switch_preset("trilingual", folder=PRESETS, params_path=params)
     assert read(params)["corpus"]["recordings"] == "data/recordings/trilingual"
 
 
-def test_a_preset_that_names_an_unknown_corpus_is_refused(params: Path) -> None:
-    with pytest.raises(ValueError, match="unknown ready-made corpus 'martian'; there are asterisk-en, trilingual"):
-        corpus_changes(read(params), {"recordings": "martian"}, PRESETS)
+def test_an_unknown_corpus_is_an_error(params: Path) -> None:
+    with pytest.raises(ValueError, match="unknown ready-made corpus 'martian'; valid: asterisk-en, trilingual"):
+        corpus_changes(read(params), "martian", PRESETS)
 
 
-def test_an_unknown_preset_lists_the_known_ones(params: Path) -> None:
-    with pytest.raises(ValueError, match="unknown preset 'gpu'; there are laptop, reference, smoke, trilingual, voice"):
-        switch("gpu", folder=PRESETS, params_path=params)
+def test_the_error_of_an_unknown_preset_lists_the_valid_ones(params: Path) -> None:
+    with pytest.raises(ValueError, match="unknown preset 'gpu'; valid: laptop, reference, smoke, trilingual, voice"):
+        switch_preset("gpu", folder=PRESETS, params_path=params)
     done = subprocess.run(
         [sys.executable, "-m", "pipeline.params.presets", "gpu"], cwd=ROOT, capture_output=True, text=True
     )
@@ -171,11 +156,11 @@ def test_an_unknown_preset_lists_the_known_ones(params: Path) -> None:
 
 
 def test_an_overlay_cannot_add_a_parameter() -> None:
-    with pytest.raises(KeyError, match=r"train\.stepz is not a parameter; there are steps"):
+    with pytest.raises(KeyError, match=r"train\.stepz is not a parameter; valid: steps"):
         overlay({"train": {"steps": 1}}, {"train": {"stepz": 2}})
 
 
-def test_sections_whose_keys_differ_are_replaced_whole() -> None:
+def test_architecture_sections_are_replaced_as_a_whole() -> None:
     values = {"train": {"model": {"a": 1}, "steps": 1}, "bert": {"encoders": {"EN": {"kind": "package", "name": "x"}}}}
     overlay(values, {"train": {"model": {"b": 2}, "steps": 3}, "bert": {"encoders": {"EN": {"kind": "none"}}}})
     assert values == {"train": {"model": {"b": 2}, "steps": 3}, "bert": {"encoders": {"EN": {"kind": "none"}}}}

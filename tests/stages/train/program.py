@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import resource
@@ -19,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from pipeline.params.presets import load_preset
 from stages.common.params import from_mapping
 from stages.train.manifest_source import DataFolders
 from stages.train.settings import TrainParams
@@ -45,7 +47,7 @@ TINY_MODEL = {
 
 def smoke_values() -> dict[str, Any]:
     """Return the smoke preset's train section, with samples, several kept checkpoints and their average."""
-    values: dict[str, Any] = yaml.safe_load((ROOT / "presets" / "smoke.yaml").read_text(encoding="utf-8"))["train"]
+    values: dict[str, Any] = json.loads(json.dumps(load_preset("smoke", ROOT / "presets").values["train"]))
     return {
         **values,
         "samples": {"every": 10, "utterances": 1},
