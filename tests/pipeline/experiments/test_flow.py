@@ -168,7 +168,7 @@ def test_names_that_are_no_names(name: str) -> None:
     ("options", "error", "message"),
     [
         ({"overrides": ["split.salt=x; touch pwned", "train.nothing=1"]}, OverrideError, "train has no 'nothing'"),
-        ({"overrides": ["$(touch pwned)"]}, OverrideError, "is no override"),
+        ({"overrides": ["$(touch pwned)"]}, OverrideError, "is not an override"),
         ({"preset": "$(touch pwned)"}, OverrideError, "unknown preset"),
         ({"rev": "--upload-pack=touch pwned"}, ExperimentError, "is no revision"),
         ({"rev": "nowhere"}, ExperimentError, "is no revision"),

@@ -49,8 +49,8 @@ def test_a_space_is_lists_and_ranges(text: str, expected: Dimension) -> None:
         (["a.b=1,1"], "each once"),
         (["a.b="], "some values"),
         (["a.b=["], "are no YAML"),
-        (["=1,2"], "is no override"),
-        (["a.b"], "is no override"),
+        (["=1,2"], "is not an override"),
+        (["a.b"], "is not an override"),
     ],
 )
 def test_what_is_no_space_is_said(space: list[str], message: str) -> None:
