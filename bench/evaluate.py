@@ -30,8 +30,8 @@ def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
 
     from model.inference.voice import Voice
     from stages.evaluate.scoring import ScoringSettings, score
-    from stages.evaluate.stage import lay_out
-    from stages.metrics.hearing import Hearing, Sound
+    from stages.evaluate.stage import write_report
+    from stages.metrics.perceptual import PerceptualEvaluator, Sound
     from stages.metrics.rendition import Rendition
     from stages.rows.machine_settings import worker_count
 
@@ -67,11 +67,11 @@ def run(clips: Sequence[Clip], scratch: Path) -> list[Result]:
                     synthesis_wall_seconds=speech.wall_seconds,
                 )
             )
-        hearing = Hearing(scratch / "whisper", ("mos", "speaker_similarity"), threads=worker_count())
+        hearing = PerceptualEvaluator(scratch / "whisper", ("mos", "speaker_similarity"), threads=worker_count())
         rows, _ = score(renditions, hearing, speakers, ScoringSettings(threads=worker_count(), show_progress=False))
         report = scratch / name
         report.mkdir()
-        lay_out(report, renditions, rows, {}, voice)
+        write_report(report, renditions, rows, {}, voice)
         return time.perf_counter() - started
 
     os.environ["VOICE_ROW_STORE"] = str(scratch / "rows")

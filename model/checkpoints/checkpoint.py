@@ -11,13 +11,12 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+if TYPE_CHECKING:  # reading a checkpoint's metadata needs no torch, which takes seconds to import
+    from torch import Tensor
 
-State = Mapping[str, Tensor]
+State = Mapping[str, "Tensor"]
 
 METADATA_NAME = "metadata.json"
 FORMAT_VERSION = 1
@@ -45,6 +44,9 @@ def save_checkpoint(folder: Path, *, tensors: Mapping[str, State], metadata: Map
     for name in tensors:
         if not re.fullmatch(r"[A-Za-z0-9_]+", name):
             raise ValueError(f"{name!r} cannot name a network; use letters, digits and underscores")
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
     folder.mkdir(parents=True, exist_ok=True)
     files: dict[str, dict[str, str]] = {}
     for name, state in tensors.items():
@@ -68,6 +70,8 @@ def load_checkpoint(folder: Path, names: Collection[str] | None = None) -> Check
 
     Raises CheckpointError naming the file and the remedy when anything is missing, truncated or altered.
     """
+    from safetensors.torch import load_file
+
     content = read_listing(folder)
     files = content["files"]
     if absent := sorted(set(names or ()) - set(files)):

@@ -19,11 +19,11 @@ from stages.common.progress import progress_bar
 from stages.metrics.bootstrap import (
     Difference,
     Interval,
-    Outcome,
-    confidence_interval_of_seeds,
-    outcome_of,
-    paired_difference_of_seeds,
-    verdict,
+    Verdict,
+    confidence_interval,
+    paired_difference,
+    verdict_of,
+    verdict_sentence,
 )
 from stages.metrics.catalogue import METRICS, Metric
 
@@ -37,7 +37,7 @@ class Contrast:
     """An experiment against the first one by one metric."""
 
     difference: Difference
-    outcome: Outcome
+    outcome: Verdict
     sentence: str
 
 
@@ -100,16 +100,16 @@ class Comparison:
 
     def _verdict(self, number: int) -> str:
         first, other = self.names[0], self.names[number + 1]
-        metrics: dict[Outcome, list[str]] = {outcome: [] for outcome in Outcome}
+        metrics: dict[Verdict, list[str]] = {outcome: [] for outcome in Verdict}
         for result in self.results:
             if (contrast := result.contrasts[number]) is not None and result.metric.key not in MACHINE_DEPENDENT:
                 metrics[contrast.outcome].append(result.metric.name)
         words = {
-            Outcome.BETTER: "better in",
-            Outcome.WORSE: "worse in",
-            Outcome.UNCLEAR: "no difference could be shown in",
-            Outcome.SAME: "the same in",
-            Outcome.TOO_FEW: "too few utterances for",
+            Verdict.BETTER: "better in",
+            Verdict.WORSE: "worse in",
+            Verdict.UNCLEAR: "no difference could be shown in",
+            Verdict.SAME: "the same in",
+            Verdict.TOO_FEW: "too few utterances for",
         }
         parts = [f"{words[outcome]} {len(names)} ({', '.join(names)})" for outcome, names in metrics.items() if names]
         n_metrics = sum(map(len, metrics.values()))
@@ -198,7 +198,7 @@ def _rows(experiment: Experiment) -> list[list[dict[str, Any]]]:
 
 def _has(experiment: Experiment, metric: Metric) -> bool:
     """Return whether every run has the metric."""
-    return all(metric.is_known(rows) for rows in _rows(experiment))
+    return all(metric.is_measured(rows) for rows in _rows(experiment))
 
 
 def _result(experiments: Sequence[Experiment], metric: Metric) -> MetricResult:
@@ -208,7 +208,7 @@ def _result(experiments: Sequence[Experiment], metric: Metric) -> MetricResult:
     rows = [_rows(experiment) if known else None for experiment, known in zip(experiments, has, strict=True)]
     return MetricResult(
         metric=metric,
-        intervals=tuple(None if runs is None else confidence_interval_of_seeds(runs, metric) for runs in rows),
+        intervals=tuple(None if runs is None else confidence_interval(runs, metric) for runs in rows),
         seeds=tuple(() if runs is None else tuple(map(metric.figure, runs)) for runs in rows),
         recording=own.figure(first.runs[0].rows) if own and _has(first, own) else math.nan,
         contrasts=tuple(
@@ -219,8 +219,10 @@ def _result(experiments: Sequence[Experiment], metric: Metric) -> MetricResult:
 
 
 def _contrast(first: Experiment, other: Experiment, metric: Metric) -> Contrast:
-    difference = paired_difference_of_seeds(_rows(first), _rows(other), metric)
-    return Contrast(difference, outcome_of(difference, metric), verdict(first.name, other.name, metric, difference))
+    difference = paired_difference(_rows(first), _rows(other), metric)
+    return Contrast(
+        difference, verdict_of(difference, metric), verdict_sentence(first.name, other.name, metric, difference)
+    )
 
 
 def _groups(experiments: Sequence[Experiment], measured: Sequence[Metric]) -> list[GroupResult]:

@@ -36,7 +36,7 @@ def tell_what_is_worse(root: Path) -> list[str]:
     # Imported here: scipy and matplotlib would make every run's start a second longer.
     from pipeline.compare.comparison import MACHINE_DEPENDENT, compare_experiments
     from pipeline.compare.experiments import WORKSPACE, fetch_experiment
-    from stages.metrics.bootstrap import Outcome
+    from stages.metrics.bootstrap import Verdict
 
     with tempfile.TemporaryDirectory() as scratch:
         both = [
@@ -48,7 +48,7 @@ def tell_what_is_worse(root: Path) -> list[str]:
         result.metric.key: contrast.sentence
         for result in comparison.results
         for contrast in result.contrasts
-        if contrast is not None and contrast.outcome is Outcome.WORSE and result.metric.key not in MACHINE_DEPENDENT
+        if contrast is not None and contrast.outcome is Verdict.WORSE and result.metric.key not in MACHINE_DEPENDENT
     }
     if worse:
         emit_event(

@@ -1,11 +1,12 @@
-"""The table of kept checkpoints: what each is worth on validation utterances, for `pipeline.choose`."""
+"""Table of kept checkpoints with their scores on validation utterances, for choosing a voice."""
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from stages.common.errors import PipelineError
 
@@ -23,32 +24,29 @@ def kept_checkpoints(voice: Path) -> list[Path]:
 def checkpoint_row(
     voice: Path, folder: Path, metadata: Mapping[str, Any], summary: Mapping[str, float]
 ) -> dict[str, Any]:
-    """Return a checkpoint's row of COLUMNS; `step` is what `train.voice` takes to make it the voice."""
-    step = AVERAGE if "averaged_steps" in metadata else metadata["step"]
-    place = {
-        "step": step,
+    """Return a checkpoint's row of COLUMNS; `step` is the value of `train.voice` that makes it the voice."""
+    return {
+        **{name: summary[name] for name in METRICS if name in summary},
+        "step": AVERAGE if "averaged_steps" in metadata else metadata["step"],
         "folder": (Path("voice") / folder.relative_to(voice)).as_posix(),
         "is_voice": str(folder == voice).lower(),
+        "n_utterances": int(summary["n_utterances"]),
     }
-    return {**place, "n_utterances": int(summary["n_utterances"]), **{name: summary.get(name, "") for name in METRICS}}
 
 
 def write_checkpoints(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a row per checkpoint in the order of their steps, the average last; what could not be measured is empty."""
+    """Write a row per checkpoint, ordered by step with the average last; values that were not measured are empty."""
     ordered = sorted(rows, key=lambda row: (row["step"] == AVERAGE, row["step"]))
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(ordered)
+    pd.DataFrame(ordered, columns=list(COLUMNS)).to_csv(path, index=False, lineterminator="\n")
 
 
 def read_checkpoints(path: Path) -> list[dict[str, str]]:
-    """Return the rows of `write_checkpoints`. Raises PipelineError where the evaluation measured no checkpoints."""
+    """Return the rows of `write_checkpoints`. Raises PipelineError if the evaluation measured no checkpoints."""
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            return list(csv.DictReader(stream))
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError:
         raise PipelineError(
-            f"{path}: no such file; set evaluate.checkpoint_utterances to 16, say, let train.keep keep more than the voice, "
-            "and run again"
+            f"{path}: no such file; set evaluate.checkpoint_utterances to 16, for example, and train.keep to keep more "
+            "than the voice, then run again"
         ) from None
+    return table.to_dict("records")

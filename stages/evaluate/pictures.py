@@ -1,4 +1,4 @@
-"""Spectrograms as small grey pictures, which a page colours."""
+"""Spectrograms as small greyscale pictures, coloured by the page."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from stages.metrics.rendition import FloatArray
 
 FRAME_SECONDS = 0.008
 N_MELS = 80
-RANGE_DB = 70.0  # below the loudest point of the pictures that belong together
-N_LEVELS = 32  # 2.3 dB each: the eye does not miss finer ones, and they are most of a file
+RANGE_DB = 70.0  # below the loudest point of all pictures of an utterance
+N_LEVELS = 32  # of 2.3 dB: finer levels are not visible, but make up most of a file
 
 
 def spectrogram_pngs(sounds: Sequence[tuple[FloatArray, int]]) -> list[bytes]:
-    """Return a PNG for each sound (samples, rate), all to one scale of level: 80 mel bands, the lowest at the bottom, a
-    column every 8 ms.
+    """Return a PNG for each sound (samples, rate), on a common level scale.
+
+    A picture has 80 mel bands, the lowest at the bottom, and a column every 8 ms.
     """
     spectrograms = [log_mel_db(samples, sample_rate_hz) for samples, sample_rate_hz in sounds]
     top_db = max(float(spectrogram.max()) for spectrogram in spectrograms)
@@ -29,7 +30,7 @@ def spectrogram_pngs(sounds: Sequence[tuple[FloatArray, int]]) -> list[bytes]:
 
 
 def log_mel_db(waveform: FloatArray, sample_rate_hz: int) -> npt.NDArray[np.float32]:
-    """Return the log-mel spectrogram (T, 80) in decibels; what is not finite counts as silence."""
+    """Return the log-mel spectrogram (T, 80) in decibels; samples that are not finite count as 0."""
     hop_samples = round(FRAME_SECONDS * sample_rate_hz)
     n_fft = 2 * round(2 * FRAME_SECONDS * sample_rate_hz) + hop_samples % 2  # n_fft − hop must be even
     settings = SpectrogramSettings(sample_rate_hz, n_fft, hop_samples, n_fft, N_MELS)

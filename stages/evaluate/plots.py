@@ -1,19 +1,18 @@
-"""Data files for `dvc plots`: one figure per column, one utterance per line."""
+"""Data files for `dvc plots`: one column per figure, one row per utterance."""
 
 from __future__ import annotations
 
-import csv
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from stages.evaluate.scoring import PREFIXES
+from stages.metrics.catalogue import ScoreRow
 from stages.metrics.rendition import RECORDING, RESYNTHESIS, SYNTHESIS
 
-UTTERANCE_COLUMNS = (
+UTTERANCE_COLUMNS = [
     "utterance_id",
     "speaker",
     "language",
@@ -34,50 +33,35 @@ UTTERANCE_COLUMNS = (
     "resynthesis_cer",
     "recording_mos",
     "resynthesis_mos",
-)
+]
+VERSION_COLUMNS = ["wer", "cer", "mos"]
 HISTOGRAMS = ("mcd_db", "cer")
 N_BINS = 12
 
 
-def write_plots(folder: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write utterances.csv (scatter), versions.csv (a line per utterance and version) and NAME_histogram.csv.
+def write_plots(folder: Path, rows: Sequence[ScoreRow]) -> None:
+    """Write utterances.csv (scatter), versions.csv (a row per utterance and version) and NAME_histogram.csv.
 
-    There is a histogram for each of HISTOGRAMS. A figure that is not known is an empty cell.
+    There is a histogram for each of HISTOGRAMS. Missing figures are empty cells.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _write(
-        folder / "utterances.csv",
-        UTTERANCE_COLUMNS,
-        ([row[name] for name in UTTERANCE_COLUMNS] for row in rows),
-    )
-    _write(
-        folder / "versions.csv",
-        ("utterance_id", "version", "wer", "cer", "mos"),
-        (
-            [row["utterance_id"], version, *(row[PREFIXES[version] + name] for name in ("wer", "cer", "mos"))]
-            for row in rows
-            for version in (RECORDING, RESYNTHESIS, SYNTHESIS)
-        ),
-    )
+    scores = pd.DataFrame(rows)
+    _write(folder / "utterances.csv", scores[UTTERANCE_COLUMNS])
+    versions = [
+        scores[["utterance_id", *(PREFIXES[version] + name for name in VERSION_COLUMNS)]]
+        .set_axis(["utterance_id", *VERSION_COLUMNS], axis=1)
+        .assign(version=version)
+        for version in (RECORDING, RESYNTHESIS, SYNTHESIS)
+    ]
+    table = pd.concat(versions).sort_index(kind="stable")  # an utterance's versions one after the other
+    _write(folder / "versions.csv", table[["utterance_id", "version", *VERSION_COLUMNS]])
     for name in HISTOGRAMS:
-        values = [row[name] for row in rows if math.isfinite(row[name])]
-        counts, edges = np.histogram(values, bins=N_BINS) if values else (np.array([], dtype=int), np.array([0.0]))
-        middles = (edges[:-1] + edges[1:]) / 2
+        values = scores[name][np.isfinite(scores[name])]
+        counts, edges = np.histogram(values, bins=N_BINS) if len(values) else (np.array([], dtype=int), np.zeros(1))
         _write(
-            folder / f"{name}_histogram.csv",
-            (name, "utterances"),
-            zip(middles.tolist(), counts.tolist(), strict=True),
+            folder / f"{name}_histogram.csv", pd.DataFrame({name: (edges[:-1] + edges[1:]) / 2, "utterances": counts})
         )
 
 
-def _write(path: Path, header: Sequence[str], lines: Any) -> None:
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows([_cell(value) for value in line] for line in lines)
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, float):
-        return f"{value:.6g}" if math.isfinite(value) else ""
-    return value
+def _write(path: Path, table: pd.DataFrame) -> None:
+    table.replace([np.inf, -np.inf], np.nan).to_csv(path, index=False, lineterminator="\n", float_format="%.6g")

@@ -1,6 +1,4 @@
-"""The sounds of an evaluation, kept beside its figures, so that pages can be made of several evaluations without any
-voice.
-"""
+"""Stored sounds of an evaluation, so that pages of several evaluations need no voice."""
 
 from __future__ import annotations
 
@@ -42,9 +40,9 @@ SCHEMA = manifests.with_optional(
 
 @dataclass(frozen=True)
 class StoredRendition:
-    """One version of an utterance. Legend: P phones, F values of pitch, one every 5 ms, 0 where unvoiced.
+    """One version of an utterance. Legend: P phones, F pitch values, one every 5 ms, 0 where unvoiced.
 
-    `durations_frames` (P,) in frames of `hop_samples`; None where it is not known when each phone is spoken.
+    `durations_frames` (P,) is in frames of `hop_samples`; None if the version is not aligned.
     """
 
     utterance_id: str
@@ -60,12 +58,12 @@ class StoredRendition:
     f0_hz: FloatArray
 
     def samples(self) -> FloatArray:
-        """Return the sound (S,), full scale ±1."""
+        """Return the waveform (S,), full scale ±1."""
         return np.asarray(soundfile.read(self.audio, dtype="float32")[0])
 
     @property
     def phone_seconds(self) -> list[tuple[str, float, float]]:
-        """Phones with their starts and ends; none where they are not known."""
+        """Return the phones with their starts and ends; none if the version is not aligned."""
         if self.durations_frames is None:
             return []
         bounds = np.cumsum([0, *self.durations_frames]) * (self.hop_samples / self.sample_rate_hz)
@@ -74,7 +72,7 @@ class StoredRendition:
 
 @dataclass(frozen=True)
 class StoredRenditions:
-    """What `write_renditions` wrote: versions by utterance id and name, and what was said about the whole."""
+    """The content of an evaluation's folder: versions by utterance id and name, and facts about the voice."""
 
     by_utterance: Mapping[str, Mapping[str, StoredRendition]]
     about: Mapping[str, Any]
@@ -83,14 +81,14 @@ class StoredRenditions:
 def write_renditions(folder: Path, renditions: Sequence[Rendition], about: Mapping[str, Any]) -> None:
     """Write renditions.parquet, a row per utterance and version, and audio/*.flac (16 bits) into a folder.
 
-    `about` (JSON) is what a page says about the whole. The same renditions give the same bytes.
+    `about` (JSON) holds the facts that a page shows about the voice. The same renditions give the same bytes.
     """
     (folder / AUDIO).mkdir(parents=True, exist_ok=True)
     rows = []
     for number, rendition in enumerate(renditions, start=1):
         stem = file_stem(number, rendition.utterance_id)
-        recorded = rendition.recording_durations_frames
-        durations = {RECORDING: recorded, RESYNTHESIS: recorded, SYNTHESIS: rendition.synthesis_durations_frames}
+        aligned = rendition.recording_durations_frames
+        durations = {RECORDING: aligned, RESYNTHESIS: aligned, SYNTHESIS: rendition.synthesis_durations_frames}
         for version in VERSIONS:
             audio = f"{AUDIO}/{stem}-{version}.flac"
             samples = write_flac(folder / audio, rendition.waveform(version), rendition.sample_rate_hz)
@@ -115,18 +113,18 @@ def write_renditions(folder: Path, renditions: Sequence[Rendition], about: Mappi
 
 
 def read_renditions(folder: Path) -> StoredRenditions:
-    """Return what `write_renditions` wrote into a folder; raises PipelineError where the table or a sound is missing."""
+    """Return the output of `write_renditions` in a folder; raises PipelineError if the table or a sound is missing."""
     try:
         table = pq.read_table(folder / TABLE)
     except (OSError, pa.ArrowInvalid) as error:
         raise PipelineError(
-            f"{folder / TABLE} cannot be read ({error}); `dvc checkout` or `dvc repro evaluate` brings it back"
+            f"{folder / TABLE} cannot be read ({error}); restore it with `dvc checkout` or `dvc repro evaluate`"
         ) from None
     if not table.schema.equals(SCHEMA):
         raise PipelineError(
-            f"{folder / TABLE} has the columns of another version of this program; `dvc repro -f evaluate` writes it anew"
+            f"{folder / TABLE} has the columns of another program version; `dvc repro -f evaluate` writes it again"
         )
-    found: dict[str, dict[str, StoredRendition]] = {}
+    by_utterance: dict[str, dict[str, StoredRendition]] = {}
     for row in table.to_pylist():
         durations = row["durations_frames"]
         stored = StoredRendition(
@@ -140,37 +138,36 @@ def read_renditions(folder: Path) -> StoredRenditions:
         )
         if not stored.audio.is_file():
             raise PipelineError(
-                f"{stored.audio}: no such file, though {TABLE} names it; `dvc checkout` or `dvc repro evaluate` brings it back"
+                f"{stored.audio}: no such file, although {TABLE} lists it; restore it with `dvc checkout` or "
+                "`dvc repro evaluate`"
             )
-        found.setdefault(stored.utterance_id, {})[stored.version] = stored
-    return StoredRenditions(found, manifests.metadata_of(table))
+        by_utterance.setdefault(stored.utterance_id, {})[stored.version] = stored
+    return StoredRenditions(by_utterance, manifests.metadata_of(table))
 
 
 def has_renditions(folder: Path) -> bool:
-    """Return whether an evaluation kept its sounds."""
+    """Return whether an evaluation's folder holds its sounds."""
     return (folder / TABLE).is_file()
 
 
 def file_stem(number: int, utterance_id: str) -> str:
-    """Return a file name, unique by its number, that is safe on every system and in a link."""
+    """Return a file name without suffix, unique by its number, that is safe on every system and in links."""
     return f"{number:03d}-{re.sub(r'[^A-Za-z0-9_-]+', '-', utterance_id)[:60].strip('-')}".rstrip("-")
 
 
 def write_flac(path: Path, waveform: FloatArray, sample_rate_hz: int) -> FloatArray:
-    """Write a waveform (S,) with 16 bits and return what was written: beyond full scale is clipped, not a number is
-    silent.
-    """
+    """Write a waveform (S,) with 16 bits and return the written samples: clipped to full scale, NaN as 0."""
     samples = np.clip(
         np.nan_to_num(np.asarray(waveform, dtype=np.float32), nan=0.0, posinf=1.0, neginf=-1.0), -1.0, 1.0
     )
     if not len(samples):
-        samples = np.zeros(1, dtype=np.float32)  # a file without a sample is none that browsers play
+        samples = np.zeros(1, dtype=np.float32)  # browsers refuse a file without samples
     soundfile.write(path, samples, sample_rate_hz, subtype="PCM_16", format="FLAC")
     return samples
 
 
 def _pitch_hz(samples: FloatArray, sample_rate_hz: int) -> npt.NDArray[np.float32]:
-    """Return the pitch (F,) every PITCH_SECONDS, 0 where unvoiced; nothing for a sound too short to have one."""
+    """Return the pitch (F,) every PITCH_SECONDS, 0 where unvoiced; empty if the sound is too short to analyse."""
     if len(samples) < MIN_SECONDS * sample_rate_hz:
         return np.zeros(0, dtype=np.float32)
     return pitch_track(samples, sample_rate_hz, 1000 * PITCH_SECONDS)[0].astype(np.float32)

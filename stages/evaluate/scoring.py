@@ -1,37 +1,33 @@
-"""Scores renditions: one row of figures per utterance and a flat summary of the whole.
+"""Scores of renditions: one row per utterance, and a flat summary.
 
-Columns without a prefix are about the synthesis; `recording_…`, `resynthesis_…` and `noise_…` are about what it is read
-against. The
-recording's own error rates and scores are what the instruments say about real speech: the figure to aim for. The
-resynthesis is
-what the decoder alone can reach. Noise of the recording's spectrum, level and rhythm is the floor. Networks hear the
-last two for
-some utterances only (`anchors`).
+Columns without a prefix are about the synthesis; `recording_…`, `resynthesis_…` and `noise_…` are its references. The
+recording's own error rates and scores show how the metrics rate real speech, which is the figure to aim for. The
+resynthesis shows what the decoder alone can reach. Noise with the recording's spectrum, level and rhythm is the floor.
+The perceptual networks process the last two only for the `anchors`.
 
 `wer` counts edits by the language's unit (English words, toned pinyin syllables, kana), `cer` by the characters of
-those units
-(letters, pinyin letters and tone digits, kana); figures over several languages add edits and units up. Chinese and
-Japanese
-have their unit's rate under its own name too: `language.ZH.pinyin_error_rate`, `language.JP.kana_error_rate`.
+those units (letters, pinyin letters and tone digits, kana). Figures over several languages sum edits and units. Chinese
+and Japanese also list the rate under their unit's name: `language.ZH.pinyin_error_rate`, `language.JP.kana_error_rate`.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from stages.common.manifests import schema, with_optional
 from stages.common.progress import progress_bar
-from stages.metrics.hearing import Heard, Hearing, Sound
+from stages.metrics.catalogue import ScoreRow
 from stages.metrics.mos import torch_threads
+from stages.metrics.perceptual import PerceptualEvaluator, PerceptualResult, Sound
 from stages.metrics.rendition import MEASURED, NOISE, RECORDING, RESYNTHESIS, SYNTHESIS, VERSIONS, Rendition
-from stages.metrics.sampling import evenly_spread
+from stages.metrics.sampling import evenly_spaced
 from stages.metrics.signal_metrics import (
     SignalDistance,
     analyse,
@@ -39,15 +35,13 @@ from stages.metrics.signal_metrics import (
     phone_duration_error_ms,
     relative_length_error,
 )
-from stages.metrics.speaker_similarity import Embedding, mean_voice, similarity
+from stages.metrics.speaker_similarity import Embedding, mean_embedding, similarity
 from stages.metrics.speech_recognition import count_errors
 from stages.metrics.spoken_units import UNIT_RATES, separator_of, words_of
 
-Row = dict[str, Any]
-
 PREFIXES = {RECORDING: "recording_", RESYNTHESIS: "resynthesis_", SYNTHESIS: "", NOISE: "noise_"}
-ALWAYS_HEARD = (RECORDING, SYNTHESIS)
-MIN_WORDS = 3  # one word misheard is an error rate of 100 % for a prompt of one word
+ALWAYS_EVALUATED = (RECORDING, SYNTHESIS)  # by the perceptual networks; the other versions only for anchors
+MIN_WORDS = 3  # in a prompt of one word, one wrong word is an error rate of 100 %
 
 _VERSION_COLUMNS = {
     "transcript": pa.string(),
@@ -61,7 +55,7 @@ _VERSION_COLUMNS = {
 }
 _COMPARED = (SYNTHESIS, RESYNTHESIS, NOISE)  # with the recording
 _SIGNAL_COLUMNS = tuple(field for field in asdict(SignalDistance()) if field != "reason")
-_HEARD_COLUMNS = ("mos", "dnsmos", "speaker_similarity")
+_PERCEPTUAL_COLUMNS = ("mos", "dnsmos", "speaker_similarity")
 ROW_SCHEMA = with_optional(
     schema(
         utterance_id=pa.string(),
@@ -73,7 +67,11 @@ ROW_SCHEMA = with_optional(
         characters=pa.int32(),
         phones=pa.int32(),
         **{f"{version}_seconds": pa.float64() for version in VERSIONS},
-        **{f"{PREFIXES[version]}{name}": kind for version in ALWAYS_HEARD for name, kind in _VERSION_COLUMNS.items()},
+        **{
+            f"{PREFIXES[version]}{name}": kind
+            for version in ALWAYS_EVALUATED
+            for name, kind in _VERSION_COLUMNS.items()
+        },
         **{
             f"{PREFIXES[version]}{name}": pa.float64()
             for version in (SYNTHESIS, RESYNTHESIS)
@@ -95,10 +93,10 @@ ROW_SCHEMA = with_optional(
     **{f"{PREFIXES[NOISE]}{name}": pa.float64() for name in _SIGNAL_COLUMNS},
 )
 
-# Averaged over the utterances where they are known; error rates are ratios of sums instead.
+# Averaged over the utterances that have a value; error rates are ratios of sums instead.
 _MEANS = (
     *(f"{PREFIXES[version]}{name}" for version in _COMPARED for name in _SIGNAL_COLUMNS),
-    *(f"{PREFIXES[version]}{name}" for version in MEASURED for name in _HEARD_COLUMNS),
+    *(f"{PREFIXES[version]}{name}" for version in MEASURED for name in _PERCEPTUAL_COLUMNS),
     "duration_ratio",
     "duration_error",
     "phone_duration_error_ms",
@@ -124,9 +122,9 @@ _GROUP_KEYS = (
 
 @dataclass(frozen=True)
 class ScoringSettings:
-    """How to score. `threads` utterances are scored at once; it changes the time taken, never a figure.
+    """Settings of scoring: number of utterances scored at once (`threads`, never changes a figure) and of `anchors`.
 
-    `anchors` is for how many utterances, spread evenly, the resynthesis is heard and noise is measured.
+    Anchors are evenly spaced utterances whose resynthesis is processed by the networks and whose noise is measured.
     """
 
     anchors: int = 20
@@ -136,80 +134,77 @@ class ScoringSettings:
 
 @dataclass(frozen=True)
 class _Measurement:
-    heard: Mapping[str, Heard]
+    perceptual: Mapping[str, PerceptualResult]
     distances: Mapping[str, SignalDistance]
     speaker: Embedding | None
 
 
 def score(
     renditions: Sequence[Rendition],
-    hearing: Hearing,
+    evaluator: PerceptualEvaluator,
     speakers: Mapping[str, Sequence[Sound]],
     settings: ScoringSettings,
-) -> tuple[list[Row], dict[str, float]]:
+) -> tuple[list[dict[str, Any]], dict[str, float]]:
     """Return rows of ROW_SCHEMA in the order of `renditions`, and their summary (see `summarise`).
 
-    `speakers` has recordings of each speaker that are not among the renditions, for the speaker similarity.
+    `speakers` holds other recordings of each speaker, the reference of the speaker similarity.
     """
     if not renditions:
         raise ValueError("there is no rendition to score")
-    anchors = set(evenly_spread(len(renditions), settings.anchors))
-    heard_versions = [MEASURED if number in anchors else ALWAYS_HEARD for number in range(len(renditions))]
+    anchors = set(evenly_spaced(len(renditions), settings.anchors))
+    versions_of = [MEASURED if number in anchors else ALWAYS_EVALUATED for number in range(len(renditions))]
     sounds = [
         Sound(rendition.waveform(version), rendition.sample_rate_hz, rendition.language)
-        for rendition, versions in zip(renditions, heard_versions, strict=True)
+        for rendition, versions in zip(renditions, versions_of, strict=True)
         for version in versions
     ]
-    known = [(name, sound) for name, own in speakers.items() for sound in own]
-    # One thread for each utterance's computations: how sums are split over threads would change their last digits.
-    heard: list[Heard] = []
-    with (
-        torch_threads(1),
-        progress_bar("hearing", len(sounds) + len(known), "sound", disable=not settings.show_progress) as bar,
-    ):
-        for each in hearing.hear([*sounds, *(sound for _, sound in known)]):
-            heard.append(each)
+    references = [(name, sound) for name, recordings in speakers.items() for sound in recordings]
+    sounds += [sound for _, sound in references]
+    results: list[PerceptualResult] = []
+    # One torch thread per utterance: splitting sums across threads would change their last digits.
+    with torch_threads(1), progress_bar("networks", len(sounds), "sound", disable=not settings.show_progress) as bar:
+        for result in evaluator.evaluate(sounds):
+            results.append(result)
             bar.update()
-    results = iter(heard)
-    of_versions = [{version: next(results) for version in versions} for versions in heard_versions]
+    remaining = iter(results)
+    perceptual = [{version: next(remaining) for version in versions} for versions in versions_of]
     embeddings: dict[str, list[Embedding | None]] = {name: [] for name in speakers}
-    for name, _ in known:
-        embeddings[name].append(next(results).embedding)
-    voices = {name: mean_voice(own) for name, own in embeddings.items()}
+    for name, _ in references:
+        embeddings[name].append(next(remaining).embedding)
+    speaker_embeddings = {name: mean_embedding(each) for name, each in embeddings.items()}
     rows = []
     with ThreadPoolExecutor(max_workers=settings.threads) as executor:
-        distances = executor.map(_distances, renditions, [NOISE in versions for versions in heard_versions])
+        distances = executor.map(_distances, renditions, [NOISE in versions for versions in versions_of])
         with progress_bar("comparing", len(renditions), "utterance", disable=not settings.show_progress) as bar:
-            for rendition, heard_of, distance in zip(renditions, of_versions, distances, strict=True):
-                rows.append(_row(rendition, _Measurement(heard_of, distance, voices.get(rendition.speaker))))
+            for rendition, *measured in zip(renditions, perceptual, distances, strict=True):
+                rows.append(_row(rendition, _Measurement(*measured, speaker_embeddings.get(rendition.speaker))))
                 bar.update()
     return rows, summarise(rows)
 
 
-def speed(rows: Sequence[Row], peak_memory_bytes: int) -> dict[str, float]:
-    """Return what speaking took, which differs from run to run: seconds of computing a second of speech, and the
-    process's memory.
-    """
+def speed(rows: Sequence[ScoreRow], peak_memory_bytes: int) -> dict[str, float]:
+    """Return the cost of synthesis, which varies between runs: real-time factors and the process's peak memory."""
     seconds = sum(row["synthesis_seconds"] for row in rows)
-    spent = {"real_time_factor": "synthesis_wall_seconds", "cpu_real_time_factor": "synthesis_cpu_seconds"}
-    factors = {name: sum(row[column] for row in rows) / seconds for name, column in spent.items() if seconds}
+    columns = {"real_time_factor": "synthesis_wall_seconds", "cpu_real_time_factor": "synthesis_cpu_seconds"}
+    factors = {name: sum(row[column] for row in rows) / seconds for name, column in columns.items() if seconds}
     return {**factors, "peak_memory_mib": peak_memory_bytes / 2**20}
 
 
-def summarise(rows: Sequence[Row]) -> dict[str, float]:
-    """Return the figures of all rows by name, and of each language and speaker where there are several.
+def summarise(rows: Sequence[ScoreRow]) -> dict[str, float]:
+    """Return the figures of all rows by name, and those of each language and speaker if there are several.
 
-    A single language that is not English has its figures too. Error rates are total edits over total length.
-    `…_3_words`
-    are those of the utterances of three units or more. A figure that no utterance has is left out; `n_unscored` counts
-    the utterances whose note says what is missing. Groups are named `language.EN.wer`, `speaker.NAME.mos`.
+    A single language other than English is listed too. Error rates are total edits over total length; `…_3_words` are
+    those of the utterances of at least three units. A figure without any value is omitted; `n_unscored` counts the
+    utterances whose note says what is missing. Groups are named `language.EN.wer`, `speaker.NAME.mos`.
     """
-    summary = _figures(rows)
+    scores = pd.DataFrame(rows)
+    summary = _figures(scores)
     for kind in ("language", "speaker"):
-        names = sorted({row[kind] for row in rows})
-        shown = names if len(names) > 1 or (kind == "language" and names != ["EN"]) else []
-        for name in shown:
-            figures = _figures([row for row in rows if row[kind] == name])
+        groups = scores.groupby(kind)
+        if len(groups) == 1 and (kind == "speaker" or "EN" in groups.groups):
+            continue
+        for name, group in groups:
+            figures = _figures(group)
             summary |= {f"{kind}.{name}.{key}": figures[key] for key in _GROUP_KEYS if key in figures}
             if kind == "language" and name in UNIT_RATES:
                 summary |= {
@@ -231,11 +226,11 @@ def _distances(rendition: Rendition, with_noise: bool) -> dict[str, SignalDistan
     }
 
 
-def _row(rendition: Rendition, measurement: _Measurement) -> Row:
+def _row(rendition: Rendition, measurement: _Measurement) -> dict[str, Any]:
     said = words_of(rendition.text, rendition.language)
     separator = separator_of(rendition.language)
     synthesis_seconds = rendition.seconds(SYNTHESIS)
-    row: Row = {
+    row: dict[str, Any] = {
         "utterance_id": rendition.utterance_id,
         "speaker": rendition.speaker,
         "language": rendition.language,
@@ -260,8 +255,8 @@ def _row(rendition: Rendition, measurement: _Measurement) -> Row:
     for version in VERSIONS:
         row[f"{version}_seconds"] = rendition.seconds(version)
     for version in MEASURED:
-        heard = measurement.heard.get(version)
-        figures = _heard_figures(said, separator, rendition.language, heard, measurement.speaker) if heard else {}
+        result = measurement.perceptual.get(version)
+        figures = _perceptual_figures(said, rendition.language, result, measurement.speaker) if result else {}
         row |= {f"{PREFIXES[version]}{name}": figures.get(name) for name in _VERSION_COLUMNS}
     notes = []
     for version in _COMPARED:
@@ -273,40 +268,40 @@ def _row(rendition: Rendition, measurement: _Measurement) -> Row:
     return {name: row[name] for name in ROW_SCHEMA.names}
 
 
-def _heard_figures(said: Sequence[str], separator: str, language: str, heard: Heard, speaker: Embedding | None) -> Row:
-    errors = count_errors(said, words_of(heard.transcript, language), separator)
+def _perceptual_figures(
+    said: Sequence[str], language: str, result: PerceptualResult, speaker: Embedding | None
+) -> dict[str, Any]:
+    errors = count_errors(said, words_of(result.transcript, language), separator_of(language))
     return {
-        "transcript": heard.transcript,
+        "transcript": result.transcript,
         "word_edits": errors.word_edits,
         "character_edits": errors.character_edits,
         "wer": errors.word_error_rate,
         "cer": errors.character_error_rate,
-        "mos": heard.mos,
-        "dnsmos": heard.dnsmos,
-        "speaker_similarity": similarity(heard.embedding, speaker),
+        "mos": result.mos,
+        "dnsmos": result.dnsmos,
+        "speaker_similarity": similarity(result.embedding, speaker),
     }
 
 
-def _figures(rows: Sequence[Row]) -> dict[str, float]:
-    longer = [row for row in rows if row["words"] >= MIN_WORDS]
+def _figures(scores: pd.DataFrame) -> dict[str, float]:
+    longer = scores[scores["words"] >= MIN_WORDS]
     figures = {
-        "n_utterances": float(len(rows)),
+        "n_utterances": float(len(scores)),
         f"n_utterances_{MIN_WORDS}_words": float(len(longer)),
-        "n_unscored": float(sum(bool(row["note"]) for row in rows)),
+        "n_unscored": float((scores["note"] != "").sum()),
     }
-    figures |= dict(_error_rates(rows, "")) | dict(_error_rates(longer, f"_{MIN_WORDS}_words"))
+    figures |= dict(_error_rates(scores, "")) | dict(_error_rates(longer, f"_{MIN_WORDS}_words"))
     for name in _MEANS:
-        known = [row[name] for row in rows if row[name] is not None and math.isfinite(row[name])]
-        figures[name] = float(np.mean(known)) if known else float("nan")
-    return {name: value for name, value in figures.items() if math.isfinite(value)}
+        values = scores[name].to_numpy(dtype=np.float64)
+        if np.isfinite(values).any():
+            figures[name] = float(values[np.isfinite(values)].mean())
+    return figures
 
 
-def _error_rates(rows: Sequence[Row], suffix: str) -> Iterator[tuple[str, float]]:
+def _error_rates(scores: pd.DataFrame, suffix: str) -> Iterator[tuple[str, float]]:
     for prefix in PREFIXES.values():
         for rate, edits, length in (("wer", "word_edits", "words"), ("cer", "character_edits", "characters")):
-            heard = [row for row in rows if row[prefix + edits] is not None]
-            total = sum(row[length] for row in heard)
-            yield (
-                f"{prefix}{rate}{suffix}",
-                sum(row[prefix + edits] for row in heard) / total if total else float("nan"),
-            )
+            transcribed = scores.dropna(subset=[prefix + edits])
+            if total := transcribed[length].sum():
+                yield f"{prefix}{rate}{suffix}", float(transcribed[prefix + edits].sum() / total)

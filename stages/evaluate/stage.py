@@ -1,4 +1,4 @@
-"""Evaluate stage: the test utterances spoken by the voice, measured, and laid out for listening."""
+"""Evaluate stage: synthesis of the test utterances, scores and the listening page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from model.bert.encoder import use_reproducible_kernels
 
-use_reproducible_kernels()  # before torch is imported: text features to the last bit as training had them
+use_reproducible_kernels()  # before torch is imported, so that text features are bit-identical to training's
 import torch
 
 from model.checkpoints.checkpoint import CheckpointError, checkpoint_sha256
@@ -35,9 +35,9 @@ from stages.evaluate.listening.listening import ONLY, write_listening_page
 from stages.evaluate.plots import write_plots
 from stages.evaluate.renditions import write_renditions
 from stages.evaluate.scoring import ROW_SCHEMA, ScoringSettings, score, speed
-from stages.metrics.hearing import OPTIONAL, Hearing, Sound, package_versions
+from stages.metrics.perceptual import OPTIONAL, PerceptualEvaluator, Sound, package_versions
 from stages.metrics.rendition import Rendition
-from stages.metrics.sampling import evenly_spread
+from stages.metrics.sampling import evenly_spaced
 from stages.rows.machine_settings import worker_count
 from stages.rows.shards import ShardReader
 
@@ -83,12 +83,12 @@ class EvaluateParams:
 
 
 def render(voice: Voice, row: dict[str, Any], pcm: np.ndarray, style: SpeakingStyle) -> Rendition:
-    """Return one test utterance as recorded (int16), resynthesised and spoken; raises StageError for unreadable text."""
+    """Return an utterance as recorded (int16), resynthesised and synthesised; raises StageError for unreadable text."""
     speaker = row["speaker"]
     try:
         speech = voice.say(row["text"], language=row["language"], speaker=speaker, style=style)
     except (TextError, ValueError) as error:
-        raise StageError(row["utterance_id"], None, f"cannot be spoken: {error}") from None
+        raise StageError(row["utterance_id"], None, f"cannot be synthesised: {error}") from None
     return Rendition(
         utterance_id=row["utterance_id"],
         speaker=speaker,
@@ -109,7 +109,7 @@ def render(voice: Voice, row: dict[str, Any], pcm: np.ndarray, style: SpeakingSt
 
 
 def _alignment(voice: Voice, row: dict[str, Any], pcm: np.ndarray) -> np.ndarray | None:
-    """Return how long each phone is in the recording, as the voice hears it (P,); None for one too short to hold them."""
+    """Return the phone durations (P,) of a recording as the voice aligns it; None if it is too short for its phones."""
     try:
         return voice.align(pcm, row["text"], language=row["language"], speaker=row["speaker"])
     except ValueError:
@@ -117,57 +117,57 @@ def _alignment(voice: Voice, row: dict[str, Any], pcm: np.ndarray) -> np.ndarray
 
 
 def render_all(voice: Voice, rows: list[dict[str, Any]], resample: Path, style: SpeakingStyle) -> list[Rendition]:
-    """Return renditions of manifest rows; the first utterance is spoken twice, so that loading does not count as time."""
+    """Return renditions of manifest rows; an extra first synthesis keeps lazy loading out of the measured time."""
     voice.say(rows[0]["text"], language=rows[0]["language"], speaker=rows[0]["speaker"], style=style)
     renditions = []
-    with ShardReader(resample) as reader, progress_bar("speaking", len(rows), "utterance") as bar:
+    with ShardReader(resample) as reader, progress_bar("synthesis", len(rows), "utterance") as bar:
         for row in rows:
             renditions.append(render(voice, row, _pcm(reader, row), style))
             bar.update(1)
     return renditions
 
 
-def speakers_recordings(
+def speaker_references(
     table: pa.Table, resample: Path, speakers: Collection[str], sample_rate_hz: int
 ) -> dict[str, list[Sound]]:
-    """Return some training recordings of each speaker, spread evenly over their ids: whom the test utterances should
-    sound like.
-    """
+    """Return training recordings of each speaker, evenly spaced over their ids, as references of speaker similarity."""
     training = table.filter(pc.equal(table.column("subset"), "train")).sort_by("utterance_id").to_pylist()
-    found = {}
+    references = {}
     with ShardReader(resample) as reader:
         for speaker in sorted(speakers):
-            own = [row for row in training if row["speaker"] == speaker]
-            chosen = evenly_spread(len(own), SPEAKER_RECORDINGS)
-            found[speaker] = [Sound(_samples(_pcm(reader, own[place])), sample_rate_hz, None) for place in chosen]
-    return found
+            rows = [row for row in training if row["speaker"] == speaker]
+            references[speaker] = [
+                Sound(_samples(_pcm(reader, rows[index])), sample_rate_hz, None)
+                for index in evenly_spaced(len(rows), SPEAKER_RECORDINGS)
+            ]
+    return references
 
 
-def measure_checkpoints(
-    voice: Path, table: pa.Table, resample: Path, hearing: Hearing, params: EvaluateParams
+def score_checkpoints(
+    voice: Path, table: pa.Table, resample: Path, evaluator: PerceptualEvaluator, params: EvaluateParams
 ) -> list[dict[str, Any]]:
-    """Return a row (see `checkpoint_row`) for the voice and every kept checkpoint; none where only the voice was kept.
+    """Return a row (see `checkpoint_row`) for the voice and each kept checkpoint; none if only the voice was kept.
 
-    They speak validation utterances, evenly spaced over their ids: a voice chosen by the test set would look better
-    than it is.
+    They are scored on validation utterances, evenly spaced over their ids: choosing a voice by its test scores would
+    bias them.
     """
     folders = kept_checkpoints(voice)
     validation = table.filter(pc.equal(table.column("subset"), "validation")).sort_by("utterance_id").to_pylist()
-    rows = [validation[place] for place in evenly_spread(len(validation), params.checkpoint_utterances)]
+    rows = [validation[index] for index in evenly_spaced(len(validation), params.checkpoint_utterances)]
     if len(folders) == 1 or not rows:
         return []
-    speakers: dict[str, list[Sound]] = {}
-    measured = []
+    references: dict[str, list[Sound]] = {}
+    scored = []
     for folder in folders:
-        logger.info("evaluate: measuring %s on %d validation utterances", folder, len(rows))
+        logger.info("evaluate: scoring %s on %d validation utterances", folder, len(rows))
         checkpoint = _load(folder)
         renditions = render_all(checkpoint, rows, resample, params.style(checkpoint.style))
-        speakers = speakers or speakers_recordings(
+        references = references or speaker_references(
             table, resample, {row["speaker"] for row in rows}, renditions[0].sample_rate_hz
         )
-        _, summary = score(renditions, hearing, speakers, ScoringSettings(anchors=0, threads=worker_count()))
-        measured.append(checkpoint_row(voice, folder, checkpoint.metadata, summary))
-    return measured
+        _, summary = score(renditions, evaluator, references, ScoringSettings(anchors=0, threads=worker_count()))
+        scored.append(checkpoint_row(voice, folder, checkpoint.metadata, summary))
+    return scored
 
 
 def _load(folder: Path) -> Voice:
@@ -180,59 +180,55 @@ def _load(folder: Path) -> Voice:
 def main(
     split: Path, resample: Path, voice: Path, report: Path, metrics: Path, speed_metrics: Path, params: EvaluateParams
 ) -> None:
-    """Speak and measure the test utterances.
+    """Synthesise and score the test utterances.
 
-    Reads the split manifest, the resampled audio and the voice; writes utterances.parquet, what measured them
-    (evaluators.json),
-    plots, the sounds and the listening page (index.html) into one folder, the summary as metrics.json, and what differs
-    from run
-    to run, time and memory, as speed.json; with `checkpoint_utterances` also checkpoints.csv, what every kept
-    checkpoint is worth.
+    Reads the split manifest, the resampled audio and the voice. Writes one folder with the scores
+    (utterances.parquet), the versions of networks and packages (evaluators.json), plots, the sounds and the listening
+    page (index.html), and with `checkpoint_utterances` the scores of kept checkpoints (checkpoints.csv). Writes the
+    summary as metrics.json, and the time and memory of the synthesis, which vary between runs, as speed.json.
     """
     table = manifests.read_manifest(split / "split.parquet", manifests.SPLIT)
     rows = table.filter(pc.equal(table.column("subset"), "test")).to_pylist()[: params.max_utterances]
     if not rows:
         raise PipelineError("evaluate: the test set is empty; raise split.test_share")
-    torch.set_num_threads(1)  # one utterance's figures must not depend on the number of cores
-    speaker = _load(voice)
-    renditions = render_all(speaker, rows, resample, params.style(speaker.style))
+    torch.set_num_threads(1)  # the figures must not depend on the number of cores
+    network = _load(voice)
+    renditions = render_all(network, rows, resample, params.style(network.style))
     peak_memory_bytes = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    hearing = Hearing(work_root() / "whisper", params.hear, threads=worker_count())
-    speakers = speakers_recordings(table, resample, {row["speaker"] for row in rows}, renditions[0].sample_rate_hz)
-    scored, summary = score(renditions, hearing, speakers, ScoringSettings(params.anchors, threads=worker_count()))
-    checkpoints = measure_checkpoints(voice, table, resample, hearing, params)
+    evaluator = PerceptualEvaluator(work_root() / "whisper", params.hear, threads=worker_count())
+    references = speaker_references(table, resample, {row["speaker"] for row in rows}, renditions[0].sample_rate_hz)
+    scores, summary = score(renditions, evaluator, references, ScoringSettings(params.anchors, threads=worker_count()))
+    checkpoints = score_checkpoints(voice, table, resample, evaluator, params)
     evaluators = {
         "test_set": test_set(renditions),
         "anchors": params.anchors,
         "speaker_recordings": SPEAKER_RECORDINGS,
-        "networks": hearing.lineage,
+        "networks": evaluator.lineage,
         "signals": package_versions("pyworld", "numpy", "scipy", "soxr"),
     }
     with output_folder(report) as folder:
         write_json(folder / "evaluators.json", evaluators)
-        judged = {"step": speaker.metadata["step"], "voice_sha256": checkpoint_sha256(voice), "evaluators": evaluators}
-        lay_out(folder, renditions, scored, judged, speaker)
+        facts = {"step": network.metadata["step"], "voice_sha256": checkpoint_sha256(voice), "evaluators": evaluators}
+        write_report(folder, renditions, scores, facts, network)
         if checkpoints:
             write_checkpoints(folder / CHECKPOINTS_TABLE, checkpoints)
     write_json(metrics, summary)
-    write_json(speed_metrics, speed(scored, peak_memory_bytes))
+    write_json(speed_metrics, speed(scores, peak_memory_bytes))
     logger.info("evaluate: report in %s", report / "index.html")
 
 
-def lay_out(
-    folder: Path, renditions: Sequence[Rendition], scored: list[dict[str, Any]], judged: dict[str, Any], voice: Voice
+def write_report(
+    folder: Path, renditions: Sequence[Rendition], scores: list[dict[str, Any]], facts: dict[str, Any], voice: Voice
 ) -> None:
-    """Write the table of scores, with what was judged in its metadata, plots, sounds and the page to listen into a
-    folder.
-    """
-    manifests.write_manifest(folder / "utterances.parquet", manifests.table_from_rows(scored, ROW_SCHEMA, judged))
-    write_plots(folder / "plots", scored)
+    """Write the table of scores (with `facts` in its metadata), plots, sounds and the listening page into a folder."""
+    manifests.write_manifest(folder / "utterances.parquet", manifests.table_from_rows(scores, ROW_SCHEMA, facts))
+    write_plots(folder / "plots", scores)
     write_renditions(folder, renditions, _about(voice))
     write_listening_page(folder / "index.html", {ONLY: folder}, f"Listening to {', '.join(voice.speakers)}")
 
 
 def test_set(renditions: Sequence[Rendition]) -> str:
-    """Return the hash of what is spoken and of its recordings: experiments compare on the same test set only."""
+    """Return the hash of the test set's texts and recordings: only experiments on the same test set are comparable."""
     digest = hashlib.sha256()
     for rendition in sorted(renditions, key=lambda each: each.utterance_id):
         digest.update(
@@ -253,7 +249,7 @@ def _samples(pcm: np.ndarray) -> np.ndarray:
 
 
 def _about(voice: Voice) -> dict[str, Any]:
-    """Return what pages say of the voice: facts by name, and whose recordings it was trained on."""
+    """Return the facts about the voice that pages show, and the attribution of its recordings."""
     parameters = sum(parameter.numel() for parameter in voice.network.parameters())
     facts = {
         "training steps": f"{voice.metadata['step']:,}",

@@ -1,6 +1,4 @@
-"""What is measured of an utterance: every metric's name, unit, direction, meaning and source, and how it adds up over
-utterances.
-"""
+"""Catalogue of metrics: name, unit, direction, meaning, source, and aggregation over utterances."""
 
 from __future__ import annotations
 
@@ -18,21 +16,21 @@ from stages.metrics.rendition import MEASURED, NOISE, RECORDING, RESYNTHESIS, SY
 NOT_KNOWN = "–"
 NARROW_SPACE = "\N{NARROW NO-BREAK SPACE}"
 
+ScoreRow = Mapping[str, Any]  # a row of utterances.parquet
+
 
 @dataclass(frozen=True)
 class Metric:
     """A column of utterances.parquet, and the figure of the same name over many utterances.
 
-    The figure is the mean over the utterances that have it, or total `numerator` over total `denominator` (columns)
-    where
-    these are given: error rates count edits, they do not average utterances. `versions` are what has it: another
-    version than
-    the synthesis has its name before the key (`recording_cer`).
+    The figure is the mean over the utterances that have a value. With `numerator` and `denominator` (columns) it is the
+    ratio of their totals: an error rate counts edits instead of averaging utterances. `versions` lists the versions
+    that are measured; all but the synthesis prefix the key with their name (`recording_cer`).
     """
 
     key: str
     name: str
-    unit: str  # percent | score | cosine | correlation | a unit to print
+    unit: str  # percent | score | cosine | correlation | another unit, shown as it is
     higher_is_better: bool
     meaning: str
     source: str = ""
@@ -42,50 +40,50 @@ class Metric:
 
     @property
     def direction(self) -> str:
-        """Return in words which way is better."""
+        """Return which direction is better, in words."""
         return "Higher is better." if self.higher_is_better else "Lower is better."
 
     @property
     def of_recordings(self) -> Metric | None:
-        """Return the same metric of the recordings themselves; None where they have none."""
+        """Return the same metric for the recordings themselves; None if it is not measured for them."""
         if RECORDING not in self.versions:
             return None
         numerator = self.numerator and f"{RECORDING}_{self.numerator}"
         return dataclasses.replace(self, key=f"{RECORDING}_{self.key}", numerator=numerator)
 
-    def is_known(self, rows: Sequence[Mapping[str, Any]]) -> bool:
-        """Return whether rows of utterances.parquet, one at least, have the metric's columns, and any value in them."""
-        needed = {self.numerator, self.denominator} if self.numerator and self.denominator else {self.key}
-        return needed <= rows[0].keys() and math.isfinite(self.figure(rows))
+    def is_measured(self, rows: Sequence[ScoreRow]) -> bool:
+        """Return whether rows (at least one) have the metric's columns and any value in them."""
+        columns = {self.numerator, self.denominator} if self.numerator and self.denominator else {self.key}
+        return columns <= rows[0].keys() and math.isfinite(self.figure(rows))
 
-    def weights(self, rows: Sequence[Mapping[str, Any]]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return each utterance's share of numerator and denominator (N,), (N,): the figure is the ratio of their sums.
+    def weights(self, rows: Sequence[ScoreRow]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return each utterance's numerator and denominator (N,), (N,); the figure is the ratio of their sums.
 
-        Both are 0 where an utterance has no value, so that any resample of the utterances adds up by the same rule.
+        Both are 0 for an utterance without a value, so that the same ratio holds for any resample of the utterances.
         """
         if self.numerator is not None and self.denominator is not None:
-            above = np.array([row[self.numerator] for row in rows], dtype=np.float64)
-            below = np.array([row[self.denominator] for row in rows], dtype=np.float64)
+            numerators = np.array([row[self.numerator] for row in rows], dtype=np.float64)
+            denominators = np.array([row[self.denominator] for row in rows], dtype=np.float64)
         else:
-            above = np.array([math.nan if row[self.key] is None else row[self.key] for row in rows], dtype=np.float64)
-            below = np.ones(len(rows))
-        known = np.isfinite(above) & np.isfinite(below)
-        return np.where(known, above, 0.0), np.where(known, below, 0.0)
+            numerators = np.array([row[self.key] for row in rows], dtype=np.float64)  # None becomes NaN
+            denominators = np.ones(len(rows))
+        measured = np.isfinite(numerators) & np.isfinite(denominators)
+        return np.where(measured, numerators, 0.0), np.where(measured, denominators, 0.0)
 
-    def figure(self, rows: Sequence[Mapping[str, Any]]) -> float:
-        """Return the figure over rows of utterances.parquet; NaN where none has a value."""
-        above, below = self.weights(rows)
-        return float(above.sum() / below.sum()) if below.sum() else math.nan
+    def figure(self, rows: Sequence[ScoreRow]) -> float:
+        """Return the figure over rows; NaN if none has a value."""
+        numerators, denominators = self.weights(rows)
+        return float(numerators.sum() / denominators.sum()) if denominators.sum() else math.nan
 
 
-_COMPARED = (RESYNTHESIS, SYNTHESIS, NOISE)  # distances from the recording: it has none of its own
+_COMPARED = (RESYNTHESIS, SYNTHESIS, NOISE)  # versions with a distance from the recording
 METRICS = (
     Metric(
         "cer",
         "Character error rate",
         "percent",
         False,
-        "Edits per character (letter, pinyin letter or tone, kana) between the text and what a speech recogniser heard.",
+        "Edits per character (letter, pinyin letter or tone, kana) between the text and a recogniser's transcript.",
         "Whisper base (Radford et al. 2022)",
         numerator="character_edits",
         denominator="characters",
@@ -95,7 +93,7 @@ METRICS = (
         "Word error rate",
         "percent",
         False,
-        "The same by words (toned syllables in Chinese, kana in Japanese); one misheard letter costs the whole word.",
+        "The same per word (toned syllable in Chinese, kana in Japanese); one wrong letter makes the whole word wrong.",
         "Whisper base (Radford et al. 2022)",
         numerator="word_edits",
         denominator="words",
@@ -105,7 +103,7 @@ METRICS = (
         "Naturalness (predicted MOS)",
         "score",
         True,
-        "A network's guess of listeners' ratings, 1 bad to 5 excellent.",
+        "Listeners' ratings as predicted by a network, 1 bad to 5 excellent.",
         "DistillMOS (Stahl and Gamper 2025)",
     ),
     Metric(
@@ -113,7 +111,8 @@ METRICS = (
         "Signal quality (DNSMOS)",
         "score",
         True,
-        "A network's guess of how clean the sound is, 1 bad to 5 excellent; it hears noise and damage, not unnatural speech.",
+        "How clean the sound is, as predicted by a network, 1 bad to 5 excellent; it rates noise and distortion, "
+        "not naturalness.",
         "DNSMOS P.835, overall (Reddy et al. 2022)",
     ),
     Metric(
@@ -121,7 +120,8 @@ METRICS = (
         "Speaker similarity",
         "cosine",
         True,
-        "Cosine between the voice heard and the mean of ten training recordings of the speaker; 1 is the same.",
+        "Cosine between the embedding of the speech and the mean embedding of ten training recordings of the speaker; "
+        "1 is the same voice.",
         "Resemblyzer, GE2E (Wan et al. 2018)",
     ),
     Metric(
@@ -138,7 +138,7 @@ METRICS = (
         "Pitch error",
         "cents",
         False,
-        "Root mean square distance of the melody; 100 cents are a semitone.",
+        "Root mean square distance of the pitch contour; 100 cents are a semitone.",
         "F0 by WORLD's DIO and StoneMask (Morise et al. 2016)",
         _COMPARED,
     ),
@@ -147,7 +147,7 @@ METRICS = (
         "Pitch correlation",
         "correlation",
         True,
-        "Whether the melody rises and falls where the recording's does: 1 always, 0 by chance.",
+        "Whether the pitch contour rises and falls where the recording's does: 1 always, 0 by chance.",
         "Pearson's r of log F0 by WORLD's DIO and StoneMask (Morise et al. 2016)",
         _COMPARED,
     ),
@@ -165,7 +165,7 @@ METRICS = (
         "Energy error",
         "dB",
         False,
-        "Root mean square distance of the loudness contour, whatever the level of the whole.",
+        "Root mean square distance of the loudness contour, regardless of the overall level.",
         "Level of WORLD's envelope (Morise et al. 2016), paired by dynamic time warping",
         _COMPARED,
     ),
@@ -174,7 +174,7 @@ METRICS = (
         "Length error",
         "percent",
         False,
-        "Difference of the total length from the recording's.",
+        "Difference in total length from the recording.",
         "",
         (SYNTHESIS,),
     ),
@@ -183,7 +183,7 @@ METRICS = (
         "Phone length error",
         "ms",
         False,
-        "Mean absolute difference of the phones' lengths from the recording's, as the voice's own search aligns it.",
+        "Mean absolute difference of phone lengths from the recording's, as aligned by the voice itself.",
         "Monotonic alignment search (Kim et al. 2020)",
         (SYNTHESIS,),
     ),
@@ -192,7 +192,7 @@ METRICS = (
         "Real-time factor",
         "×",
         False,
-        "Seconds of computing per second of speech. Below 1 is faster than speech.",
+        "Seconds of computation per second of speech. Below 1 is faster than real time.",
         "",
         (SYNTHESIS,),
         numerator="synthesis_wall_seconds",
@@ -203,7 +203,7 @@ BY_KEY = {metric.key: metric for metric in METRICS}
 
 
 def format_figure(value: float | None, unit: str) -> str:
-    """Return a figure as people read it, without a break: 0.123 percent → "12.3 %", NaN → "–"."""
+    """Return a figure for display, without a line break: 0.123 percent → "12.3 %", NaN → "–"."""
     if value is None or not math.isfinite(value):
         return NOT_KNOWN
     if unit == "percent":

@@ -1,8 +1,8 @@
-"""DNSMOS P.835: a network's guess of the overall quality of noisy speech, 1 bad … 5 excellent.
+"""DNSMOS P.835: predicted overall quality of noisy speech, 1 bad … 5 excellent.
 
 Reddy et al. 2022, DNSMOS P.835: A non-intrusive perceptual objective speech quality metric to evaluate noise
-suppressors. It
-hears noise and damage, not unnatural speech: it is no replacement for `mos`. The package speechmos brings the network.
+suppressors. It rates noise and distortion, not naturalness, so it does not replace `mos`. The network comes with the
+package speechmos.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.common.errors import PipelineError
-from stages.metrics.audible import SAMPLE_RATE_HZ, audible
+from stages.metrics.perceptual_input import SAMPLE_RATE_HZ, to_network_input
 
 WINDOW_SECONDS = 9.01
 WINDOW_SAMPLES = int(WINDOW_SECONDS * SAMPLE_RATE_HZ)
-# The overall score of the network's own, brought to the scale of listeners by the authors' polynomial.
+# The authors' polynomial from the network's raw overall score to the listeners' scale.
 OVERALL = np.poly1d([-0.06766283, 1.11546468, 0.04602535])
 
 
 class DnsMosPredictor:
-    """Predicts the overall score: the mean over windows of 9 s, a second apart; a shorter clip is doubled until it
-    fills one.
+    """Predictor of the overall score: the mean over windows of 9 s with a hop of 1 s.
+
+    A shorter clip is repeated until it fills a window.
     """
 
     def __init__(self) -> None:
-        """Load the network. Raises PipelineError where its package is missing."""
+        """Load the network. Raises PipelineError if its package is missing."""
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -35,15 +36,15 @@ class DnsMosPredictor:
         self._session = onnxruntime.InferenceSession(weights_file(), options)
 
     def __call__(self, waveform: npt.NDArray[np.floating], sample_rate_hz: int) -> float:
-        """Return the score of a waveform (S,); NaN where it is empty, not finite or digitally silent."""
-        samples = audible(waveform, sample_rate_hz, min_seconds=0.0)
+        """Return the score of a waveform (S,); NaN if it is empty, silent or not finite."""
+        samples = to_network_input(waveform, sample_rate_hz, min_seconds=0.0)
         if samples is None:
             return float("nan")
         samples = np.clip(samples, -1.0, 1.0)
         while len(samples) < WINDOW_SAMPLES:
             samples = np.concatenate([samples, samples])
         n_windows = int(len(samples) // SAMPLE_RATE_HZ - WINDOW_SECONDS) + 1
-        # As in the package, where rounding cuts some windows a sample short, which are then left out.
+        # As in the package: windows that rounding makes one sample short are dropped.
         windows = [
             samples[None, number * SAMPLE_RATE_HZ : int((number + WINDOW_SECONDS) * SAMPLE_RATE_HZ)]
             for number in range(n_windows)
@@ -57,12 +58,12 @@ class DnsMosPredictor:
 
 
 def weights_file() -> Path:
-    """Return the file of the network's weights. Raises PipelineError where its package is missing."""
+    """Return the file of the network's weights. Raises PipelineError if its package is missing."""
     try:
         import speechmos
     except ModuleNotFoundError as error:
         raise PipelineError(
             f"DNSMOS needs the package {error.name}: pip install --no-deps speechmos==0.0.1.1, "
-            "or leave it out of evaluate.hear"
+            "or remove it from evaluate.hear"
         ) from error
     return Path(speechmos.__file__).parent / "dnsmos_models" / "sig_bak_ovr.onnx"

@@ -1,4 +1,4 @@
-"""Noise in the place of speech: what a metric says of it is the metric's floor on a corpus."""
+"""Speech-shaped noise: its score is a metric's floor on a corpus."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ ENVELOPE_SECONDS = 0.02
 
 
 def speech_shaped_noise(waveform: npt.NDArray[np.float32], sample_rate_hz: int, name: str) -> npt.NDArray[np.float32]:
-    """Return noise (S,) with the long-term spectrum, the level and the level's course of a waveform (S,).
+    """Return noise (S,) with the long-term spectrum, level and envelope of a waveform (S,).
 
-    Its phases are random, drawn from `name`: the same utterance has the same noise. It has the rhythm of the speech, no
-    phone
-    and no melody.
+    The phases are random, seeded by `name`: the same utterance has the same noise. It keeps the rhythm of the speech
+    but has no phones and no melody.
     """
     if not waveform.any():
         return np.zeros_like(waveform)
@@ -25,7 +24,9 @@ def speech_shaped_noise(waveform: npt.NDArray[np.float32], sample_rate_hz: int, 
     phases = np.random.default_rng(zlib.crc32(name.encode("utf-8"))).uniform(0, 2 * np.pi, len(spectrum))
     carrier = np.fft.irfft(spectrum * np.exp(1j * phases), len(samples))
     width = max(1, round(ENVELOPE_SECONDS * sample_rate_hz))
-    level, own = (np.sqrt(np.maximum(uniform_filter1d(each**2, width), 1e-12)) for each in (samples, carrier))
-    noise = carrier * level / own
+    envelope, carrier_envelope = (
+        np.sqrt(np.maximum(uniform_filter1d(signal**2, width), 1e-12)) for signal in (samples, carrier)
+    )
+    noise = carrier * envelope / carrier_envelope
     noise *= np.sqrt(np.mean(samples**2) / np.mean(noise**2))
     return np.clip(noise, -1.0, 1.0).astype(np.float32)

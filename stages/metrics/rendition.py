@@ -1,4 +1,4 @@
-"""What the evaluation judges: one utterance in three versions, recorded, resynthesised and synthesised."""
+"""A test utterance in three versions: recording, resynthesis and synthesis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IntArray = npt.NDArray[np.integer]
 
 RECORDING, RESYNTHESIS, SYNTHESIS = "recording", "resynthesis", "synthesis"
 VERSIONS = (RECORDING, RESYNTHESIS, SYNTHESIS)
-NOISE = "noise"  # in the place of speech: what a metric says of it is its floor
+NOISE = "noise"  # speech-shaped noise, the metrics' floor
 MEASURED = (*VERSIONS, NOISE)
 
 
@@ -22,10 +22,10 @@ MEASURED = (*VERSIONS, NOISE)
 class Rendition:
     """One held-out utterance with its waveforms and alignment.
 
-    Legend: S samples of each waveform, at `sample_rate_hz`, full scale ±1; P phones, one frame being
-    `hop_samples`. The resynthesis passed through the decoder from the recording's own spectrogram, so the
-    two are aligned in time; the synthesis came from the text. `recording_durations_frames` is None where
-    the recording is unaligned. A synthetic recording was spoken by a machine.
+    Legend: S samples of each waveform, at `sample_rate_hz`, full scale ±1; P phones. A frame is `hop_samples` long. The
+    resynthesis is the decoder's output for the recording's own spectrogram, so the two are aligned in time; the
+    synthesis is spoken from the text. `recording_durations_frames` is None if the recording could not be aligned.
+    `recording_is_synthetic` marks recordings of a machine's speech.
     """
 
     utterance_id: str
@@ -60,7 +60,7 @@ class Rendition:
             return speech_shaped_noise(self.recording, self.sample_rate_hz, self.utterance_id)
         waveforms = {RECORDING: self.recording, RESYNTHESIS: self.resynthesis, SYNTHESIS: self.synthesis}
         if version not in waveforms:
-            raise ValueError(f"unknown version {version!r}; there are {', '.join(MEASURED)}")
+            raise ValueError(f"unknown version {version!r}; valid: {', '.join(MEASURED)}")
         return waveforms[version]
 
     def seconds(self, version: str) -> float:
@@ -69,5 +69,5 @@ class Rendition:
 
     @property
     def frame_seconds(self) -> float:
-        """Length of one frame of the durations."""
+        """Return the length of one frame of the durations."""
         return self.hop_samples / self.sample_rate_hz

@@ -1,8 +1,8 @@
-"""Whose voice it is: the cosine between speaker embeddings by Resemblyzer, 1 for the same.
+"""Speaker similarity: the cosine between Resemblyzer's speaker embeddings, 1 for the same voice.
 
-The network is the GE2E encoder of Wan et al. 2018, Generalized end-to-end loss for speaker verification, whose weights
-lie in
-the package. It is installed without its dependencies: its voice detector comes from webrtcvad-wheels.
+The network is the GE2E encoder of Wan et al. 2018, Generalized end-to-end loss for speaker verification. Its weights
+are part of the package, which is installed without its dependencies; webrtcvad-wheels provides its voice activity
+detector.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ import numpy as np
 import numpy.typing as npt
 
 from stages.common.errors import PipelineError
-from stages.metrics.audible import SAMPLE_RATE_HZ, audible
+from stages.metrics.perceptual_input import SAMPLE_RATE_HZ, to_network_input
 
 MIN_SECONDS = 0.3
 Embedding = npt.NDArray[np.float32]
 
 
 class SpeakerEncoder:
-    """Speaker embeddings of waveforms."""
+    """Speaker encoder: a waveform to its embedding."""
 
     def __init__(self) -> None:
-        """Load the network. Raises PipelineError where its package is missing."""
+        """Load the network. Raises PipelineError if its package is missing."""
         package = _resemblyzer()
         self._network: Any = package.VoiceEncoder("cpu", verbose=False)
-        self._prepare = package.preprocess_wav  # level, and long pauses left out
+        self._preprocess = package.preprocess_wav  # normalises the level and shortens long pauses
 
     def __call__(self, waveform: npt.NDArray[np.floating], sample_rate_hz: int) -> Embedding | None:
-        """Return the embedding (256,) of a waveform (S,), of length 1; None where there is too little of it."""
-        samples = audible(waveform, sample_rate_hz, MIN_SECONDS)
+        """Return the embedding (256,) of a waveform (S,), of length 1; None if the waveform is too short or silent."""
+        samples = to_network_input(waveform, sample_rate_hz, MIN_SECONDS)
         if samples is None:
             return None
-        samples = self._prepare(samples)
+        samples = self._preprocess(samples)
         if len(samples) < MIN_SECONDS * SAMPLE_RATE_HZ:
             return None
         embedding: Embedding = np.asarray(self._network.embed_utterance(samples), dtype=np.float32)
@@ -43,7 +43,7 @@ class SpeakerEncoder:
 
 
 def weights_file() -> Path:
-    """Return the file of the network's weights. Raises PipelineError where its package is missing."""
+    """Return the file of the network's weights. Raises PipelineError if its package is missing."""
     return Path(_resemblyzer().__file__).with_name("pretrained.pt")
 
 
@@ -53,22 +53,22 @@ def _resemblyzer() -> Any:
     except ModuleNotFoundError as error:
         raise PipelineError(
             f"speaker similarity needs the package {error.name}: pip install --no-deps resemblyzer==0.1.4 "
-            "webrtcvad-wheels==2.0.14.post1, or leave it out of evaluate.hear"
+            "webrtcvad-wheels==2.0.14.post1, or remove it from evaluate.hear"
         ) from error
     return resemblyzer
 
 
-def mean_voice(embeddings: Sequence[Embedding | None]) -> Embedding | None:
-    """Return the direction (256,) that stands for a speaker; None without any embedding."""
-    known = [embedding for embedding in embeddings if embedding is not None]
-    if not known:
+def mean_embedding(embeddings: Sequence[Embedding | None]) -> Embedding | None:
+    """Return a speaker's normalised mean embedding (256,); None without any embedding."""
+    present = [embedding for embedding in embeddings if embedding is not None]
+    if not present:
         return None
-    mean = np.mean(np.array(known, dtype=np.float64), axis=0)
+    mean = np.mean(np.array(present, dtype=np.float64), axis=0)
     return (mean / np.linalg.norm(mean)).astype(np.float32)
 
 
 def similarity(embedding: Embedding | None, speaker: Embedding | None) -> float:
-    """Return the cosine of two embeddings (256,) of length 1; NaN where one is missing."""
+    """Return the cosine of two embeddings (256,) of length 1; NaN if one is missing."""
     if embedding is None or speaker is None:
         return float("nan")
     return float(np.dot(embedding.astype(np.float64), speaker.astype(np.float64)))

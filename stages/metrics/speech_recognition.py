@@ -1,12 +1,12 @@
-"""Intelligibility: what a speech recogniser understands, as error rates by units and by their characters.
+"""Intelligibility: transcripts of a speech recogniser, and their error rates by units and by characters.
 
 A unit is an English word, a toned pinyin syllable or a kana (see spoken_units).
 
-The recogniser is Whisper base (Radford et al. 2022) in int8 by faster-whisper and CTranslate2. Each clip is
-decoded alone, without VAD, previous text, timestamps or temperature fallback, so that a transcript depends
-on its clip only. Whisper is made for windows of 30 s and spends nearly all of its time on the padding of a
-short clip (1.6 CPU-seconds); windows of 10 s are five times cheaper, but on 25 held-out prompts one recording came
-out three times over, which made the recordings' word error rate 13.7 % instead of 3.9 %.
+The recogniser is Whisper base (Radford et al. 2022) in int8 by faster-whisper and CTranslate2. Each clip is decoded
+alone, without VAD, previous text, timestamps or temperature fallback, so a transcript depends only on its clip.
+Whisper was trained on windows of 30 s and spends nearly all of its time on the padding of a short clip (1.6
+CPU-seconds). Windows of 10 s are five times cheaper, but on 25 held-out prompts one recording was transcribed three
+times over, which raised the recordings' word error rate from 3.9 % to 13.7 %.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import numpy as np
 import numpy.typing as npt
 import soxr
 
-from stages.metrics.audible import SAMPLE_RATE_HZ
+from stages.metrics.perceptual_input import SAMPLE_RATE_HZ
 
-WINDOW_SECONDS = 30  # what Whisper was trained on; shorter ones cost less but made it repeat itself on real recordings
+BEAM_SIZE = 5
+WINDOW_SECONDS = 30
 TRAILING_SILENCE_SECONDS = 1
-FRAMES_PER_SECOND = 100
-TOKENS_PER_SECOND = 15  # several times what anyone speaks: bounds what is made up over a sound that is not speech
+TOKENS_PER_SECOND = 15  # several times the speed of speech: limits hallucinations on sounds that are not speech
 MIN_TOKENS = 16
 WHISPER_LANGUAGES = {"EN": "en", "ZH": "zh", "JP": "ja"}
 
@@ -41,7 +41,7 @@ class WordDifference:
 
 @dataclass(frozen=True)
 class ErrorCount:
-    """Edits between what was said and what was heard; the sums over utterances give the corpus's rates."""
+    """Edits between text and transcript; their sums over utterances give the corpus's rates."""
 
     word_edits: int
     words: int
@@ -50,37 +50,36 @@ class ErrorCount:
 
     @property
     def word_error_rate(self) -> float:
-        """Edits per unit said; NaN without units."""
+        """Return the edits per unit of the text; NaN without units."""
         return self.word_edits / self.words if self.words else float("nan")
 
     @property
     def character_error_rate(self) -> float:
-        """Edits per character of the units said, spaces between words included; NaN without characters."""
+        """Return the edits per character of the text's units, with the spaces between words; NaN without characters."""
         return self.character_edits / self.characters if self.characters else float("nan")
 
 
 class SpeechRecogniser:
-    """Whisper over waveforms; the same waveform gives the same transcript.
+    """Whisper for single waveforms; the same waveform gives the same transcript.
 
-    Each clip is computed by one thread; up to `workers` callers can be in it at once.
+    Each clip takes one thread; up to `workers` threads can call it at once.
     """
 
-    def __init__(self, model_folder: Path, *, workers: int = 1, beam_size: int = 5) -> None:
+    def __init__(self, model_folder: Path, *, workers: int = 1) -> None:
         from faster_whisper import WhisperModel
 
         self._model = WhisperModel(
             str(model_folder), device="cpu", compute_type="int8", cpu_threads=1, num_workers=workers
         )
-        self._beam_size = beam_size
 
     def __call__(self, waveform: npt.NDArray[np.floating], sample_rate_hz: int, language: str) -> str:
         """Return the transcript of a waveform (S,) in a language of WHISPER_LANGUAGES; "" for an empty one.
 
-        Samples that are not finite count as 0. What is longer than 29 s is heard in pieces.
+        Samples that are not finite count as 0. A waveform longer than 29 s is transcribed in pieces.
         """
         samples = np.nan_to_num(np.asarray(waveform, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
         if not samples.any():
-            return ""  # Whisper would make words up
+            return ""  # Whisper hallucinates words for silence
         samples = soxr.resample(samples, sample_rate_hz, SAMPLE_RATE_HZ, quality="HQ")
         piece = (WINDOW_SECONDS - TRAILING_SILENCE_SECONDS) * SAMPLE_RATE_HZ
         texts = [self._transcribe(samples[start : start + piece], language) for start in range(0, len(samples), piece)]
@@ -98,7 +97,7 @@ class SpeechRecogniser:
         result = self._model.model.generate(
             self._model.encode(features),
             [prompt],
-            beam_size=self._beam_size,
+            beam_size=BEAM_SIZE,
             sampling_temperature=0.0,
             suppress_blank=True,
             suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
@@ -108,9 +107,9 @@ class SpeechRecogniser:
 
 
 def count_errors(said: Sequence[str], heard: Sequence[str], separator: str = " ") -> ErrorCount:
-    """Count the edits from the units that were said to the units that were heard, and by their characters.
+    """Return the edits from the text's units to the transcript's, by units and by characters.
 
-    Characters are counted with `separator` between units: a space between words is a character like any other.
+    Characters include the `separator` between units.
     """
     said_text, heard_text = separator.join(said), separator.join(heard)
     if not said:
@@ -126,7 +125,7 @@ def count_errors(said: Sequence[str], heard: Sequence[str], separator: str = " "
 
 
 def align_words(said: Sequence[str], heard: Sequence[str]) -> list[WordDifference]:
-    """Return the words of both sides as stretches that agree or differ, in order."""
+    """Return the aligned words of text and transcript as stretches of one kind, in order."""
     if not said:
         return [WordDifference("insert", (), tuple(heard))] if heard else []
     chunks = jiwer.process_words(" ".join(said), " ".join(heard)).alignments[0]

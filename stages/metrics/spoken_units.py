@@ -1,9 +1,8 @@
-"""What error rates count: a text as its sound, so that a recogniser's choice of script does not.
+"""Units of error rates: the pronunciation of a text, so that a recogniser's choice of script does not count.
 
-English is compared by words. Chinese characters and Japanese kanji do not show their sound, and the recogniser may
-write the
-same sound otherwise (妈/马 differ in tone, 她/他 do not; 私/わたし): Chinese is compared by toned pinyin syllables, Japanese by
-kana. Each language's readings come from its dictionary (pypinyin, OpenJTalk), for both sides alike.
+English is compared by words. Chinese characters and Japanese kanji do not show their pronunciation, and the recogniser
+may write the same sound differently (她/他; 私/わたし). Chinese is therefore compared by toned pinyin syllables and
+Japanese by kana. The pronunciations of both sides come from the same dictionary (pypinyin, OpenJTalk).
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from model.text.reading import normalise_readable
 from model.text.registry import available_languages, get_front_end
 
 UNIT_NAMES = {"EN": "word", "ZH": "toned pinyin syllable", "JP": "kana"}
-# What the rate of a language's own unit is called in the metrics, beside its name for all languages, wer.
+# Names of the error rates by a language's own unit, which the summary lists beside wer.
 UNIT_RATES = {"ZH": "pinyin_error_rate", "JP": "kana_error_rate"}
 _SEPARATORS = {"JP": ""}
 
@@ -35,9 +34,9 @@ _SAME_SOUND = str.maketrans({"ヲ": "オ", "ヂ": "ジ", "ヅ": "ズ", "’": No
 
 
 def words_of(text: str, language: str) -> list[str]:
-    """Return the units that a text is compared by: sound only, without case, marks and pauses.
+    """Return a text's units: its pronunciation without case, punctuation and pauses.
 
-    Numbers count as they are spoken. Characters that nobody can read are left out; a text without speech has no units.
+    Numbers are spelled out. Unreadable characters are dropped; a text without speech has no units.
     """
     if language == "EN":
         from model.text.english.front_end import spoken_words
@@ -53,7 +52,7 @@ def words_of(text: str, language: str) -> list[str]:
 
 
 def separator_of(language: str) -> str:
-    """Return what stands between the units of a language when their characters are counted."""
+    """Return the separator between a language's units in character error rates."""
     return _SEPARATORS.get(language, " ")
 
 
@@ -67,7 +66,7 @@ def _as_spoken(text: str, language: str) -> str:
 
 
 def _pinyin_syllables(text: str) -> Iterator[str]:
-    """Yield the toned syllables of Chinese characters (neutral tone 5), the words of Latin letters, and kana by kana."""
+    """Yield toned syllables for Chinese characters (neutral tone 5), words for Latin letters, and single kana."""
     from pypinyin import Style, lazy_pinyin
 
     from model.text.english.front_end import spoken_words
@@ -93,14 +92,14 @@ def _script(character: str) -> str:
 
 
 def _kana(text: str) -> str:
-    """Return a text's reading in katakana, long vowels as ー however they are spelled."""
+    """Return a text's pronunciation in katakana, with every long vowel as ー."""
     import pyopenjtalk
 
     if not text.strip():
         return ""
-    read = unicodedata.normalize("NFKC", str(pyopenjtalk.g2p(text, kana=True))).translate(_SAME_SOUND)
+    pronounced = unicodedata.normalize("NFKC", str(pyopenjtalk.g2p(text, kana=True))).translate(_SAME_SOUND)
     kana: list[str] = []
-    for character in re.findall(r"[ァ-ヴー]", read):
+    for character in re.findall(r"[ァ-ヴー]", pronounced):
         vowel = next((_VOWEL_OF.get(earlier) for earlier in reversed(kana) if earlier != "ー"), None)
         kana.append("ー" if (vowel, character) in _LENGTHENING else character)
     return "".join(kana)

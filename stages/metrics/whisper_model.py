@@ -1,4 +1,4 @@
-"""Puts the Whisper base model together from the packages that carry it in two parts."""
+"""Assembly of the Whisper base model from the two packages that contain its parts."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ SMALL_FILES = ("config.json", "tokenizer.json", "vocabulary.txt")
 def assemble_whisper(cache_folder: Path) -> Path:
     """Return the folder of Whisper base (CTranslate2) below `cache_folder`; the first call writes it.
 
-    The weights are checked against their sha256 each time (0.1 s); a damaged copy is written anew. Raises
-    PipelineError where the packages are missing or hold something else.
+    The weights are checked against their sha256 each time (0.1 s); a damaged copy is written again. Raises
+    PipelineError if the packages are missing or contain other weights.
     """
     folder = cache_folder / f"whisper-base-{MODEL_SHA256[:12]}"
-    if _is_whole(folder):
+    if _is_complete(folder):
         return folder
     parts = [_data_folder(package) for package in PACKAGES]
     with output_folder(folder) as temporary:
@@ -37,22 +37,22 @@ def assemble_whisper(cache_folder: Path) -> Path:
                     shutil.copyfileobj(stream, model, length=1 << 20)
         for name in SMALL_FILES:
             (temporary / name).write_bytes((parts[0] / name).read_bytes())
-        found = _sha256(temporary / MODEL_FILE)
-        if found != MODEL_SHA256:
+        actual_sha256 = _sha256(temporary / MODEL_FILE)
+        if actual_sha256 != MODEL_SHA256:
             raise PipelineError(
-                f"the Whisper weights from {', '.join(PACKAGES)} have sha256 {found}, expected "
+                f"the Whisper weights from {', '.join(PACKAGES)} have sha256 {actual_sha256}, expected "
                 f"{MODEL_SHA256}: reinstall the two packages at version 1.0.0"
             )
-    logger.info("put the Whisper base model together in %s", folder)
+    logger.info("assembled the Whisper base model in %s", folder)
     return folder
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     if not all((folder / name).is_file() for name in (MODEL_FILE, *SMALL_FILES)):
         return False
     if _sha256(folder / MODEL_FILE) == MODEL_SHA256:
         return True
-    logger.warning("the Whisper model in %s is damaged; writing it anew", folder)
+    logger.warning("the Whisper model in %s is damaged; writing it again", folder)
     return False
 
 

@@ -1,5 +1,5 @@
 "use strict";
-// The page's content is one JSON document; the list shows what passes the filters, the panel the utterance at hand.
+// The content is one JSON document. The list shows the utterances that pass the filters, the panel the selected one.
 const at = (id) => document.getElementById(id);
 const content = JSON.parse(at("content").textContent);
 const { columns, metrics, utterances } = content;
@@ -8,17 +8,17 @@ const spoken = columns.flatMap((column, place) => column.version === "synthesis"
 
 function element(tag, properties = {}, ...children) {
   const { role, label, ...rest } = properties;
-  const made = Object.assign(document.createElement(tag), rest);
-  if (role) made.setAttribute("role", role);
-  if (label) made.setAttribute("aria-label", label);
-  made.append(...children);
-  return made;
+  const node = Object.assign(document.createElement(tag), rest);
+  if (role) node.setAttribute("role", role);
+  if (label) node.setAttribute("aria-label", label);
+  node.append(...children);
+  return node;
 }
 
-// The same with a class and a text.
+// An element with a class and a text.
 const words = (tag, className, textContent, more = {}) => element(tag, { className, textContent, ...more });
 
-// ---- sounds: one at a time; a sound is an utterance's version
+// ---- sounds: versions of utterances, of which one plays at a time
 
 const sounds = new Map();
 let playing = null;
@@ -33,7 +33,7 @@ function soundOf(utterance, place) {
   return sounds.get(key);
 }
 
-// Volume can only fall: every sound comes down to the quietest of its utterance.
+// A volume cannot exceed 1, so all sounds of an utterance are attenuated to the quietest.
 function volumeOf(utterance, place) {
   const levels = utterance.versions.map((version) => version.lufs).filter((level) => level !== null);
   const own = utterance.versions[place].lufs;
@@ -46,7 +46,7 @@ function play(utterance, place, seconds = 0) {
   playing = audio;
   audio.volume = volumeOf(utterance, place);
   audio.currentTime = seconds;
-  audio.play().catch((error) => { if (error.name !== "AbortError") say(`This sound cannot be played: ${error.message}`); });
+  audio.play().catch((error) => { if (error.name !== "AbortError") say(`Cannot play this sound: ${error.message}`); });
 }
 
 function stop() { playing?.pause(); playing = null; }
@@ -68,13 +68,13 @@ function sortKey(utterance) {
 }
 
 function showList() {
-  const wanted = at("search").value.trim().toLowerCase(), sign = view.descending ? -1 : 1;
+  const query = at("search").value.trim().toLowerCase(), sign = view.descending ? -1 : 1;
   const keys = new Map(utterances.map((utterance) => [utterance, sortKey(utterance)]));
-  view.shown = utterances.filter((utterance) => (utterance.text + " " + utterance.id).toLowerCase().includes(wanted)
+  view.shown = utterances.filter((utterance) => (utterance.text + " " + utterance.id).toLowerCase().includes(query)
     && ["speaker", "language"].every((name) => ["", utterance[name]].includes(at(name).value)));
   view.shown.sort((left, right) => {
     const [a, b] = [keys.get(left)[0], keys.get(right)[0]];
-    if (a === null || b === null) return (a === null) - (b === null); // what is not known comes last either way
+    if (a === null || b === null) return (a === null) - (b === null); // missing values come last in both directions
     return sign * (typeof a === "string" ? a.localeCompare(b) : a - b);
   });
   at("of").disabled = ["number", "text"].includes(at("sort").value);
@@ -83,19 +83,19 @@ function showList() {
       words("span", "figure", keys.get(utterance)[1])];
     return element("li", {}, element("button", { type: "button", onclick: () => select(utterance) }, ...parts));
   }));
-  if (!view.shown.length) at("list").append(words("li", "note", "No utterance passes the filters."));
+  if (!view.shown.length) at("list").append(words("li", "note", "No utterance matches the filters."));
   if (!view.shown.includes(view.current) && view.shown.length) select(view.shown[0]);
   else markCurrent();
 }
 
 function markCurrent() {
   [...at("list").querySelectorAll("button")].forEach((button, place) => {
-    if (view.shown[place] === view.current) { button.setAttribute("aria-current", "true"); keepInSight(button); }
+    if (view.shown[place] === view.current) { button.setAttribute("aria-current", "true"); scrollIntoList(button); }
     else button.removeAttribute("aria-current");
   });
 }
 
-function keepInSight(button) {
+function scrollIntoList(button) {
   const list = at("list"), top = button.offsetTop - list.offsetTop;
   if (top < list.scrollTop) list.scrollTop = top;
   else if (top + button.offsetHeight > list.scrollTop + list.clientHeight) list.scrollTop = top + button.offsetHeight - list.clientHeight;
@@ -106,7 +106,7 @@ function step(by) {
   if (next) select(next);
 }
 
-// ---- the utterance at hand
+// ---- the selected utterance
 
 function select(utterance) {
   stop();
@@ -133,13 +133,13 @@ function lane(utterance, version, place, seconds) {
   const canvas = element("canvas", { role: "img", label: `${name}: spectrogram, pitch and phones, ${length} seconds` });
   const track = element("div", { className: "track" }, canvas, element("div", { className: "playhead", hidden: true }));
   track.addEventListener("click", (event) => {
-    const box = track.getBoundingClientRect(), wanted = (event.clientX - box.left) / box.width * seconds;
+    const box = track.getBoundingClientRect(), clicked = (event.clientX - box.left) / box.width * seconds;
     view.place = place;
-    play(utterance, place, Math.min(wanted, version.seconds - 0.01));
+    play(utterance, place, Math.min(clicked, version.seconds - 0.01));
   });
-  const heard = element("p", { className: "heard", hidden: !version.heard }, words("span", "soft", "heard: "),
+  const heard = element("p", { className: "heard", hidden: !version.heard }, words("span", "soft", "recognised: "),
     ...differences(version, utterance.lang));
-  if (version.transcript) heard.append(words("span", "soft", " written: "), words("span", "", version.transcript, { lang: utterance.lang }));
+  if (version.transcript) heard.append(words("span", "soft", " transcript: "), words("span", "", version.transcript, { lang: utterance.lang }));
   const badge = words("p", "badge", `${version.origin} · ${length} s`);
   return element("section", { className: "lane", label: name }, element("div", {}, button, badge), track, heard);
 }
@@ -147,7 +147,7 @@ function lane(utterance, version, place, seconds) {
 function differences(version, lang) {
   const marked = (tag, lead, part) => part ? [element(tag, { lang }, words("span", "unseen", lead), part), " "] : [];
   const parts = (version.heard ?? []).flatMap(([kind, said, heard]) => kind === "equal" ? [element("span", { lang, textContent: heard }), " "]
-    : [...marked("del", "not heard: ", said), ...marked("ins", "heard, not said: ", heard)]);
+    : [...marked("del", "not recognised: ", said), ...marked("ins", "recognised, not in the text: ", heard)]);
   return parts.length ? parts : ["nothing"];
 }
 
@@ -231,7 +231,7 @@ function draw(canvas, version, picture, seconds) {
     context.fillStyle = "rgb(255 255 255 / .45)";
     context.fillRect(x(end), PHONES_PX - 4, 1, height + 4);
     context.fillStyle = "#fff";
-    context.fillText(phone, x((start + end) / 2), i % 2 ? 25 : 12); // neighbours at two heights: short phones' labels would run into each other
+    context.fillText(phone, x((start + end) / 2), i % 2 ? 25 : 12); // alternating heights, so that labels of short phones do not overlap
   });
   context.strokeStyle = "#3df5a0";
   context.lineWidth = 2;
@@ -266,10 +266,10 @@ function keysNow() {
 }
 
 document.addEventListener("keydown", (event) => {
-  const writing = event.target.matches("select, input:not([type=checkbox]):not([type=radio])");
+  const typing = event.target.matches("select, input:not([type=checkbox]):not([type=radio])");
   const pressing = event.key === " " && event.target.matches("button, input, a");
   const scrolling = event.key.startsWith("Arrow") && event.target.matches(".scroll, input");
-  if (!at("shortcuts").checked || at("help").open || writing || pressing || scrolling || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!at("shortcuts").checked || at("help").open || typing || pressing || scrolling || event.ctrlKey || event.metaKey || event.altKey) return;
   const act = keysNow()[event.key];
   if (act) { event.preventDefault(); act(); }
 });
@@ -296,12 +296,12 @@ function start() {
   });
   at("rate").addEventListener("click", showRating);
   at("keys").addEventListener("click", () => at("help").showModal());
-  let width = 0; // a change of height alone is the next utterance's, which is drawn anyway
+  let width = 0; // height changes only with the utterance, which is drawn anyway
   new ResizeObserver(([entry]) => {
     if (entry.contentRect.width !== width) drawAll();
     width = entry.contentRect.width;
   }).observe(at("utterance"));
-  if (session) at("rate").textContent = "Go on rating";
+  if (session) at("rate").textContent = "Resume rating";
   showList();
   select(view.current);
 }

@@ -1,15 +1,14 @@
-"""A page to listen: every utterance of one or several evaluations, as recorded, resynthesised and spoken, in one file
-that opens from disk.
+"""Listening page: every utterance of one or several evaluations as recording, synthesis and resynthesis.
 
-Sounds, spectrograms, figures, style and scripts (listening.js, listening_rating.js) are inside it. What the page says
-of metrics comes
-from their catalogue.
+The page is one file that opens from disk: it embeds sounds, spectrograms, figures, style and scripts (listening.js,
+listening_rating.js). Its texts about metrics come from their catalogue.
 """
 
 from __future__ import annotations
 
 import base64
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 
 from stages.audio.loudness import integrated_lufs
@@ -27,34 +27,29 @@ from stages.evaluate.pictures import spectrogram_pngs
 from stages.evaluate.renditions import PITCH_SECONDS, StoredRendition, StoredRenditions, read_renditions
 from stages.evaluate.scoring import MIN_WORDS, PREFIXES
 from stages.metrics.bootstrap import format_difference
-from stages.metrics.catalogue import BY_KEY, METRICS, Metric, format_figure
+from stages.metrics.catalogue import BY_KEY, METRICS, Metric, ScoreRow, format_figure
 from stages.metrics.rendition import NOISE, RECORDING, RESYNTHESIS, SYNTHESIS
 from stages.metrics.speech_recognition import align_words
 from stages.metrics.spoken_units import UNIT_NAMES, UNIT_RATES, separator_of, words_of
 from stages.reporting.pages import fill_page, inline_png
 
 TEMPLATE = "listening.html.j2"
-HTML_LANGUAGES = {"EN": "en", "ZH": "zh", "JP": "ja"}  # which glyphs a browser takes for Han characters
-RECORDED, BY_MACHINE, MIXED = "person", "synthetic", "partly synthetic"
-ONLY = SYNTHESIS  # what the only experiment of a page is called
-
-Row = Mapping[str, Any]
+HTML_LANGUAGES = {"EN": "en", "ZH": "zh", "JP": "ja"}  # decide a browser's glyphs for Han characters
+ONLY = SYNTHESIS  # name of a page's only experiment
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation under the name that the page gives it: rows of utterances.parquet by id, and its sounds."""
+    """An evaluation with its name on the page, rows of utterances.parquet by id, and sounds."""
 
     name: str
-    rows: Mapping[str, Row]
+    rows: Mapping[str, ScoreRow]
     sounds: StoredRenditions
 
 
 @dataclass(frozen=True)
 class Column:
-    """One sound of every utterance: the recordings (the first evaluation's), or an evaluation's synthesis or
-    resynthesis.
-    """
+    """A version of all utterances: the first evaluation's recordings, or an evaluation's synthesis or resynthesis."""
 
     name: str
     version: str
@@ -62,32 +57,31 @@ class Column:
 
     @property
     def rated_as(self) -> str | None:
-        """What ratings call it; a resynthesis is not rated."""
+        """Return the name in ratings; None for a resynthesis, which is not rated."""
         return {RECORDING: RECORDING, SYNTHESIS: self.evaluation.name}.get(self.version)
 
     def metric(self, metric: Metric) -> Metric:
-        """Return a metric as the columns of this version have it."""
+        """Return a metric with the keys of this version's columns."""
         prefix = PREFIXES[self.version]
         return dataclasses.replace(
             metric, key=prefix + metric.key, numerator=metric.numerator and prefix + metric.numerator
         )
 
-    def figure(self, metric: Metric, rows: Sequence[Row]) -> float:
-        """Return a metric's figure over rows; NaN where this version has none."""
+    def figure(self, metric: Metric, rows: Sequence[ScoreRow]) -> float:
+        """Return a metric's figure over rows; NaN if this version has none."""
         own = self.metric(metric)
-        return own.figure(rows) if self.version in metric.versions and own.is_known(rows) else math.nan
+        return own.figure(rows) if self.version in metric.versions and own.is_measured(rows) else math.nan
 
 
 def write_listening_page(path: Path, experiments: Mapping[str, Path], title: str) -> None:
     """Write the page of evaluations by name; each folder holds utterances.parquet, renditions.parquet and audio/.
 
-    Utterances that all have, with the same text, are shown in the first one's order; the page says which others there
-    are. Raises
-    PipelineError where a file is missing, nothing is common, or an experiment is called like the recordings.
+    The page shows the utterances that all have with the same text, in the first one's order, and lists the others.
+    Raises PipelineError if a file is missing, no utterance is common, or an experiment has the recordings' name.
     """
     if RECORDING in experiments:
         raise PipelineError(
-            f"listening: no experiment can be called {RECORDING!r}, which is what ratings call the recordings; rename it"
+            f"listening: an experiment cannot be named {RECORDING!r}, the recordings' name in ratings; rename it"
         )
     evaluations = [_read(name, folder) for name, folder in experiments.items()]
     ids, left_out = _common(evaluations)
@@ -121,7 +115,7 @@ def write_listening_page(path: Path, experiments: Mapping[str, Path], title: str
         metrics=metrics,
         languages=_groups("language", columns, ids, metrics),
         speakers=_groups("speaker", columns, ids, metrics),
-        synthetic=_origin(first_rows) if any(row["synthetic"] for row in first_rows) else "",
+        recordings=_origin(pd.Series([row["synthetic"] for row in first_rows])),
         codes=sorted({row["language"] for row in first_rows}),
         content=content | {"key": content_key(content)[:16]},
     )
@@ -134,13 +128,13 @@ def _read(name: str, folder: Path) -> Evaluation:
     if missing := sorted(sounds.by_utterance.keys() - rows.keys()):
         raise PipelineError(
             f"listening: {folder} has no figures for {len(missing)} of its utterances, such as {missing[0]!r}; "
-            "`dvc repro -f evaluate` makes both anew"
+            "`dvc repro -f evaluate` writes both again"
         )
     return Evaluation(name, rows, sounds)
 
 
 def _common(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[str]]:
-    """Return the ids of the utterances that all have with one text, and in words what that leaves out."""
+    """Return the ids of the utterances that all have with the same text, and descriptions of those left out."""
     texts = [
         {name: versions[SYNTHESIS].text for name, versions in evaluation.sounds.by_utterance.items()}
         for evaluation in evaluations
@@ -148,17 +142,17 @@ def _common(evaluations: Sequence[Evaluation]) -> tuple[list[str], list[str]]:
     common = [name for name, text in texts[0].items() if all(other.get(name) == text for other in texts)]
     if not common:
         raise PipelineError(
-            "listening: no utterance with the same text is common to all; evaluate them on one corpus and split"
+            "listening: no utterance with the same text is common to all; evaluate them on the same corpus and split"
         )
     left_out = []
-    for evaluation, own in zip(evaluations, texts, strict=True):
-        if others := [name for name in own if name not in set(common)]:
+    for evaluation, names in zip(evaluations, texts, strict=True):
+        if others := [name for name in names if name not in set(common)]:
             left_out.append(f"{len(others)} of {evaluation.name}: {', '.join(others)}")
     return common, left_out
 
 
 def _columns(evaluations: Sequence[Evaluation]) -> list[Column]:
-    """Return what each utterance is heard in: the recording, every synthesis, every resynthesis."""
+    """Return the page's columns: the recording, every synthesis, every resynthesis."""
     alone = len(evaluations) == 1
     columns = [Column("Recording", RECORDING, evaluations[0])]
     columns += [Column("Synthesis" if alone and one.name == ONLY else one.name, SYNTHESIS, one) for one in evaluations]
@@ -197,16 +191,15 @@ def _utterance(number: int, utterance_id: str, columns: Sequence[Column]) -> dic
     }
 
 
-def _version(column: Column, row: Row, stored: StoredRendition) -> dict[str, Any]:
-    heard = row.get(f"{PREFIXES[column.version]}transcript")  # None where nobody listened
-    space = separator_of(stored.language)
-    pieces = (
-        align_words(words_of(stored.text, stored.language), words_of(heard, stored.language))
-        if heard is not None
+def _version(column: Column, row: ScoreRow, stored: StoredRendition) -> dict[str, Any]:
+    transcript = row.get(f"{PREFIXES[column.version]}transcript")  # None if it was not transcribed
+    separator = separator_of(stored.language)
+    differences = (
+        align_words(words_of(stored.text, stored.language), words_of(transcript, stored.language))
+        if transcript is not None
         else None
     )
-    known = {metric.key: value for metric in METRICS if math.isfinite(value := column.figure(metric, [row]))}
-    units = {metric.key: metric.unit for metric in METRICS}
+    figures = {metric: value for metric in METRICS if math.isfinite(value := column.figure(metric, [row]))}
     origins = {
         RECORDING: "synthetic source" if row["synthetic"] else "original",
         RESYNTHESIS: "synthetic, from spectrogram",
@@ -218,48 +211,51 @@ def _version(column: Column, row: Row, stored: StoredRendition) -> dict[str, Any
         "f0": np.round(stored.f0_hz).astype(int).tolist(),
         "phones": [[phone, round(start, 3), round(end, 3)] for phone, start, end in stored.phone_seconds],
         "heard": None
-        if pieces is None
-        else [[piece.kind, space.join(piece.said), space.join(piece.heard)] for piece in pieces],
-        "transcript": heard if stored.language in UNIT_RATES else "",
-        "figures": {key: [value, format_figure(value, units[key])] for key, value in known.items()},
+        if differences is None
+        else [[part.kind, separator.join(part.said), separator.join(part.heard)] for part in differences],
+        "transcript": transcript if stored.language in UNIT_RATES else "",
+        "figures": {metric.key: [value, format_figure(value, metric.unit)] for metric, value in figures.items()},
     }
 
 
-def _differences(columns: Sequence[Column], rows: Sequence[Row]) -> dict[str, dict[str, list[Any]]]:
-    """Return every later synthesis minus every earlier one, by `later,earlier` (places of the columns) and metric."""
-    spoken = [place for place, column in enumerate(columns) if column.version == SYNTHESIS]
-    found: dict[str, dict[str, list[Any]]] = {}
-    for earlier, later in ((one, other) for one in spoken for other in spoken if one < other):
+def _differences(columns: Sequence[Column], rows: Sequence[ScoreRow]) -> dict[str, dict[str, list[Any]]]:
+    """Return each synthesis minus each earlier one, by `later,earlier` (column indices) and metric."""
+    syntheses = [index for index, column in enumerate(columns) if column.version == SYNTHESIS]
+    differences: dict[str, dict[str, list[Any]]] = {}
+    for earlier, later in itertools.combinations(syntheses, 2):
         values = {
             metric: columns[later].figure(metric, [rows[later]]) - columns[earlier].figure(metric, [rows[earlier]])
             for metric in METRICS
         }
-        found[f"{later},{earlier}"] = {
+        differences[f"{later},{earlier}"] = {
             metric.key: [value, format_difference(value, metric.unit)]
             for metric, value in values.items()
             if math.isfinite(value)
         }
-    return found
+    return differences
 
 
 def _warnings(evaluations: Sequence[Evaluation], ids: Sequence[str]) -> Iterator[str]:
     first = evaluations[0]
     for other in evaluations[1:]:
         pairs = [(first.sounds.by_utterance[one][RECORDING], other.sounds.by_utterance[one][RECORDING]) for one in ids]
-        n_other = sum(one.audio.read_bytes() != two.audio.read_bytes() for one, two in pairs)
-        if n_other:
-            yield f"{n_other} of the {len(ids)} recordings are not the same samples in {other.name} as in {first.name}, whose are heard here."
+        n_different = sum(one.audio.read_bytes() != two.audio.read_bytes() for one, two in pairs)
+        if n_different:
+            yield (
+                f"{n_different} of the {len(ids)} recordings differ between {other.name} and {first.name}; "
+                f"this page plays those of {first.name}."
+            )
     for evaluation in evaluations:
         n_unscored = sum(bool(evaluation.rows[one]["note"]) for one in ids)
         if n_unscored:
             yield (
-                f"{n_unscored} utterance{'' if n_unscored == 1 else 's'} of {evaluation.name} could not be scored in full; the averages leave out "
-                "what is missing. The reasons stand with the utterances."
+                f"{n_unscored} utterance{'' if n_unscored == 1 else 's'} of {evaluation.name} could not be fully scored; "
+                "missing values are left out of the averages. The reasons are shown with the utterances."
             )
 
 
 def _figures(metric: Metric, columns: Sequence[Column], ids: Sequence[str]) -> list[tuple[str, str]]:
-    """Return a metric over the utterances as (column, figure), where there is one."""
+    """Return a metric's figures over the utterances as (column, figure), for the columns that have one."""
     values = [(column.name, column.figure(metric, [column.evaluation.rows[one] for one in ids])) for column in columns]
     return [(name, format_figure(value, metric.unit)) for name, value in values if math.isfinite(value)]
 
@@ -274,9 +270,7 @@ def _card(metric: Metric, columns: Sequence[Column], ids: Sequence[str]) -> dict
 
 
 def _notes(columns: Sequence[Column], ids: Sequence[str]) -> Iterator[str]:
-    """Yield the error rates of longer utterances, where there are shorter ones: one word misheard is a rate of 100 %
-    for a prompt of one word.
-    """
+    """Yield the error rates of longer utterances if there are short ones, where one wrong word can mean 100 %."""
     longer = [one for one in ids if columns[0].evaluation.rows[one]["words"] >= MIN_WORDS]
     if 0 < len(longer) < len(ids):
         figures = ", ".join(f"{name} {figure}" for name, figure in _figures(BY_KEY["cer"], columns, longer))
@@ -286,17 +280,14 @@ def _notes(columns: Sequence[Column], ids: Sequence[str]) -> Iterator[str]:
 def _groups(
     kind: str, columns: Sequence[Column], ids: Sequence[str], metrics: Sequence[Metric]
 ) -> list[dict[str, Any]]:
-    """Return a line for every speaker or language: what is known of it, and each metric of each synthesis, then of the
-    recordings.
-    """
-    own = columns[0].evaluation.rows
+    """Return a line for every speaker or language: facts, and each metric of the syntheses and of the recordings."""
+    scores = pd.DataFrame([columns[0].evaluation.rows[one] for one in ids])
     lines = []
-    for name in sorted({own[one][kind] for one in ids}):
-        part = [one for one in ids if own[one][kind] == name]
-        rows = [own[one] for one in part]
+    for name, group in scores.groupby(kind):
+        group_ids = group["utterance_id"].tolist()
         cells = [
             [
-                _figures(metric, [column for column in columns if column.version == version], part)
+                _figures(metric, [column for column in columns if column.version == version], group_ids)
                 for version in (SYNTHESIS, RECORDING)
             ]
             for metric in metrics
@@ -305,15 +296,14 @@ def _groups(
             {
                 "name": name,
                 "unit": UNIT_NAMES.get(name, "word"),
-                "codes": ", ".join(sorted({row["language"] for row in rows})),
-                "origin": _origin(rows),
-                "count": len(part),
+                "codes": ", ".join(sorted(group["language"].unique())),
+                "origin": _origin(group["synthetic"]),
+                "count": len(group),
                 "cells": cells,
             }
         )
     return lines
 
 
-def _origin(rows: Sequence[Row]) -> str:
-    kinds = {bool(row["synthetic"]) for row in rows}
-    return MIXED if len(kinds) > 1 else BY_MACHINE if kinds == {True} else RECORDED
+def _origin(synthetic: pd.Series[bool]) -> str:
+    return "synthetic" if synthetic.all() else "partly synthetic" if synthetic.any() else "person"

@@ -1,4 +1,4 @@
-// Blind rating. The order of the trials follows from rater, seed and mode, so that the answers alone are kept
+// Blind rating. The order of the trials is a function of rater, seed and mode, so only the answers are stored.
 
 const MODES = { ab: "Which is better?", mos: "How natural does it sound?" };
 const SCORES = ["bad", "poor", "fair", "good", "excellent"];
@@ -35,7 +35,7 @@ function shuffled(items, random) {
   return order;
 }
 
-// Each trial: an utterance and the places of its one sound (opinion) or two (preference, sides drawn at random).
+// A trial is an utterance with the column of one sound (opinion) or of two in random order (preference).
 function trialsOf({ rater, seed, mode, sides }) {
   const random = randomNumbers(hash(`${rater}/${seed}/${mode}`));
   if (mode === "ab") return shuffled(utterances, random).map((utterance) => ({ utterance, places: random() < 0.5 ? sides : [...sides].reverse() }));
@@ -46,7 +46,7 @@ function showRating() {
   stop();
   at("browsing").hidden = true;
   at("rating").hidden = false;
-  document.body.classList.add("rating"); // figures and names would tell what is to be heard
+  document.body.classList.add("rating"); // hides figures and names, which would reveal the versions
   session ? showTrial() : showSetUp();
 }
 
@@ -57,7 +57,7 @@ function leaveRating() {
   at("browsing").hidden = false;
   document.body.classList.remove("rating");
   at("rate").focus();
-  at("rate").textContent = session ? "Go on rating" : "Rate blind";
+  at("rate").textContent = session ? "Resume rating" : "Rate blind";
   drawAll();
 }
 
@@ -73,10 +73,10 @@ function showSetUp() {
   const sides = spoken.length > 1 ? spoken.slice(0, 2).map(side) : [rated[0], spoken[0]].map(side);
   const rater = element("input", { required: true, maxLength: 60, autocomplete: "off" });
   const seed = element("input", { type: "number", min: 0, max: 999999, required: true, value: Math.floor(Math.random() * 1e6) });
-  const modes = element("div", { className: "choices", role: "radiogroup", label: "What to rate" },
-    mode("ab", "A/B: which of two is better"), mode("mos", "Opinion: every sound from 1 to 5"));
+  const modes = element("div", { className: "choices", role: "radiogroup", label: "Rating mode" },
+    mode("ab", "A/B: which of two versions is better"), mode("mos", "Opinion: each sound from 1 to 5"));
   const pair = row("choices", field("Compare ", sides[0]), field("with ", sides[1]));
-  const problem = words("p", "warning", "Choose two different sides.", { role: "alert", hidden: true });
+  const problem = words("p", "warning", "Choose two different versions.", { role: "alert", hidden: true });
   const form = element("form", {}, row("choices", field("Your name ", rater), field("Seed of the order ", seed)), modes, pair, problem,
     row("buttons", element("button", { textContent: "Start" }), second("Back", leaveRating)));
   form.addEventListener("change", () => { pair.hidden = form.elements.mode.value === "mos"; });
@@ -88,11 +88,11 @@ function showSetUp() {
     session = { rater: rater.value.trim() || "anonymous", seed: Number(seed.value), mode: chosen, sides: places, answers: { ab: [], mos: [] } };
     showTrial();
   });
-  const loudness = at("match").checked ? "at one loudness, as chosen above the list"
-    : "as loud as they were made, unless “Same loudness” is chosen above the list";
-  at("rating").replaceChildren(words("h3", "", "Rate blind"), words("p", "soft", "What is heard is named only at the end. Every sentence comes in an "
-    + "order that the name and the seed decide, the sides too; among opinions are the recordings, unnamed. Answers stay in this browser until they "
-    + `are exported, so that rating can go on another day. Sounds are heard ${loudness}.`), form);
+  const loudness = at("match").checked ? "at the same loudness, as selected above the list"
+    : "at their original level; select “Same loudness” above the list to change that";
+  at("rating").replaceChildren(words("h3", "", "Rate blind"), words("p", "soft", "Versions are named only at the end. Name and seed determine the order "
+    + "of the utterances and of A and B; opinions include the unnamed recordings. Answers are stored in this browser until they are exported, so you "
+    + `can resume later. Sounds play ${loudness}.`), form);
   rater.focus();
 }
 
@@ -105,7 +105,7 @@ function showTrial() {
     : SCORES.map((name, i) => [`${i + 1} ${name}`, i + 1, String(i + 1)]);
   const state = [`${answers.length + 1} of ${trials.length}`, `rater ${session.rater}`, `seed ${session.seed}`];
   if (at("match").checked) state.push("same loudness");
-  if (!kept) state.push("this browser keeps nothing: export before you close the page");
+  if (!kept) state.push("answers cannot be stored in this browser: export them before you close the page");
   at("rating").replaceChildren(
     words("h3", "", MODES[session.mode], { id: "question", tabIndex: -1 }),
     element("progress", { max: trials.length, value: answers.length, label: "Progress" }),
@@ -113,12 +113,12 @@ function showTrial() {
     words("p", "said", trial.utterance.text, { lang: trial.utterance.lang }), row("buttons", ...plays),
     row("buttons answers", ...choices.map(([text, value, ariaKeyShortcuts]) =>
       button(text, () => answer(value), { className: "answer", disabled: true, ariaKeyShortcuts }))),
-    words("p", "note", `Answers open when ${pairs ? "both sides were" : "the sound was"} played.`), foot(answers.length > 0));
+    words("p", "note", `Answers are enabled once ${pairs ? "both sounds have" : "the sound has"} been played.`), foot(answers.length > 0));
   at("question").focus({ preventScroll: true });
 }
 
 function foot(undoable) {
-  return row("buttons", second("Undo", undo, { disabled: !undoable }), second("Export ratings", exportRatings), second("Start anew", startAnew),
+  return row("buttons", second("Undo", undo, { disabled: !undoable }), second("Export ratings", exportRatings), second("Start over", startOver),
     second("Back", leaveRating));
 }
 
@@ -143,8 +143,8 @@ function undo() {
   if (session.answers[session.mode].pop()) showTrial();
 }
 
-function startAnew() {
-  if (!confirm("Throw away the answers of this page that were not exported?")) return;
+function startOver() {
+  if (!confirm("Discard the answers on this page that were not exported?")) return;
   session = null;
   localStorage.removeItem(STORE);
   showSetUp();
@@ -162,12 +162,12 @@ function showEnd() {
     const scores = mos.filter((given) => given.experiment === name).map((given) => given.score);
     lines.push(`${name}: ${(scores.reduce((sum, score) => sum + score) / scores.length).toFixed(2)} on average, ${scores.length} scores`);
   }
-  const goOn = second(other === "mos" ? "Go on with opinions" : "Go on with A/B", () => { session.mode = other; showTrial(); });
-  goOn.hidden = session.answers[other].length >= trialsOf({ ...session, mode: other }).length;
-  const advice = content.experiments.length > 1 ? "Export the ratings and give them to the comparison: make compare … RATINGS=FILE"
-    : `In the export this voice is called “${content.experiments[0]}”; for make compare … RATINGS=FILE rate on a comparison’s page.`;
+  const continueButton = second(other === "mos" ? "Continue with opinions" : "Continue with A/B", () => { session.mode = other; showTrial(); });
+  continueButton.hidden = session.answers[other].length >= trialsOf({ ...session, mode: other }).length;
+  const advice = content.experiments.length > 1 ? "Export the ratings and pass them to the comparison: make compare … RATINGS=FILE"
+    : `The export names this voice “${content.experiments[0]}”. For make compare … RATINGS=FILE, rate on the page of a comparison.`;
   at("rating").replaceChildren(words("h3", "", "Finished: thank you", { id: "question", tabIndex: -1 }),
-    element("ul", {}, ...lines.map((line) => words("li", "", line))), words("p", "soft", advice), row("buttons", goOn), foot(true));
+    element("ul", {}, ...lines.map((line) => words("li", "", line))), words("p", "soft", advice), row("buttons", continueButton), foot(true));
   at("question").focus({ preventScroll: true });
 }
 

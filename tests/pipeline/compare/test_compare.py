@@ -22,7 +22,7 @@ from pipeline.compare.compare import compare
 from pipeline.compare.experiments import changed, fetch_run
 from pipeline.processes.environment import child_environment, dvc_command
 from stages.common.errors import PipelineError
-from stages.metrics.bootstrap import Outcome
+from stages.metrics.bootstrap import Verdict
 from stages.metrics.catalogue import BY_KEY
 from stages.reporting.nested import flat
 from tests.pipeline.compare.comparable_project import ComparableProject, evaluation, start_project
@@ -118,7 +118,7 @@ def test_what_is_better_is_said_and_what_is_alike_is_not(
 def test_the_workspace_is_an_experiment_too(project: ComparableProject, tmp_path: Path) -> None:
     content = compared(project, tmp_path / "out", "second", "workspace")
     mos = content["metrics"]["mos"]["minus second"]["workspace"]
-    assert (mos["difference"], mos["low"], mos["high"], mos["outcome"]) == (0, 0, 0, Outcome.SAME)
+    assert (mos["difference"], mos["low"], mos["high"], mos["outcome"]) == (0, 0, 0, Verdict.SAME)
     assert content["experiments"][1]["runs"] == [
         {"revision": "workspace", "commit": "", "step": 200, "n_utterances": 24}
     ]

@@ -190,7 +190,6 @@ def test_training_depends_on_no_front_end_no_network_that_listens_and_no_evaluat
     assert {path for path in train if path.startswith("stages/metrics/")} == {
         "stages/metrics/sampling.py",
         "stages/metrics/signal_metrics.py",
-        "stages/metrics/time_warping.py",
     }
     assert not any(path.startswith(("stages/evaluat", "pipeline/")) for path in train)
 

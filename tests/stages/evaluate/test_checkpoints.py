@@ -1,4 +1,4 @@
-"""Kept checkpoints are measured on validation utterances, as the evaluation measures the voice on test utterances."""
+"""Scores of kept checkpoints on validation utterances."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEEP = {"last": 2, "best": 0, "by": "mel", "average": 2}
 
 
 class Evaluations:
-    """The evaluate stage over one voice, with what it heard kept from one evaluation to the next."""
+    """The evaluate stage over one voice, with a row store shared by its evaluations."""
 
     def __init__(self, root: Path, corpus: SmallCorpus, voice: Path) -> None:
         self.root = root
@@ -94,14 +94,14 @@ def test_a_checkpoints_figures_are_those_of_an_evaluation_on_the_validation_set(
     assert swapped["n_utterances"] == int(rows[1]["n_utterances"])
 
 
-def test_what_was_heard_is_not_heard_again(evaluations: Evaluations, caplog: pytest.LogCaptureFixture) -> None:
+def test_cached_sounds_are_not_computed_again(evaluations: Evaluations, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         evaluations.run("first", checkpoint_utterances=1)
         first = evaluations.root / "first" / "checkpoints.csv"
         caplog.clear()
         evaluations.run("again", checkpoint_utterances=1)
-    heard = [record.message for record in caplog.records if "to hear" in record.message]
-    assert len(heard) == 4 and all(", 0 to hear," in message for message in heard)
+    lines = [record.message for record in caplog.records if "to compute" in record.message]
+    assert len(lines) == 4 and all(", 0 to compute," in line for line in lines)
     assert (evaluations.root / "again" / "checkpoints.csv").read_bytes() == first.read_bytes()
     assert {row["n_utterances"] for row in read_checkpoints(first)} == {"1"}
 

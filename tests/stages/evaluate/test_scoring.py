@@ -7,7 +7,7 @@ import pytest
 
 from stages.evaluate import scoring
 from stages.evaluate.scoring import ROW_SCHEMA, ScoringSettings, speed, summarise
-from stages.metrics.hearing import Hearing, Sound
+from stages.metrics.perceptual import PerceptualEvaluator, Sound
 from tests.stages.speech_sounds import make_rendition, make_row
 
 
@@ -31,13 +31,13 @@ def spoken(real_clip):
 
 @pytest.fixture
 def score(whisper_cache, tmp_path, monkeypatch):
-    """Score with everything that hears, each time as if nothing had been heard before."""
+    """Return a function that scores with an empty cache."""
 
     def run(renditions, *, hear=("mos", "speaker_similarity"), threads=1, speakers=None, anchors=20):
         monkeypatch.setenv("VOICE_ROW_STORE", str(tmp_path / str(len(list(tmp_path.iterdir())))))
-        hearing = Hearing(whisper_cache, hear, threads=threads)
+        evaluator = PerceptualEvaluator(whisper_cache, hear, threads=threads)
         return scoring.score(
-            renditions, hearing, speakers or {}, ScoringSettings(anchors, threads, show_progress=False)
+            renditions, evaluator, speakers or {}, ScoringSettings(anchors, threads, show_progress=False)
         )
 
     return run
@@ -55,7 +55,7 @@ def test_perfect_synthesis_of_real_speech_scores_like_the_recording(spoken, scor
         and summary["energy_rmse_db"] == 0
         and summary["duration_ratio"] == 1
     )
-    assert "speaker_similarity" not in summary, "nobody said whom the speaker sounds like"
+    assert "speaker_similarity" not in summary, "no reference recordings"
     assert summary["n_unscored"] == 0
     assert summary["n_utterances"] == 2 and summary["n_utterances_3_words"] == 1
 

@@ -27,7 +27,7 @@ def test_what_is_no_sound_has_no_score(predict_mos, waveform):
     assert math.isnan(predict_mos(waveform.astype(np.float32), 16000))
 
 
-def test_the_stand_in_for_torchaudio_does_not_stay():
+def test_the_torchaudio_placeholder_is_removed():
     code = (
         "import sys; from stages.metrics.mos import MosPredictor; MosPredictor(); sys.exit('torchaudio' in sys.modules)"
     )

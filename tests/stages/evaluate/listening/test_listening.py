@@ -1,4 +1,4 @@
-"""What the listening page says, as text: figures, sources, differences, refusals. How it behaves: test_listening_page."""
+"""Text of the listening page: figures, sources, differences, errors. Its behaviour: test_page."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_differences_are_by_sound_and_every_language_has_its_unit(tmp_path: Path
         assert f'<th scope="row">{code}</th><td>{unit}</td><td class="number">1</td>' in page
         origin = "synthetic" if code == "JP" else "person"
         assert f'<th scope="row">of {code}</th><td>{code}</td><td>{origin}</td><td class="number">1</td>' in page
-    assert "so are the recordings marked as synthetic source" in page
+    assert "as are the recordings marked as synthetic source" in page
     origins = {
         utterance["language"]: utterance["versions"][0]["origin"] for utterance in content_of(page)["utterances"]
     }
@@ -165,7 +165,7 @@ def test_facts_attribution_and_what_could_not_be_scored_are_said(tmp_path: Path)
     )
     page = page_of(tmp_path, [silent], [make_row(utterance_id="one", mcd_db=float("nan"), note="synthesis: silent")])
     assert "<dt>training steps</dt><dd>1,200</dd>" in page and "Recordings: Ada, CC BY 4.0" in page
-    assert "1 utterance of synthesis could not be scored in full" in page
+    assert "1 utterance of synthesis could not be fully scored" in page
     assert content_of(page)["utterances"][0]["notes"] == ["synthesis: silent"]
     assert "By language" not in page and "By speaker" in page
 
@@ -193,7 +193,7 @@ def test_several_experiments_share_the_recordings_and_their_common_utterances(tm
     assert [column["rated"] for column in content["columns"]] == ["recording", "old", "new", None, None]
     assert [utterance["id"] for utterance in content["utterances"]] == ["one"]
     assert content["utterances"][0]["differences"]["2,1"]["mos"] == [0.5, "+0.50"]
-    assert "left out are 1 of old: two; 2 of new: two, three" in page and "not the same samples" not in page
+    assert "left out: 1 of old: two; 2 of new: two, three" in page and "recordings differ" not in page
 
 
 def test_other_recordings_under_the_same_names_are_told(tmp_path: Path) -> None:
@@ -201,9 +201,7 @@ def test_other_recordings_under_the_same_names_are_told(tmp_path: Path) -> None:
     write_evaluation(tmp_path / "old", [make_rendition("one")], row)
     write_evaluation(tmp_path / "new", [make_rendition("one", recording=make_rendition().synthesis)], row)
     write_listening_page(tmp_path / "page.html", {"old": tmp_path / "old", "new": tmp_path / "new"}, "Both")
-    assert "1 of the 1 recordings are not the same samples in new as in old" in (tmp_path / "page.html").read_text(
-        encoding="utf-8"
-    )
+    assert "1 of the 1 recordings differ between new and old" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_what_makes_no_page_is_refused_with_a_remedy(tmp_path: Path) -> None:
@@ -212,7 +210,7 @@ def test_what_makes_no_page_is_refused_with_a_remedy(tmp_path: Path) -> None:
     bare = write_evaluation(tmp_path / "bare", [make_rendition("one")], [make_row(utterance_id="other")])
     refused = {
         "rename": {"recording": one},
-        "one corpus and split": {"a": one, "b": two},
+        "the same corpus and split": {"a": one, "b": two},
         "has no figures for 1": {"a": bare},
     }
     for message, experiments in refused.items():

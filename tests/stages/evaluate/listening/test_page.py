@@ -68,7 +68,7 @@ def test_the_list_is_filtered_by_speaker_language_and_text(page: Page) -> None:
     page.get_by_label("Search the text").fill("MORN")
     assert ids(page) == ["ada/2"]
     page.get_by_label("Search the text").fill("nothing like it")
-    expect(page.get_by_text("No utterance passes the filters.")).to_be_visible()
+    expect(page.get_by_text("No utterance matches the filters.")).to_be_visible()
 
 
 def test_keys_move_play_pause_and_seek(page: Page) -> None:
@@ -92,8 +92,8 @@ def test_keys_move_play_pause_and_seek(page: Page) -> None:
     page.keyboard.press("k")
     assert page.evaluate(PLAYING) is None and page.evaluate("() => view.current.id") == "ada/1"
     page.keyboard.press("?")
-    expect(page.get_by_role("dialog", name="Keys")).to_be_visible()
-    page.get_by_label("These keys are on").uncheck()
+    expect(page.get_by_role("dialog", name="Keyboard shortcuts")).to_be_visible()
+    page.get_by_label("Enable keyboard shortcuts").uncheck()
     page.keyboard.press("Escape")
     page.keyboard.press("j")
     assert page.evaluate("() => view.current.id") == "ada/1"
@@ -168,13 +168,13 @@ def test_preferences_are_blind_resumed_after_a_reload_undone_and_exported(page: 
     )
     for key in ("1", "2"):
         visible = page.locator("body").inner_text()
-        assert "old" not in visible and "new" not in visible.replace("Start anew", "")
+        assert "old" not in visible and "new" not in visible.replace("Start over", "")
         page.keyboard.press("a")
         page.keyboard.press("b")
         page.keyboard.press(key)
     expect(page.locator("#progress")).to_contain_text("3 of 4")
     page.reload()
-    page.get_by_role("button", name="Go on rating").click()
+    page.get_by_role("button", name="Resume rating").click()
     expect(page.locator("#progress")).to_contain_text("3 of 4")
     page.keyboard.press("u")
     expect(page.locator("#progress")).to_contain_text("2 of 4")

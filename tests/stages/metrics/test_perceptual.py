@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import soxr
 
-from stages.metrics import hearing as module
+from stages.metrics import perceptual as module
 from stages.metrics.dnsmos import DnsMosPredictor
-from stages.metrics.hearing import Hearing, Sound
 from stages.metrics.noise import speech_shaped_noise
-from stages.metrics.speaker_similarity import SpeakerEncoder, mean_voice, similarity
+from stages.metrics.perceptual import PerceptualEvaluator, Sound
+from stages.metrics.speaker_similarity import SpeakerEncoder, mean_embedding, similarity
 from tests.stages.speech_sounds import Waveform
 
 RATE_HZ = 16000
@@ -36,22 +36,23 @@ def test_a_sound_is_heard_once_and_another_anew(
     whisper_cache: Path, sound: Sound, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     other = Sound(0.5 * sound.waveform, RATE_HZ, "EN")
-    first = list(Hearing(whisper_cache, ["mos"]).hear([sound, sound]))
+    first = list(PerceptualEvaluator(whisper_cache, ["mos"]).evaluate([sound, sound]))
     assert repr(first[0]) == repr(first[1]) and "waiting" in first[0].transcript and 1 < first[0].mos < 5
     with caplog.at_level(logging.INFO):
-        again = list(Hearing(whisper_cache, ["mos"]).hear([other, sound]))
-    assert "1 to hear, 1 heard before" in caplog.text and repr(again[1]) == repr(first[0])
+        again = list(PerceptualEvaluator(whisper_cache, ["mos"]).evaluate([other, sound]))
+    assert "1 to compute, 1 cached" in caplog.text and repr(again[1]) == repr(first[0])
     with monkeypatch.context() as patch:
         patch.setitem(module.OPTIONAL, "mos", (lambda: pytest.fail("loaded for nothing"), *module.OPTIONAL["mos"][1:]))
-        assert repr(next(Hearing(whisper_cache, ["mos"]).hear([sound]))) == repr(first[0])
+        assert repr(next(PerceptualEvaluator(whisper_cache, ["mos"]).evaluate([sound]))) == repr(first[0])
+    caplog.clear()
     with caplog.at_level(logging.INFO):
-        list(Hearing(whisper_cache, ["mos"], beam_size=1).hear([sound]))
-    assert "1 to hear, 0 heard before" in caplog.text, "other settings are other answers"
+        list(PerceptualEvaluator(whisper_cache, []).evaluate([sound]))
+    assert "1 to compute, 0 cached" in caplog.text, "other networks give other results"
     monkeypatch.setattr(module, "code_version", lambda name: "other code")
     caplog.clear()
     with caplog.at_level(logging.INFO):
-        list(Hearing(whisper_cache, []).hear([sound]))
-    assert "1 to hear, 0 heard before" in caplog.text
+        list(PerceptualEvaluator(whisper_cache, []).evaluate([sound]))
+    assert "1 to compute, 0 cached" in caplog.text, "other code may give other results"
 
 
 def test_a_missing_package_is_said_and_noted(
@@ -65,13 +66,10 @@ def test_a_missing_package_is_said_and_noted(
         return real_import(name, *arguments, **options)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    found = Hearing(whisper_cache, ["speaker_similarity"])
+    found = PerceptualEvaluator(whisper_cache, ["speaker_similarity"])
+    assert "skipping speaker_similarity" in caplog.text and "pip install" in found.lineage["speaker_similarity"]["off"]
     assert (
-        "speaker_similarity is left out" in caplog.text and "pip install" in found.lineage["speaker_similarity"]["off"]
-    )
-    assert (
-        found.lineage["dnsmos"] == {"off": "not asked for (evaluate.hear)"}
-        and len(found.lineage["recogniser"]["sha256"]) == 64
+        found.lineage["dnsmos"] == {"off": "not in evaluate.hear"} and len(found.lineage["recogniser"]["sha256"]) == 64
     )
 
 
@@ -88,12 +86,12 @@ def test_dnsmos_is_the_packages_own_figure(real_clip: Callable[[str], Waveform])
 def test_a_voice_is_closer_to_itself_than_to_noise(real_clip: Callable[[str], Waveform]) -> None:
     embed = SpeakerEncoder()
     clips = [real_clip(name) for name in ("agent-alreadyon", "agent-incorrect", "call-waiting")]
-    speaker = mean_voice([embed(clip, RATE_HZ) for clip in clips[:2]])
+    speaker = mean_embedding([embed(clip, RATE_HZ) for clip in clips[:2]])
     noise = speech_shaped_noise(clips[2], RATE_HZ, "a")
     assert similarity(embed(clips[2], RATE_HZ), speaker) > 0.7 > 0.6 > similarity(embed(noise, RATE_HZ), speaker)
     assert (
         embed(np.zeros(RATE_HZ, np.float32), RATE_HZ) is None
-        and mean_voice([None]) is None
+        and mean_embedding([None]) is None
         and np.isnan(similarity(None, speaker))
     )
 
