@@ -58,10 +58,10 @@ def measure(rows: Sequence[Mapping[str, Any]]) -> list[Measured]:
     """Return every metric of the catalogue that rows of utterances.parquet have a value of."""
     measured = []
     for metric in METRICS:
-        if metric.is_known(rows):
+        if metric.is_measured(rows):
             own = metric.of_recordings
-            recordings = confidence_interval(rows, own) if own and own.key in rows[0] else None
-            measured.append(Measured(metric, confidence_interval(rows, metric), recordings))
+            recordings = confidence_interval([rows], own) if own and own.key in rows[0] else None
+            measured.append(Measured(metric, confidence_interval([rows], metric), recordings))
     return measured
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 
 from model.networks.random_draws import random_state_undisturbed
-from stages.metrics.sampling import evenly_spread
+from stages.metrics.sampling import evenly_spaced
 from stages.metrics.signal_metrics import SignalFeatures, analyse, compare, relative_length_error
 from stages.train.settings import SPOKEN_METRICS
 from stages.train.state import gather
@@ -34,7 +34,7 @@ class SpokenMetrics:
     def __init__(self, validator: Validator, utterances: int, style: Mapping[str, float]) -> None:
         self.validator = validator
         self.style = style
-        self.indices = evenly_spread(len(validator.source), utterances)
+        self.indices = evenly_spaced(len(validator.source), utterances)
         self._recordings: dict[int, SignalFeatures | str] = {}
 
     def figures(self, rank: int, n_ranks: int) -> dict[str, float]:
