@@ -1,4 +1,4 @@
-"""Manifests of cleaned texts made by hand, and the features that the BERT stage gives them."""
+"""Handmade clean_text manifests, and the features that the BERT stage computes for them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from stages.rows.shards import ShardReader
 
 CHARACTERS = {
     "ZH": "今天天气很好我们去公园吧重庆的火锅辣你能吃吗请在星期二之前交报告银行里有谁知道他什么时候回来",
-    "JP": "今日はとても良い天気ですね東京タワーに行きたいコンピューターが動かない明日の会議は三時からラーメンを食べましょう",
+    "JP": "今日はとても良い天気ですね東京タワーに行きたい"
+    "コンピューターが動かない明日の会議は三時からラーメンを食べましょう",
 }
-_WORDS = "the weather is fine today please leave a message after tone nobody knows how much wood doctors sell by the shore of washington"
+_WORDS = "the weather is fine today please leave a message after tone nobody knows how much wood doctors sell"
 ENGLISH = _WORDS.split()
 
 
@@ -42,7 +43,7 @@ def cleaned(utterance_id: str, parts: Sequence[tuple[str, str, int]]) -> dict[st
 
 
 def made_up_sentence(language: str, random_source: random.Random) -> str:
-    """Return three to forty characters, or up to twenty words, that look like the language's."""
+    """Return 3 to 40 characters, or up to 20 words, of the language in random order."""
     length = random_source.randint(3, 40)
     if language in CHARACTERS:
         return "".join(random_source.choices(CHARACTERS[language], k=length))
@@ -50,7 +51,7 @@ def made_up_sentence(language: str, random_source: random.Random) -> str:
 
 
 def made_up_rows(languages: Sequence[str], count: int) -> list[dict[str, Any]]:
-    """Return `count` clean_text rows of one sentence each, in turns in the languages."""
+    """Return `count` clean_text rows of one sentence each, cycling through the languages."""
     random_source = random.Random(0)
     spoken = [languages[index % len(languages)] for index in range(count)]
     return [

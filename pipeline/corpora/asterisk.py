@@ -1,6 +1,6 @@
-"""The default corpus: the English Asterisk core prompts, real speech of one speaker, from Debian's packages.
+"""The default corpus: the English Asterisk core prompts, recordings of one speaker, from Debian packages.
 
-Fetched with apt's own client and unpacked into the project's data folder; nothing is installed system-wide.
+The packages are downloaded with apt and unpacked into the project's data folder; nothing is installed system-wide.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PromptSet:
-    """The prompts of one language: Debian's code of it, the speaker, and the folder of their recordings."""
+    """The prompts of one language: its code in Debian, the speaker, and the folder of the recordings."""
 
     code: str
     speaker: str
@@ -31,22 +31,22 @@ class PromptSet:
 
     @property
     def packages(self) -> list[str]:
-        """The packages of recordings and of transcripts."""
+        """Names of the packages with recordings and transcripts."""
         return [f"asterisk-core-sounds-{self.code}-g722", f"asterisk-core-sounds-{self.code}"]
 
     @property
     def sounds(self) -> Path:
-        """The folder of recordings in the packages."""
+        """Path of the recordings in the packages."""
         return Path("usr/share/asterisk/sounds") / self.folder
 
     @property
     def transcripts(self) -> Path:
-        """The list of transcripts in the packages."""
+        """Path of the transcripts in the packages."""
         return Path(f"usr/share/doc/asterisk-core-sounds-{self.code}/core-sounds-{self.code}.txt.gz")
 
     @property
     def copyright(self) -> Path:
-        """The licence of the recordings in the packages."""
+        """Path of the licence of the recordings in the packages."""
         return Path(f"usr/share/doc/asterisk-core-sounds-{self.code}-g722/copyright")
 
 
@@ -55,7 +55,7 @@ SPEAKER = ENGLISH.speaker
 
 
 def read_prompts(path: Path) -> dict[str, str]:
-    """Return prompt name → transcript from the package's list of lines ``name: text``."""
+    """Return prompt name → transcript from the package's list of ``name: text`` lines."""
     prompts = {}
     with gzip.open(path, "rt", encoding="utf-8-sig", errors="strict") as stream:
         for line in stream:
@@ -66,13 +66,13 @@ def read_prompts(path: Path) -> dict[str, str]:
 
 
 def copy_prompts(prompts: PromptSet, root: Path, out: Path) -> dict[str, str]:
-    """Copy an unpacked language's recordings to ``SPEAKER/NAME.g722`` below `out`; returns prompt name → transcript."""
+    """Copy unpacked recordings to ``SPEAKER/NAME.g722`` below `out` and return prompt name → transcript."""
     shutil.copytree(root / prompts.sounds, out / prompts.speaker)
     return read_prompts(root / prompts.transcripts)
 
 
 def fetch(out: Path) -> int:
-    """Put recordings as ``allison/NAME.g722`` and transcripts.csv into `out`; returns the number of recordings."""
+    """Write ``allison/NAME.g722`` and transcripts.csv into `out` and return the number of recordings."""
     with tempfile.TemporaryDirectory(prefix="asterisk-") as scratch, output_folder(out) as temporary:
         root = unpack(download(ENGLISH.packages, Path(scratch)), Path(scratch))
         texts = copy_prompts(ENGLISH, root, temporary)
@@ -86,13 +86,13 @@ def fetch(out: Path) -> int:
 
 
 def main() -> None:
-    """Fetch the default corpus unless it is there."""
+    """Fetch the default corpus unless it exists."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.corpora.asterisk", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("data/recordings/asterisk-en"), metavar="PATH")
     out = parser.parse_args().out
     configure_logging()
     if (out / "transcripts.csv").is_file():
-        return  # nothing twice
+        return
     run_command(lambda: logger.info("%d recordings in %s", fetch(out), out), "recordings")
 
 

@@ -1,4 +1,4 @@
-"""Debian packages as sources of recordings: fetched with apt's own client, unpacked, never installed."""
+"""Debian packages as sources of recordings: downloaded with apt and unpacked, never installed."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ OWN_RECORDINGS = (
 
 
 def download(packages: list[str], folder: Path) -> list[Path]:
-    """Download Debian packages into `folder` and return their files; raises PipelineError with the way out."""
+    """Download Debian packages into `folder` and return their files; raises PipelineError with the remedy."""
     for tool in ("apt-get", "dpkg-deb"):
         if shutil.which(tool) is None:
             raise PipelineError(
-                f"{tool} is not on this machine, so the recordings of {', '.join(packages)} cannot be fetched; {OWN_RECORDINGS}"
+                f"{tool} is not on this machine, so the recordings of {', '.join(packages)} cannot be fetched; "
+                f"{OWN_RECORDINGS}"
             )
     command = ["apt-get", "download", "-q", *packages]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if result.returncode != 0:
-        logger.info("apt does not know the packages yet; updating its lists")
+        logger.info("apt-get download failed; updating the package lists")
         subprocess.run(["apt-get", "update", "-q"], capture_output=True, text=True)
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if result.returncode != 0:
@@ -39,7 +40,7 @@ def download(packages: list[str], folder: Path) -> list[Path]:
 
 
 def unpack(packages: list[Path], folder: Path) -> Path:
-    """Unpack package files below `folder` and return the root of what they hold."""
+    """Unpack package files below `folder` and return the root of their contents."""
     for package in packages:
         subprocess.run(["dpkg-deb", "-x", str(package), str(folder / "root")], check=True)
     return folder / "root"

@@ -1,11 +1,10 @@
-"""Real Mandarin: the isolated toned syllables of Debian's gcin-voice, two speakers, joined into short reading lists.
+"""Recorded Mandarin: isolated toned syllables of two speakers from Debian's gcin-voice, joined into reading lists.
 
-The package holds one file per syllable and speaker, a third of a second each, in folders named in bopomofo. As
-utterances of their own they would fill most of a training run's batches with almost nothing, so sixteen and more are
-joined with pauses between. The transcript names each syllable by a common character that is read so; a syllable
-without one is left out and listed. Recognisers understand loose syllables badly (Whisper base hears about two in three
-of
-one speaker's and few of the other's), so the lists are made longer than what the split stage holds out for judging.
+The package has one file of about 0.3 s per syllable and speaker, in folders named in bopomofo. Such short utterances
+would waste most of a training batch, so at least 16 are joined with pauses. The transcript writes each syllable as a
+common character with that reading; a syllable without one is left out and listed. Speech recognition works badly on
+isolated syllables (Whisper base recognises about two thirds of one speaker's and few of the other's), so the lists
+are longer than the utterances that the split stage holds out for evaluation.
 """
 
 from __future__ import annotations
@@ -34,18 +33,18 @@ logger = logging.getLogger(__name__)
 PACKAGE = "gcin-voice"
 SYLLABLES = Path("usr/share/gcin-voice/ogg")
 COPYRIGHT = Path("usr/share/doc/gcin-voice/copyright")
-SPEAKERS = {"gcin-3": "3.ogg", "gcin-5": "5.ogg"}  # as the package numbers them
-TONE_MARKS = {"1": "˙", "2": "ˊ", "3": "ˇ", "4": "ˋ"}  # no digit is the first tone
+SPEAKERS = {"gcin-3": "3.ogg", "gcin-5": "5.ogg"}  # numbered by the package
+TONE_MARKS = {"1": "˙", "2": "ˊ", "3": "ˇ", "4": "ˋ"}  # the first tone has no digit
 MIN_LIST_LENGTH = 16  # makes lists longer than split.held_out_max_seconds
 PAUSE_SECONDS = 0.25
 MARGIN_SECONDS = 0.1
-INTERJECTIONS = set("哦喔噢嗯呣唉哎诶欸")  # a reader chooses their tone by what they mean
-FADE_SECONDS = 0.004  # some files begin or end in mid-wave
+INTERJECTIONS = set("哦喔噢嗯呣唉哎诶欸")  # their tone depends on the meaning
+FADE_SECONDS = 0.004  # some files begin or end without a zero crossing
 
 
 @dataclass(frozen=True)
 class ReadingList:
-    """One utterance to make: a speaker's syllables (folder names) and the characters that name them."""
+    """One utterance: a speaker's syllables (folder names) and the characters that stand for them."""
 
     speaker: str
     syllables: tuple[str, ...]
@@ -58,7 +57,7 @@ class ReadingList:
 
     @property
     def audio(self) -> str:
-        """The file's path below the corpus, named by what is said in it."""
+        """The file's path below the corpus; its name is the hash of the text."""
         return f"{self.speaker}/list-{hashlib.sha256(self.text.encode()).hexdigest()[:12]}.flac"
 
 
@@ -68,7 +67,7 @@ def bopomofo(folder: str) -> str:
 
 
 def commonness(character: str) -> int:
-    """Return 2 for the 3,755 common characters of GB 2312's first level, 1 for those of its second, else 0."""
+    """Return 2 for the 3,755 common characters of GB 2312 level 1, 1 for level 2, 0 otherwise."""
     try:
         first_byte = character.encode("gb2312")[0]
     except UnicodeEncodeError:
@@ -77,10 +76,10 @@ def commonness(character: str) -> int:
 
 
 def characters_by_syllable() -> dict[str, str]:
-    """Return toned bopomofo → a character that stands for it.
+    """Return toned bopomofo → a character of GB 2312 with that reading.
 
-    Among the characters of GB 2312: a common one with this only reading, else a rarer one with this only reading,
-    else a common one whose first reading it is; of several the one that is part of most words.
+    Preferred is a level 1 character with a single reading, then a level 2 character with a single reading, then a
+    level 1 character whose first reading it is. Among equals, the character that occurs in most words is chosen.
     """
     import jieba
     from pypinyin import Style, pinyin
@@ -104,13 +103,12 @@ def characters_by_syllable() -> dict[str, str]:
     return {syllable: character for syllable, (_, character) in best.items()}
 
 
-def plan(
+def make_reading_lists(
     files: Mapping[str, Sequence[str]], characters: Mapping[str, str], min_length: int = MIN_LIST_LENGTH
 ) -> tuple[list[ReadingList], list[str]]:
-    """Return the reading lists (of `min_length` syllables or more) of speaker → folder names, and the folders that no
-    character stands for.
+    """Return reading lists of at least `min_length` syllables of speaker → folder names, and folders left out.
 
-    A speaker's syllables are shuffled by their hash, so that a list is as varied as the language.
+    A speaker's syllables are shuffled by their hash, so that each list contains varied syllables.
     """
     left_out = sorted(
         {folder for folders in files.values() for folder in folders if bopomofo(folder) not in characters}
@@ -126,8 +124,8 @@ def plan(
     return lists, left_out
 
 
-def joined(pieces: Sequence[npt.NDArray[np.floating]], sample_rate_hz: int) -> npt.NDArray[np.float32]:
-    """Return syllables (S,) one after another, faded at their edges, with pauses between and margins around."""
+def join_syllables(pieces: Sequence[npt.NDArray[np.floating]], sample_rate_hz: int) -> npt.NDArray[np.float32]:
+    """Return syllables (S,) in sequence, with fades at their edges, pauses between them and margins around them."""
     fade = np.linspace(0, 1, max(2, int(FADE_SECONDS * sample_rate_hz)), dtype=np.float32)
     pause = np.zeros(int(PAUSE_SECONDS * sample_rate_hz), dtype=np.float32)
     margin = np.zeros(int(MARGIN_SECONDS * sample_rate_hz), dtype=np.float32)
@@ -146,41 +144,38 @@ def write_list(reading_list: ReadingList, sounds: Path, out: Path) -> None:
 
     pieces, rates = [], set()
     for syllable in reading_list.syllables:
-        samples, rate = soundfile.read(
-            sounds / syllable / SPEAKERS[reading_list.speaker], dtype="float32", always_2d=True
-        )
+        path = sounds / syllable / SPEAKERS[reading_list.speaker]
+        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
         pieces.append(samples.mean(axis=1))
         rates.add(rate)
     if len(rates) != 1:
         raise ValueError(f"{reading_list.audio}: the syllables have sample rates {sorted(rates)}")
     encoded = io.BytesIO()
-    soundfile.write(encoded, joined(pieces, rates.pop()), rate, format="FLAC", subtype="PCM_16")
+    soundfile.write(encoded, join_syllables(pieces, rates.pop()), rate, format="FLAC", subtype="PCM_16")
     with atomic_path(out / reading_list.audio) as temporary:
         temporary.write_bytes(encoded.getvalue())
 
 
 def recipe() -> str:
-    """Return the hash of all that decides how the lists are made."""
+    """Return the hash of the settings that determine the lists."""
     return content_key(MIN_LIST_LENGTH, PAUSE_SECONDS, MARGIN_SECONDS, FADE_SECONDS, sorted(SPEAKERS.items()))
 
 
 def is_complete(out: Path) -> bool:
-    """Return whether `out` holds the lists of this recipe."""
+    """Return whether `out` contains the lists of this recipe."""
     mark = out / "recipe.txt"
     return (out / "transcripts.csv").is_file() and mark.is_file() and mark.read_text(encoding="utf-8") == recipe()
 
 
 def write_lists(out: Path, min_length: int) -> tuple[list[ReadingList], list[str]]:
-    """Fetch the syllables and put ``SPEAKER/list-….flac`` and COPYRIGHT into `out`; returns the lists and the syllables
-    left out.
-    """
+    """Write ``SPEAKER/list-….flac`` and COPYRIGHT into `out`; return the lists and the syllables left out."""
     with tempfile.TemporaryDirectory(prefix="gcin-voice-") as scratch:
         root = unpack(download([PACKAGE], Path(scratch)), Path(scratch))
         sounds = root / SYLLABLES
         files = {
             speaker: sorted(path.parent.name for path in sounds.glob(f"*/{name}")) for speaker, name in SPEAKERS.items()
         }
-        lists, left_out = plan(files, characters_by_syllable(), min_length)
+        lists, left_out = make_reading_lists(files, characters_by_syllable(), min_length)
         with progress_bar("syllables", len(lists), "list") as bar:
             for reading_list in lists:
                 write_list(reading_list, sounds, out)
@@ -190,9 +185,9 @@ def write_lists(out: Path, min_length: int) -> tuple[list[ReadingList], list[str
 
 
 def fetch(out: Path) -> tuple[int, list[str]]:
-    """Put ``SPEAKER/list-….flac``, transcripts.csv, COPYRIGHT, recipe.txt and left_out.txt into `out`.
+    """Write ``SPEAKER/list-….flac``, transcripts.csv, COPYRIGHT, recipe.txt and left_out.txt into `out`.
 
-    Returns the number of lists and the syllables left out.
+    Return the number of lists and the syllables left out.
     """
     with output_folder(out) as temporary:
         lists, left_out = write_lists(temporary, MIN_LIST_LENGTH)
@@ -206,7 +201,7 @@ def fetch(out: Path) -> tuple[int, list[str]]:
 
 
 def main() -> None:
-    """Fetch the syllables unless they are there."""
+    """Make the reading lists unless they exist."""
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.corpora.gcin",
         description=__doc__,
@@ -215,11 +210,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("data/recordings/gcin-voice"), metavar="PATH")
     out = parser.parse_args().out
     configure_logging()
-    if not is_complete(out):  # nothing twice
-        run_command(lambda: _fetch_and_tell(out), "recordings")
+    if not is_complete(out):
+        run_command(lambda: _fetch_and_log(out), "recordings")
 
 
-def _fetch_and_tell(out: Path) -> None:
+def _fetch_and_log(out: Path) -> None:
     n_lists, left_out = fetch(out)
     logger.info("%d reading lists in %s; %d syllables left out: %s", n_lists, out, len(left_out), " ".join(left_out))
 

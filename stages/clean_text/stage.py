@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from stages.rows.outcomes import outcome_writer
 
 MODULE = "stages.clean_text.stage"
 CHUNK_ROWS = 256
-MAX_LISTED = 8  # unreadable characters named in one message
+MAX_LISTED = 8  # unreadable characters listed in one message
 Entries = tuple[tuple[str, str, str], ...]  # (language, word, reading), sorted
 
 
@@ -44,8 +45,8 @@ class CleanTextParams:
 
 
 @dataclass(frozen=True)
-class Line:
-    """One transcript with all that its reading depends on."""
+class Transcript:
+    """One transcript with everything that its reading depends on."""
 
     language: str
     text: str
@@ -53,27 +54,26 @@ class Line:
     entries: Entries = ()
 
 
-def process(line: Line) -> RowResult:
-    """Return the facts of one transcript; raises RowRejected with the front end's reason."""
-    entries: dict[str, dict[str, str]] = {}
-    for language, word, reading in line.entries:
-        entries.setdefault(language, {})[word] = reading
+def process(transcript: Transcript) -> RowResult:
+    """Return (facts, b"") of one transcript; raises RowRejected with the front end's reason."""
+    language, entries = transcript.language, defaultdict[str, dict[str, str]](dict)
+    for entry_language, word, pronunciation in transcript.entries:
+        entries[entry_language][word] = pronunciation
     try:
-        return facts_of(
-            line.language, read_text(line.text, line.language, entries, drop_unreadable=line.drop_unreadable)
-        ), b""
+        reading = read_text(transcript.text, language, entries, drop_unreadable=transcript.drop_unreadable)
     except TextError as error:
         raise RowRejected(error.reason_code, _detail(error)) from None
+    return facts_of(language, reading), b""
 
 
 def _detail(error: TextError) -> str:
-    """Return what an error says, with every unreadable character that it knows."""
+    """Return the detail of an error, with the other unreadable characters of the text."""
     others = error.characters[1 : 1 + MAX_LISTED]
     return f"{error.detail}; also {', '.join(map(character_name, others))}" if others else error.detail
 
 
 def facts_of(language: str, reading: Reading) -> dict[str, Any]:
-    """Return a reading as the manifest records it."""
+    """Return a reading as columns of the manifest."""
     sequence = reading.sequence
     return {
         "language": language,
@@ -96,50 +96,45 @@ def compute(rows: Sequence[Row]) -> list[RowResult]:
 
 @dataclass(frozen=True)
 class Transcripts:
-    """The corpus's transcripts, row by row; which front-end packages read each language is part of a row's key."""
+    """The corpus's transcripts, row by row; the versions of a language's front-end packages are part of a row's key."""
 
     utterances: ManifestRows
     drop_unreadable: bool
 
-    def read(self) -> Iterator[tuple[str, Line]]:
-        """Yield utterance ids and their transcripts."""
+    def read(self) -> Iterator[tuple[str, Transcript]]:
+        """Yield (utterance id, transcript)."""
         for row in self.utterances.read("utterance_id", "language", "text"):
-            yield row["utterance_id"], Line(row["language"], row["text"], self.drop_unreadable)
+            yield row["utterance_id"], Transcript(row["language"], row["text"], self.drop_unreadable)
 
     def rows(self) -> Iterator[Row]:
-        """Yield every transcript's work as the front ends alone do it."""
-        for utterance_id, line in self.read():
-            yield make_row(utterance_id, line)
+        """Yield a row per transcript, read without a lexicon."""
+        for utterance_id, transcript in self.read():
+            yield make_row(utterance_id, transcript)
 
-    def concerned(self, plain: RowOutcome, lexicon: Lexicon) -> Iterator[Row]:
-        """Yield the work of transcripts in which, as written or as spoken, lexicon entries occur, with those entries."""
-        for (utterance_id, line), read in zip(self.read(), plain, strict=True):
-            languages, normalised = (
-                {line.language, *read.facts.get("word_languages", ())},
-                read.facts.get("normalised", ""),
-            )
-            entries = lexicon_entries(lexicon, languages, line.text, normalised)
+    def with_entries(self, plain: RowOutcome, lexicon: Lexicon) -> Iterator[Row]:
+        """Yield a row, with its entries, per transcript that contains lexicon entries as written or as normalised."""
+        for (utterance_id, transcript), read in zip(self.read(), plain, strict=True):
+            languages = {transcript.language, *read.facts.get("word_languages", ())}
+            entries = lexicon_entries(lexicon, languages, transcript.text, read.facts.get("normalised", ""))
             if entries:
-                flat = sorted(
-                    (language, word, reading) for language, words in entries.items() for word, reading in words.items()
-                )
-                yield make_row(utterance_id, replace(line, entries=tuple(flat)))
+                flat = sorted((language, *entry) for language, words in entries.items() for entry in words.items())
+                yield make_row(utterance_id, replace(transcript, entries=tuple(flat)))
 
 
-def make_row(utterance_id: str, line: Line) -> Row:
-    """Return a transcript's work; its key changes with the lexicon entries that concern it, and with no others."""
-    settings = [line.drop_unreadable, line.entries, _versions(line.language), code_version(MODULE)]
-    return Row(utterance_id, content_key("clean_text", line.language, line.text, *settings), line)
+def make_row(utterance_id: str, transcript: Transcript) -> Row:
+    """Return a transcript's row; of the lexicon, only the entries that occur in it are part of the key."""
+    language, text = transcript.language, transcript.text
+    settings = [transcript.drop_unreadable, transcript.entries, _versions(language), code_version(MODULE)]
+    return Row(utterance_id, content_key("clean_text", language, text, *settings), transcript)
 
 
 def main(corpus: Path, lexicon: Path, out: Path, params: CleanTextParams) -> None:
     """Normalise every transcript and turn it into phones.
 
-    Reads corpus.parquet and the lexicon (tab-separated: language, word, reading), whose readings come before all
-    others;
+    Reads corpus.parquet and the lexicon (tab-separated: language, word, reading), which overrides the front ends;
     writes clean_text.parquet and rejects.parquet.
 
-    To see how one text is read, without any corpus:
+    To see how one text is read, without a corpus:
       python -m stages.clean_text --explain "TEXT" --language ZH [--lexicon lexicon.tsv]
     """
     readings = _read_lexicon(lexicon)
@@ -152,7 +147,7 @@ def main(corpus: Path, lexicon: Path, out: Path, params: CleanTextParams) -> Non
     with (
         output_folder(out) as temporary,
         run(transcripts.rows) as plain,
-        run(partial(transcripts.concerned, plain, readings)) if readings else nullcontext(()) as concerned,
+        run(partial(transcripts.with_entries, plain, readings)) if readings else nullcontext(()) as with_entries,
         outcome_writer(
             temporary,
             "clean_text",
@@ -162,21 +157,21 @@ def main(corpus: Path, lexicon: Path, out: Path, params: CleanTextParams) -> Non
             max_reject_share=params.max_reject_share,
         ) as writer,
     ):
-        for row in replaced(plain, concerned):
+        for row in with_replacements(plain, with_entries):
             if row.rejected:
                 writer.reject(row.utterance_id, *row.rejected)
             else:
                 writer.keep({"utterance_id": row.utterance_id, **row.facts})
 
 
-def replaced(rows: Iterable[Finished], anew: Iterable[Finished]) -> Iterator[Finished]:
-    """Yield rows, and in place of some of them what became of them anew, in the same order."""
-    others = iter(anew)
-    other = next(others, None)
+def with_replacements(rows: Iterable[Finished], replacements: Iterable[Finished]) -> Iterator[Finished]:
+    """Yield rows, or the replacement of the same utterance if there is one; both are in the same order."""
+    remaining = iter(replacements)
+    replacement = next(remaining, None)
     for row in rows:
-        if other is not None and row.utterance_id == other.utterance_id:
-            yield other
-            other = next(others, None)
+        if replacement is not None and row.utterance_id == replacement.utterance_id:
+            yield replacement
+            replacement = next(remaining, None)
         else:
             yield row
 
@@ -185,7 +180,7 @@ def replaced(rows: Iterable[Finished], anew: Iterable[Finished]) -> Iterator[Fin
 def _versions(language: str) -> tuple[str, ...]:
     try:
         return tuple(f"{name} {version(name)}" for name in front_end_packages(language))
-    except TextError:  # a language without a front end: its rows are rejects
+    except TextError:  # no front end for the language: its rows are rejected
         return ()
 
 

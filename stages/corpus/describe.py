@@ -89,7 +89,7 @@ def _hashes_of(hashes: bytearray, number: int) -> tuple[str, str]:
 
 
 def hash_chunk(items: Sequence[tuple[int, str]]) -> tuple[int, bytes, list[tuple[int, tuple[str, str]]]]:
-    """Return (first number, packed hashes, rejections by number) of consecutive files; hashes of rejected ones are 0."""
+    """Return (first number, packed hashes, rejections by number) of consecutive files; rejected files have zeros."""
     packed, rejected = bytearray(), []
     for number, path in items:
         try:

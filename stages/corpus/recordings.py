@@ -16,7 +16,7 @@ from stages.corpus.measure import measure
 
 @dataclass(frozen=True)
 class MeasureSettings:
-    """Settings of `describe`: recordings over `max_seconds` are rejected; `with_speech` runs voice activity detection."""
+    """Settings of `describe`: recordings over `max_seconds` are rejected; `with_speech` detects voice activity."""
 
     max_seconds: float
     with_speech: bool

@@ -36,7 +36,8 @@ class ReportColumn:
 
 # fmt: off
 COLUMNS = (
-    ReportColumn("seconds", "Duration", "seconds", 2, "Of the whole file, pauses included.", operator.pos, in_summary=True),
+    ReportColumn("seconds", "Duration", "seconds", 2, "Of the whole file, pauses included.",
+                 operator.pos, in_summary=True),
     ReportColumn("loudness_lufs", "Loudness", "LUFS", 1,
                  "Integrated, ITU-R BS.1770. Broadcast speech has −23.",
                  operator.neg, "min_loudness_lufs", in_summary=True),
@@ -51,14 +52,15 @@ COLUMNS = (
     ReportColumn("peak_dbfs", "Peak", "dBFS", 1, "0 is full scale.", operator.pos),
     ReportColumn("clipped_share", "Clipping", "of the samples", 5, "Share of the samples that are clipped.",
                  operator.pos, "max_clipped_share"),
-    ReportColumn("dc_offset", "DC offset", "of full scale", 4, "Mean of the samples; 0 without a fault in the equipment.",
+    ReportColumn("dc_offset", "DC offset", "of full scale", 4, "Mean of the samples; 0 with sound equipment.",
                  abs, "max_dc_offset"),
-    ReportColumn("speech_share", "Speech", "of the time", 2, "Share of the time with speech, by voice activity detection.",
+    ReportColumn("speech_share", "Speech", "of the time", 2, "Share of the time with speech (silero-vad).",
                  operator.neg, "min_speech_share"),
-    ReportColumn("seconds_per_character", "Seconds per character", "seconds", 3, "Characters are letters, syllable signs and digits.",
+    ReportColumn("seconds_per_character", "Seconds per character", "seconds", 3,
+                 "Characters are letters, syllable signs and digits.",
                  operator.pos, in_summary=True),
     ReportColumn("duration_deviation", "Duration unusual for the text", "standard deviations", 1,
-                 "Compared with texts of similar length by the same speaker. Causes: wrong or truncated text, long pauses.",
+                 "Compared with texts of similar length by the speaker: wrong or truncated text, or long pauses.",
                  abs, "max_duration_deviation"),
 )
 # fmt: on

@@ -128,10 +128,11 @@ class CorpusScan:
             row = {**utterance.row, "duration_deviation": deviation}
             if number in with_duplicates:
                 originals[number] = row
-            if is_duplicate[number]:
-                rejected = _duplicate_audio(row, originals[int(first_of[number])])
-            else:
-                rejected = _unlikely_duration(row, quality.max_duration_deviation)
+            rejected = (
+                _duplicate_audio(row, originals[int(first_of[number])])
+                if is_duplicate[number]
+                else _unlikely_duration(row, quality.max_duration_deviation)
+            )
             yield ScannedUtterance(utterance.utterance_id, row, rejected)
 
 

@@ -1,6 +1,4 @@
-"""Resample stage: recordings become mono 16-bit PCM at the target rate, in shards; trimmed and of one loudness if so
-wished.
-"""
+"""Resample stage: recordings become mono 16-bit PCM at the target rate; trimming and loudness are optional."""
 
 from __future__ import annotations
 
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import soxr
 from xxhash import xxh3_128_hexdigest
 
@@ -27,6 +26,8 @@ from stages.common.manifests import ManifestRows
 from stages.resample.trimming import energy_span, speech_span
 from stages.rows.engine import Row, RowResult, compute_each, run_rows
 from stages.rows.outcomes import outcome_writer
+
+FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -64,20 +65,20 @@ class ResampleParams:
 
 
 @dataclass(frozen=True)
-class Processed:
-    """16-bit samples (S,) and what was done on the way to them."""
+class ProcessedAudio:
+    """16-bit samples (S,) with the gain and the trimming that were applied."""
 
-    pcm: np.ndarray
+    pcm: npt.NDArray[np.int16]
     gain_db: float
     trimmed_start_seconds: float
     trimmed_end_seconds: float
 
 
-def to_pcm(samples: np.ndarray, source_rate_hz: int, params: ResampleParams) -> Processed:
-    """Mix (S, channels) float samples to mono, resample, trim, and bring to a loudness.
+def to_pcm(samples: FloatArray, source_rate_hz: int, params: ResampleParams) -> ProcessedAudio:
+    """Mix float samples (S, C) to mono, resample, trim and normalise the loudness.
 
-    Full scale is 32768; what would overflow is clipped, as in the reference's PCM16 files. Raises
-    RowRejected("no_speech") where trimming finds nothing to keep.
+    Full scale is 32768; overflow is clipped, as in the reference's PCM16 files. Raises RowRejected("no_speech") if
+    trimming finds nothing to keep.
     """
     mono = audio.to_mono(samples)
     same_rate = source_rate_hz == params.sample_rate_hz
@@ -92,22 +93,23 @@ def to_pcm(samples: np.ndarray, source_rate_hz: int, params: ResampleParams) -> 
     np.rint(mono, out=mono)
     np.clip(mono, -32768, 32767, out=mono)
     pcm = mono.astype("<i2")
-    return Processed(pcm, gain_db, start / params.sample_rate_hz, (n_samples - end) / params.sample_rate_hz)
+    return ProcessedAudio(pcm, gain_db, start / params.sample_rate_hz, (n_samples - end) / params.sample_rate_hz)
 
 
-def _resample(mono: np.ndarray, source_rate_hz: int, params: ResampleParams) -> np.ndarray:
+def _resample(mono: FloatArray, source_rate_hz: int, params: ResampleParams) -> FloatArray:
     resampler = _resampler(source_rate_hz, params.sample_rate_hz, params.quality)
     resampler.clear()
-    return resampler.resample_chunk(mono, last=True)
+    resampled: FloatArray = resampler.resample_chunk(mono, last=True)
+    return resampled
 
 
 @lru_cache(maxsize=8)
 def _resampler(source_rate_hz: int, target_rate_hz: int, quality: str) -> soxr.ResampleStream:
-    """Return a mono resampler: what is designed and set aside for a pair of rates serves one recording after another."""
+    """Return a mono resampler, whose filter is designed once per pair of rates."""
     return soxr.ResampleStream(source_rate_hz, target_rate_hz, 1, dtype="float32", quality=quality)
 
 
-def _kept_span(mono: np.ndarray, params: ResampleParams) -> tuple[int, int]:
+def _kept_span(mono: FloatArray, params: ResampleParams) -> tuple[int, int]:
     if params.trim == "none":
         return 0, len(mono)
     if params.trim == "energy":
@@ -120,18 +122,18 @@ def _kept_span(mono: np.ndarray, params: ResampleParams) -> tuple[int, int]:
 
 
 def process(source: audio.HashedFile, params: ResampleParams) -> RowResult:
-    """Return (facts, PCM bytes) of one recording; raises RowRejected when it cannot be read as the corpus stage saw it."""
+    """Return (facts, PCM bytes) of one recording; raises RowRejected if it changed after the corpus stage."""
     recording = audio.decode(source.read(), os.path.splitext(source.path)[1])
-    done = to_pcm(recording.samples, recording.sample_rate_hz, params)
-    if not done.pcm.any():
+    processed = to_pcm(recording.samples, recording.sample_rate_hz, params)
+    if not processed.pcm.any():
         raise RowRejected("silent_audio", "every sample is zero at 16 bits")
-    packed = done.pcm.tobytes()
+    packed = processed.pcm.tobytes()
     facts = {
-        "n_samples": len(done.pcm),
+        "n_samples": len(processed.pcm),
         "pcm_xxh3": xxh3_128_hexdigest(packed),
-        "gain_db": done.gain_db,
-        "trimmed_start_seconds": done.trimmed_start_seconds,
-        "trimmed_end_seconds": done.trimmed_end_seconds,
+        "gain_db": processed.gain_db,
+        "trimmed_start_seconds": processed.trimmed_start_seconds,
+        "trimmed_end_seconds": processed.trimmed_end_seconds,
     }
     return facts, packed
 
@@ -144,11 +146,12 @@ def compute(params: ResampleParams, rows: Sequence[Row]) -> list[RowResult]:
 def _packages(params: ResampleParams) -> list[str]:
     """Return the packages whose versions the samples depend on."""
     loudness = ["pyloudnorm", "scipy"] if params.loudness_lufs is not None else []
-    return ["soxr", *loudness, *(SPEECH_PACKAGES if params.trim == "vad" else ())]
+    trimming = {"none": (), "energy": ("librosa",), "vad": SPEECH_PACKAGES}[params.trim]
+    return ["soxr", *loudness, *trimming]
 
 
 def make_rows(utterances: ManifestRows, params: ResampleParams) -> Iterator[Row]:
-    """Yield every recording's work."""
+    """Yield a row per recording."""
     recordings = Path(utterances.facts["recordings"])
     processing = {name: value for name, value in asdict(params).items() if name != "max_reject_share"}
     settings = [processing, {name: version(name) for name in _packages(params)}, code_version("stages.resample.stage")]
@@ -158,8 +161,7 @@ def make_rows(utterances: ManifestRows, params: ResampleParams) -> Iterator[Row]
 
 
 def main(corpus: Path, out: Path, params: ResampleParams) -> None:
-    """Decode, mix to mono and resample every recording of the corpus manifest; trim it and set its loudness if params
-    say so.
+    """Decode, mix to mono and resample every recording; trim it and normalise its loudness if params say so.
 
     Reads corpus.parquet and the recordings; writes resample.parquet, rejects.parquet and shards of 16-bit PCM.
     """

@@ -85,20 +85,22 @@ def to_tone3_of(character: str) -> str:
 
 def test_every_syllable_with_a_character_is_in_one_list(characters: dict[str, str]) -> None:
     folders = sorted(syllable for syllable in characters if syllable[-1] not in gcin.TONE_MARKS.values())
-    lists, left_out = gcin.plan({"gcin-3": [*folders, "ㄆ", "ㄧㄞ2"], "gcin-5": folders[:20]}, characters)
+    lists, left_out = gcin.make_reading_lists({"gcin-3": [*folders, "ㄆ", "ㄧㄞ2"], "gcin-5": folders[:20]}, characters)
     assert left_out == ["ㄆ", "ㄧㄞ2"]
     for speaker, count in (("gcin-3", len(folders)), ("gcin-5", 20)):
         mine = [item for item in lists if item.speaker == speaker]
         assert sorted(syllable for item in mine for syllable in item.syllables) == folders[:count]
         assert all(len(item.syllables) == len(item.characters) >= gcin.MIN_LIST_LENGTH for item in mine)
     assert len({item.audio for item in lists}) == len(lists)
-    assert lists == gcin.plan({"gcin-5": folders[:20], "gcin-3": [*folders, "ㄆ", "ㄧㄞ2"]}, characters)[0]
+    assert (
+        lists == gcin.make_reading_lists({"gcin-5": folders[:20], "gcin-3": [*folders, "ㄆ", "ㄧㄞ2"]}, characters)[0]
+    )
     assert lists[0].text.count("，") == len(lists[0].syllables) - 1 and lists[0].text.endswith("。")
 
 
 def test_syllables_are_joined_with_silence_around_and_between() -> None:
     rate = 1000
-    samples = gcin.joined([np.full(200, 0.5), np.full(300, -0.5)], rate)
+    samples = gcin.join_syllables([np.full(200, 0.5), np.full(300, -0.5)], rate)
     assert len(samples) == 100 + 200 + 250 + 300 + 100
     assert not samples[:100].any() and not samples[300:550].any() and not samples[-100:].any()
     assert samples[200] == 0.5 and samples[700] == -0.5 and samples[100] == samples[299] == 0

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.corpora import asterisk, gcin, trilingual
-from pipeline.corpora.trilingual import VOICES, Clip, Sentence, read_sentences, spoken_clip
+from pipeline.corpora.trilingual import VOICES, CorpusClip, Sentence, read_sentences, synthetic_clip
 from stages.common.errors import StageError
 from stages.corpus import stage as corpus
 from stages.corpus.params import CorpusParams
@@ -34,7 +34,7 @@ def test_there_are_sentences_enough_in_every_language() -> None:
 def test_a_sentence_that_is_there_twice_is_named(tmp_path: Path) -> None:
     for name in trilingual.FILES.values():
         (tmp_path / name).write_text("text\treading\n" if name.endswith(".tsv") else "Twice.\n" * 2, encoding="utf-8")
-    with pytest.raises(StageError, match=r"there twice: 'Twice\.'; remove one"):
+    with pytest.raises(StageError, match=r"repeated sentence 'Twice\.'; remove one"):
         read_sentences(tmp_path)
 
 
@@ -76,12 +76,13 @@ def test_the_front_end_reads_mandarin_in_the_tones_that_are_spoken() -> None:
 
 
 def test_a_clip_is_named_by_what_is_said_and_by_whom() -> None:
-    clips = [spoken_clip(sentence) for sentence in SENTENCES]
+    clips = [synthetic_clip(sentence) for sentence in SENTENCES]
     assert len({clip.audio for clip in clips}) == len(clips)
-    assert clips == [spoken_clip(sentence) for sentence in SENTENCES]
+    assert clips == [synthetic_clip(sentence) for sentence in SENTENCES]
     first = next(sentence for sentence in SENTENCES if sentence.language == "ZH")
     names = {
-        spoken_clip(changed).audio for changed in (first, replace(first, text="好。"), replace(first, reading="hao3."))
+        synthetic_clip(changed).audio
+        for changed in (first, replace(first, text="好。"), replace(first, reading="hao3."))
     }
     assert len(names) == 3
     assert all(
@@ -91,17 +92,17 @@ def test_a_clip_is_named_by_what_is_said_and_by_whom() -> None:
 
 @pytest.mark.parametrize("language", ["ZH", "JP"])
 def test_both_kokoro_voices_speak_much_of_each_language(language: str) -> None:
-    speakers = [spoken_clip(sentence).speaker for sentence in SENTENCES if sentence.language == language]
+    speakers = [synthetic_clip(sentence).speaker for sentence in SENTENCES if sentence.language == language]
     assert all(speakers.count(speaker) >= 0.35 * len(speakers) for speaker in ("kokoro-alpha", "kokoro-kumo"))
 
 
-def prompts(folder: Path, count: int, seconds: float = 3.0) -> list[Clip]:
+def prompts(folder: Path, count: int, seconds: float = 3.0) -> list[CorpusClip]:
     folder.mkdir(parents=True, exist_ok=True)
     made = []
     for number in range(count):
         path = folder / f"{number}.g722"
         path.write_bytes(b"\x40" * int(seconds * trilingual.G722_BYTES_PER_SECOND))
-        made.append(Clip(f"allison/{path.name}", "allison", "EN", f"Prompt {number}.", False, path))
+        made.append(CorpusClip(f"allison/{path.name}", "allison", "EN", f"Prompt {number}.", False, path))
     return made
 
 
@@ -143,7 +144,7 @@ def made(tmp_path: Path) -> Path:
     fetched(tmp_path)
     out = tmp_path / "trilingual"
     for language in trilingual.FILES:
-        write_wave(out / next(spoken_clip(s) for s in SENTENCES if s.language == language).audio)
+        write_wave(out / next(synthetic_clip(s) for s in SENTENCES if s.language == language).audio)
     write_wave(out / "kokoro-kumo" / "jp-of-an-earlier-text.wav")
     trilingual.make(out, tmp_path / "no-voices-needed", 1)
     return out

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.corpora import speaking_program, voices
-from pipeline.corpora.voices import ClipToSpeak, prepare_environment, speak_all
+from pipeline.corpora.voices import SpeechTask, prepare_environment, speak_all
 from stages.common.errors import PipelineError
 
 
@@ -18,7 +18,7 @@ def test_a_voice_gets_silence_around_it_and_is_never_clipped() -> None:
     rate = speaking_program.SAMPLE_RATE_HZ
     samples = np.zeros(rate, dtype=np.float32)
     samples[1000:3000] = 1.2
-    framed = speaking_program.framed(samples)
+    framed = speaking_program.with_silence(samples)
     margin = int(speaking_program.SILENCE_SECONDS * rate)
     assert len(framed) == 2000 + 2 * margin
     assert not framed[:margin].any() and not framed[-margin:].any()
@@ -26,12 +26,12 @@ def test_a_voice_gets_silence_around_it_and_is_never_clipped() -> None:
 
 
 def test_a_quiet_voice_keeps_its_level() -> None:
-    assert speaking_program.framed(np.full(100, 0.2)).max() == pytest.approx(0.2)
+    assert speaking_program.with_silence(np.full(100, 0.2)).max() == pytest.approx(0.2)
 
 
 def test_a_voice_that_says_nothing_is_an_error() -> None:
-    with pytest.raises(ValueError, match="said nothing"):
-        speaking_program.framed(np.zeros(1000))
+    with pytest.raises(ValueError, match="is silent"):
+        speaking_program.with_silence(np.zeros(1000))
 
 
 def test_clips_are_16_bit_mono(tmp_path: Path) -> None:
@@ -46,9 +46,9 @@ def test_clips_are_16_bit_mono(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
 
 
-def clips(folder: Path, count: int) -> list[ClipToSpeak]:
+def clips(folder: Path, count: int) -> list[SpeechTask]:
     return [
-        ClipToSpeak(str(folder / f"{number}.wav"), "kokoro", "jf_alpha", "JP", "はい。", "") for number in range(count)
+        SpeechTask(str(folder / f"{number}.wav"), "kokoro", "jf_alpha", "JP", "はい。", "") for number in range(count)
     ]
 
 
@@ -94,7 +94,7 @@ def test_a_program_that_fails_is_one_line_and_keeps_what_it_made(
     )
     environment = environment_with(failing, tmp_path / "environment", monkeypatch)
     with pytest.raises(
-        PipelineError, match=r"ended with status 1 \(ValueError: no such voice\); what it finished is kept"
+        PipelineError, match=r"ended with status 1 \(ValueError: no such voice\); finished clips are kept"
     ) as caught:
         speak_all(environment, clips(tmp_path / "speaker", 4), lambda: None)
     assert "\n" not in str(caught.value)
@@ -126,7 +126,7 @@ def test_without_a_network_the_message_names_the_command_and_the_remedy(
 
 def test_an_environment_is_installed_once_per_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "voices.lock").write_text("", encoding="utf-8")
-    monkeypatch.setattr(voices, "PUT_KOKORO_TOGETHER", "")
+    monkeypatch.setattr(voices, "ASSEMBLE_KOKORO", "")
     python = prepare_environment(tmp_path / "environment", tmp_path / "voices.lock")
     made = (tmp_path / "environment" / "pyvenv.cfg").stat().st_mtime_ns
     assert python.exists() and prepare_environment(tmp_path / "environment", tmp_path / "voices.lock") == python

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from model.text.symbols import SYMBOLS
 from stages.clean_text import stage as clean_text
-from stages.clean_text.stage import CleanTextParams, Line, process
+from stages.clean_text.stage import CleanTextParams, Transcript, process
 from stages.common import manifests
 from stages.common.errors import ManifestError, PipelineError, RowRejected
 from stages.reporting.terminal import columns, display_width
@@ -159,7 +159,7 @@ def test_the_two_ways_with_unreadable_characters_do_not_share_rows() -> None:
 
 def test_all_unreadable_characters_of_a_text_are_named() -> None:
     with pytest.raises(RowRejected, match=r"☃.*also '☂' \(U\+2602"):
-        process(Line("EN", "Snow ☃ and rain ☂."))
+        process(Transcript("EN", "Snow ☃ and rain ☂."))
 
 
 def test_the_users_lexicon_comes_before_every_front_end() -> None:
@@ -329,7 +329,7 @@ WITHOUT_SPEECH = ("empty", "spaces", "marks", "one_mark")
 @pytest.mark.parametrize("name", BAD_TEXTS)
 def test_bad_input_is_read_or_rejected_with_a_reason(name: str, language: str, drop: bool) -> None:
     try:
-        facts, _ = process(Line(language, BAD_TEXTS[name], drop))
+        facts, _ = process(Transcript(language, BAD_TEXTS[name], drop))
     except RowRejected as error:
         assert error.detail and "\n" not in error.detail and error.detail.encode("utf-8")
         assert error.reason in ("no_speech", "too_long", "unreadable_character")
@@ -356,7 +356,7 @@ def test_bad_input_is_read_or_rejected_with_a_reason(name: str, language: str, d
 )
 def test_what_nobody_can_read_in_a_language_is_named(language: str, name: str) -> None:
     with pytest.raises(RowRejected) as caught:
-        process(Line(language, BAD_TEXTS[name]))
+        process(Transcript(language, BAD_TEXTS[name]))
     assert caught.value.reason == "unreadable_character" and "U+" in caught.value.detail
 
 
@@ -373,7 +373,7 @@ def test_what_nobody_can_read_in_a_language_is_named(language: str, name: str) -
 def test_a_text_under_another_languages_tag_is_read_as_far_as_its_characters_go(
     language: str, name: str, languages: set[str]
 ) -> None:
-    facts, _ = process(Line(language, BAD_TEXTS[name]))
+    facts, _ = process(Transcript(language, BAD_TEXTS[name]))
     marks = {language} if any(not word[0].isalnum() for word in facts["words"]) else set()
     assert languages <= set(facts["word_languages"]) <= languages | marks
     check(facts)
@@ -382,7 +382,7 @@ def test_a_text_under_another_languages_tag_is_read_as_far_as_its_characters_go(
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_text_that_is_too_long_says_how_long_it_may_be(language: str) -> None:
     with pytest.raises(RowRejected, match=r"too_long: 10[,.]?000 characters"):
-        process(Line(language, "a" * 10_000))
+        process(Transcript(language, "a" * 10_000))
 
 
 READABLE = (
@@ -401,7 +401,7 @@ TEXTS = st.one_of(
 @given(text=TEXTS, drop=st.booleans())
 def test_any_text_is_read_whole_or_rejected(language: str, text: str, drop: bool) -> None:
     try:
-        facts, _ = process(Line(language, text, drop))
+        facts, _ = process(Transcript(language, text, drop))
     except RowRejected as error:
         assert error.reason in ("no_speech", "too_long", "unreadable_character")
         assert error.detail.encode("utf-8")
@@ -421,6 +421,6 @@ def test_a_normalised_text_reads_the_same_again(language: str) -> None:
         "items"
     ]
     for text in [MIXED[language], *(item["text"] for item in items)]:
-        facts, _ = process(Line(language, text))
-        again, _ = process(Line(language, facts["normalised"]))
+        facts, _ = process(Transcript(language, text))
+        again, _ = process(Transcript(language, facts["normalised"]))
         assert (again["phones"], again["normalised"]) == (facts["phones"], facts["normalised"]), text

@@ -1,4 +1,4 @@
-"""Corpus stage: recordings and transcripts are matched, described and never written to; what is unusable is a reject."""
+"""Corpus stage: recordings are matched with transcripts, measured, kept or rejected, and never written to."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def write_samples(
 
 
 def fingerprints(folder: Path) -> dict[str, tuple[int, int, str]]:
-    """Return relative path → mode, time of modification and hash (of a link: its target) of everything below a folder."""
+    """Return relative path → mode, modification time and hash (of a link: its target) of everything below a folder."""
     found = {}
     for path in sorted(folder.rglob("*")):
         content = os.fsencode(os.readlink(path)) if path.is_symlink() else path.read_bytes() if path.is_file() else b""

@@ -1,4 +1,4 @@
-"""Resample stage: mono 16-bit PCM at the target rate, exactly what soxr gives, and nothing of a recording that changed."""
+"""Resample stage: mono 16-bit PCM at the target rate, equal to soxr's output; changed recordings are rejected."""
 
 from __future__ import annotations
 
