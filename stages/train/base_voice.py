@@ -1,4 +1,4 @@
-"""Warm start from a base voice: found, verified against the parameters, and carried over into the trainer."""
+"""Warm start: verification of a base voice and transfer of its weights into the trainer."""
 
 from __future__ import annotations
 
@@ -42,28 +42,27 @@ class BaseVoiceParams:
             )
 
 
-def begin_from(
+def warm_start(
     params: BaseVoiceParams, trainer: Trainer, symbols: SymbolTable, speakers: Sequence[str]
 ) -> dict[str, Any] | None:
-    """Carry a base voice over into a new trainer and return the report; None when there is no base.
+    """Transfer a base voice into a new trainer and return the report; None without a base voice.
 
-    The base's folder is only read. Raises PipelineError when it is missing, damaged or not the one that the parameters
-    name.
+    The base's folder is only read. Raises PipelineError if it is missing, damaged or not the one in the parameters.
     """
     if params.folder is None:
         return None
     folder = Path(params.folder)
     if not folder.is_dir():
         raise PipelineError(
-            f"{folder}: no such folder; train.base_voice.folder has to name a voice folder, outside the outputs of the "
-            "train stage, which are deleted before it runs"
+            f"{folder}: no such folder; train.base_voice.folder must name a voice folder outside the outputs of the train "
+            "stage, which are deleted before it runs"
         )
     try:
-        found = checkpoint_sha256(folder)
-        if found != params.sha256:
+        sha256 = checkpoint_sha256(folder)
+        if sha256 != params.sha256:
             raise PipelineError(
-                f"{folder}: the base voice has sha256 {found}, train.base_voice.sha256 is {params.sha256 or 'null'}; "
-                f"set train.base_voice.sha256 to {found} if this is the voice to start from"
+                f"{folder}: the base voice has sha256 {sha256}, train.base_voice.sha256 is {params.sha256 or 'null'}; "
+                f"set train.base_voice.sha256 to {sha256} if this is the voice to start from"
             )
         report = transfer(
             folder,
@@ -79,5 +78,5 @@ def begin_from(
             if name in trainer.average:
                 trainer.average[name].copy_(value)
     if not dist.is_initialized() or dist.get_rank() == 0:
-        logger.info("train: starts from %s", report)
-    return {"sha256": found, **report.to_dict()}
+        logger.info("train: starting from %s", report)
+    return {"sha256": sha256, **report.to_dict()}

@@ -1,4 +1,4 @@
-"""Training curves as one picture, for people who would rather look than read."""
+"""Training curves as one picture."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ COLUMNS = 3
 
 
 def write_curves(path: Path, log: Sequence[dict[str, float]]) -> None:
-    """Draw every logged value over the steps, training and validation of one name in one plot, metrics before losses.
+    """Draw every logged value over the steps: training and validation of a name in one plot, metrics before losses.
 
-    Losses are as they are before weighting; those of training are of single segments and of the current weights, those
-    of validation of whole utterances and of the averaged weights, as are the metrics of what was spoken.
+    Losses are unweighted. Those of training are measured on segments with the current weights; those of validation, and
+    the metrics of spoken utterances, on whole utterances with the EMA weights.
     """
     logged = {name.partition("/")[2] for row in log for name in row if "/" in name}
     metrics = [name for name in SPOKEN_METRICS if name in logged]

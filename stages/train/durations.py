@@ -1,4 +1,4 @@
-"""Durations before the main training: a small aligner learns where each phone lies, once per run."""
+"""Phone durations from a small aligner, which is trained once per run before the main training."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def learn_durations(
     device: torch.device,
     rank: int,
 ) -> list[Durations]:
-    """Return, for each source, the frames of every phone (pads and blanks included) of every utterance.
+    """Return, for each source and utterance, the frames of every phone, pads and blanks included.
 
-    The aligner learns from the first source alone.
+    The aligner is trained on the first source only.
     """
 
     def compute() -> list[Durations]:
-        with random_state_undisturbed(device):  # or a run resumed after this would draw other numbers
+        with random_state_undisturbed(device):  # or a resumed run, which skips this, would draw other numbers
             return _compute(sources, params, facts, device)
 
-    return once_per_run(path, sources, rank, compute, "the durations are learnt again")
+    return once_per_run(path, sources, rank, compute, "training the aligner again")
 
 
 def padded_durations(durations: Durations | None, batch: Batch) -> Tensor | None:
-    """Return the known durations of a batch's utterances, padded to (B, P)."""
+    """Return the durations of a batch's utterances, padded to (B, P); None if the aligner is off."""
     if durations is None:
         return None
     padded = np.zeros(batch.phone_ids.shape, dtype=np.int64)
@@ -90,7 +90,7 @@ def _compute(
     with progress_bar("aligner", settings.steps, "step") as bar:
         batches = (inputs(batch) for batch in _batches(source, sampler, facts, bar))
         losses = fit_aligner(aligner, batches, n_steps=settings.steps, learning_rate=settings.learning_rate)
-    logger.info("aligner: loss %.3f at first, %.3f at last", losses[0], losses[-1])
+    logger.info("train: aligner loss %.3f at the first step, %.3f at the last", losses[0], losses[-1])
     aligner.eval()
     return [_align_all(each, aligner, inputs, facts) for each in sources]
 
@@ -106,7 +106,7 @@ def _batches(source: ManifestSource, sampler: BatchSampler, facts: CorpusFacts, 
 def _align_all(
     source: ManifestSource, aligner: Aligner, inputs: Callable[[StoredBatch], AlignerInputs], facts: CorpusFacts
 ) -> Durations:
-    """Return durations of every utterance, read off one at a time, then refined over each speaker's utterances."""
+    """Return the durations of every utterance, aligned one by one, then refined over each speaker's utterances."""
     durations: Durations = []
     log_mels, phone_ids = [], []
     by_speaker: dict[int, list[int]] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -21,7 +20,7 @@ from model.training.sampler import BatchSampler
 from model.training.trainer import Trainer
 from stages.common.errors import ParamsError, PipelineError
 from stages.common.progress import progress_bar
-from stages.train.base_voice import begin_from
+from stages.train.base_voice import warm_start
 from stages.train.checkpoints import (
     Average,
     average_of_steps,
@@ -49,13 +48,13 @@ from stages.train.state import (
     state_files,
 )
 from stages.train.validation import Validator
-from stages.train.work_folder import CHECKPOINTS, SAMPLES, Artefacts, exclusive
+from stages.train.work_folder import CHECKPOINTS, SAMPLES, Artefacts, exclusive_lock
 
 logger = logging.getLogger(__name__)
 
 
 class TrainingRun:
-    """All that one rank does. Rank 0 also logs, saves and writes the outputs."""
+    """Training run of one rank. Rank 0 also logs, saves and writes the outputs."""
 
     def __init__(
         self,
@@ -103,17 +102,17 @@ class TrainingRun:
         )
         self.run_state = RunState()
         self.artefacts = Artefacts(paths.work)
-        self.artefacts_before: dict[str, str] = {}  # of the state before the newest one
+        self.previous_artefacts: dict[str, str] = {}  # of the state before the newest one
         self.steps_in_epoch = 0
         self.durations: Durations | None = None
 
     def run(self) -> None:
-        """Train to the end, from the newest sound state if there is one, and write voice and report."""
+        """Train to the end, from the newest intact state if there is one, and write voice and report."""
         with ExitStack() as stack:
             if self.rank == 0:
-                stack.enter_context(exclusive(self.paths.work))
+                stack.enter_context(exclusive_lock(self.paths.work))
             batches = describe_batches(self.sampler, self.train_source) if self.rank == 0 else {}
-            self._begin()
+            self._restore()
             if self.model_config.latent_follows_mels:
                 attach_pitch([self.train_source, self.validation_source], self.paths.work / "pitch.npz", self.rank)
             validation_durations = None
@@ -136,12 +135,12 @@ class TrainingRun:
                 facts = RunFacts(self.params, self.facts, self.model_config, self.symbols, self.lineage, batches)
                 write_outputs(self.paths, facts, self.run_state, self.trainer, self.artefacts, average)
 
-    def _begin(self) -> None:
-        """Restore the newest sound state, which rank 0 chooses; without one begin from the base voice, if there is one."""
-        step, state = self._newest_sound_state() if self.rank == 0 else (None, None)
+    def _restore(self) -> None:
+        """Restore the newest intact state, which rank 0 chooses; without one, start from the base voice if given."""
+        step, state = self._newest_intact_state() if self.rank == 0 else (None, None)
         step = from_first_rank(step)
         if step is None:
-            self.run_state.transfer = begin_from(
+            self.run_state.transfer = warm_start(
                 self.params.base_voice, self.trainer, self.symbols, self.facts.speakers
             )
             return
@@ -154,30 +153,30 @@ class TrainingRun:
             ) from None
         self.trainer.load_state_dict(state["trainer"])
         self.run_state = RunState.from_dict(state["run"])
-        self.artefacts_before = dict(self.run_state.artefacts)
+        self.previous_artefacts = dict(self.run_state.artefacts)
         restore_random_state(state, self.rank)
         if self.rank == 0:
-            logger.info("train: goes on from step %d of this very run", step)
+            logger.info("train: resuming from step %d", step)
 
-    def _newest_sound_state(self) -> tuple[int | None, dict[str, Any] | None]:
+    def _newest_intact_state(self) -> tuple[int | None, dict[str, Any] | None]:
         for step, path in state_files(self.paths.work).items():
             try:
                 state = read_state(path)
             except DamagedStateError as error:
-                logger.warning("%s: %s; the run goes on from the state before it, or from the start", path, error)
+                logger.warning("%s: %s; trying the previous state", path, error)
                 continue
             damaged = self.artefacts.damaged(state["run"]["artefacts"])
             if not damaged:
                 return step, state
             logger.warning(
-                "%s: cannot be used, %s is missing or altered; the run goes on from the state before it, or from the start",
+                "%s: unusable because %s is missing or altered; trying the previous state",
                 path,
                 ", ".join(damaged),
             )
         return None, None
 
     def _batches(self) -> Iterator[Batch]:
-        """Yield batches for ever, keeping `position` at the batch after the one yielded."""
+        """Yield batches endlessly, with `position` at the batch after the yielded one."""
         state = self.run_state
         while True:
             plan = self.sampler.epoch(state.position.epoch)
@@ -189,7 +188,7 @@ class TrainingRun:
                 self.facts.spectrogram.hop_samples,
             )
             on_gpu = self.device.type == "cuda"
-            # A generator of its own: a loader draws a seed when it starts, and a resumed run starts one loader more.
+            # A separate generator: a starting loader draws a seed, and a resumed run starts one more loader.
             loader = DataLoader(
                 dataset, batch_size=None, num_workers=2 if on_gpu else 0, pin_memory=on_gpu, generator=torch.Generator()
             )
@@ -201,7 +200,7 @@ class TrainingRun:
     def _steps(self) -> None:
         trainer, state, total = self.trainer, self.run_state, self.params.optimisation.steps
         batches = self._batches()
-        logger.debug("step %d: the loop begins", trainer.step_count)
+        logger.debug("step %d: loop starts", trainer.step_count)
         clock = time.monotonic()
         with progress_bar("train", total, "step", initial=trainer.step_count, disable=self.rank != 0) as bar:
             while not state.ended:
@@ -219,7 +218,7 @@ class TrainingRun:
             logger.info("train: ended at step %d: %s", trainer.step_count, state.ended)
 
     def _end(self) -> str:
-        """Return why the run ends here, empty where it goes on; the same on all ranks."""
+        """Return why the run ends at this step, empty if it continues; the same on all ranks."""
         budget, state = self.params.budget, self.run_state
         epochs_done = state.position.epoch + (state.position.batch >= self.steps_in_epoch)
         if self.trainer.step_count >= self.params.optimisation.steps:
@@ -231,15 +230,14 @@ class TrainingRun:
         return ""
 
     def _after_update(self, step: int, bar: tqdm) -> None:
-        """Log, validate, speak, keep and save what is due after an update."""
+        """Log, validate, write samples, keep weights and save the state as due after an update."""
         params, state = self.params, self.run_state
         last = bool(state.ended)
         row = self._log_values(step, last=last)
         if row:
             state.log.append(row)
-            bar.set_postfix_str(
-                f"mel {row.get('train/mel', math.nan):.3f} kl {row.get('train/kl', math.nan):.2f}", refresh=False
-            )
+            shown = (f"{name} {row[f'train/{name}']:.3g}" for name in ("mel", "kl") if f"train/{name}" in row)
+            bar.set_postfix_str(" ".join(shown), refresh=False)
         if params.samples.every and self.rank == 0 and (step % params.samples.every == 0 or last):
             with self._stored(SAMPLES, step) as folder:
                 write_samples(folder, self.validator, params.samples.utterances)
@@ -250,16 +248,16 @@ class TrainingRun:
             self._save(step)
 
     def _log_values(self, step: int, *, last: bool) -> dict[str, float]:
-        """Return what is logged at a step: means of the training losses, validation losses, each at its own pace."""
+        """Return the values to log at a step: mean training losses and validation values, each if due."""
         values: dict[str, float] = {}
         if step % self.params.log_every == 0 or last:
             values.update({f"train/{name}": value for name, value in self.run_state.means.take().items()})
         if step % self.params.validate_every == 0 or last:
-            logger.debug("step %d: validates", step)
+            logger.debug("step %d: validation starts", step)
             values.update(
                 {f"validation/{name}": value for name, value in self._validation_values(step, last=last).items()}
             )
-            logger.debug("step %d: validated", step)
+            logger.debug("step %d: validation done", step)
             if self.rank == 0:
                 shown = ", ".join(
                     f"{name.partition('/')[2]} {value:.4g}"
@@ -276,8 +274,9 @@ class TrainingRun:
         return values
 
     def _average(self) -> Average | None:
-        """Return the mean of the last validated weights with what it is worth, where it is asked for; a resumed run
-        makes it again.
+        """Return the mean of the last validated weights with its validation values; None without `keep.average`.
+
+        It is not part of the state: a resumed run computes it again.
         """
         steps = averaged_steps(self.run_state.log, self.params.keep)
         if not steps:
@@ -288,9 +287,9 @@ class TrainingRun:
 
     @contextmanager
     def _stored(self, kind: str, step: int) -> Iterator[Path]:
-        """Yield a folder of the outputs to come, which the next state will vouch for."""
+        """Yield a folder for an artefact, whose digest becomes part of the next state."""
         name = self.artefacts.name(kind, step)
-        logger.debug("%s: writes", name)
+        logger.debug("%s: writing", name)
         with self.artefacts.writing(name) as folder:
             yield folder
         self.run_state.artefacts[name] = self.artefacts.digest(name)
@@ -298,15 +297,15 @@ class TrainingRun:
 
     def _save(self, step: int) -> None:
         state = self.run_state
-        wanted = {self.artefacts.name(CHECKPOINTS, each) for each in worth_storing(state.log, self.params.keep)}
+        needed = {self.artefacts.name(CHECKPOINTS, each) for each in worth_storing(state.log, self.params.keep)}
         state.artefacts = {
             name: digest
             for name, digest in state.artefacts.items()
-            if name in wanted or not name.startswith(CHECKPOINTS)
+            if name in needed or not name.startswith(CHECKPOINTS)
         }
-        logger.debug("step %d: saves", step)
+        logger.debug("step %d: saving", step)
         save_state(self.paths.work, step, self.trainer.state_dict(), state)
         logger.debug("step %d: saved", step)
         if self.rank == 0:
-            self.artefacts.remove_checkpoints({*state.artefacts, *self.artefacts_before})
-            self.artefacts_before = dict(state.artefacts)
+            self.artefacts.remove_checkpoints({*state.artefacts, *self.previous_artefacts})
+            self.previous_artefacts = dict(state.artefacts)

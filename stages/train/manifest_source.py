@@ -24,7 +24,7 @@ from stages.rows.shards import ShardReader
 
 _SOUND = ("pcm_shard", "pcm_offset_bytes", "n_samples", "spectrogram_shard", "spectrogram_offset_bytes", "n_frames")
 _SPAN = ("n_phones", "shard", "offset_bytes", "n_tokens")
-_BLOCK_ROWS = 65536  # whose text is in memory twice at a time
+_BLOCK_ROWS = 65536  # rows whose text is copied at a time
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class DataFolders:
 
 @dataclass(frozen=True)
 class CorpusFacts:
-    """What the manifests say about the whole corpus."""
+    """Facts about the whole corpus, from the manifests."""
 
     spectrogram: SpectrogramSettings
     spectrogram_cached: bool
@@ -51,7 +51,7 @@ class CorpusFacts:
 
 
 def read_split(folder: Path) -> tuple[pa.Table, CorpusFacts]:
-    """Return the split manifest and the facts about the corpus; speakers are numbered in alphabetical order."""
+    """Return the split manifest and the facts about the corpus, with speakers in the order of their ids (sorted)."""
     table = manifests.read_manifest(folder / "split.parquet", manifests.SPLIT)
     facts = manifests.metadata_of(table)
     sizes: dict[str, int] = {}
@@ -72,34 +72,36 @@ def read_split(folder: Path) -> tuple[pa.Table, CorpusFacts]:
 
 
 def _sizes(table: pa.Table) -> set[tuple[str, int]]:
-    """Return every (language, channels) that spans with features have."""
+    """Return the (language, channels) pairs of spans with features."""
     spans = pa.Table.from_struct_array(pc.list_flatten(table.column("bert_spans")))
     pairs = spans.group_by(["language", "n_channels"]).aggregate([]).to_pylist()
     return {(pair["language"], pair["n_channels"]) for pair in pairs if pair["n_channels"]}
 
 
 class _Lists:
-    """A list column: the values (…, V) of all rows, and where each row's begin and end (rows + 1,)."""
+    """List column: the values (…, V) of all rows, and the offsets of each row's (rows + 1,)."""
 
     def __init__(self, offsets: npt.NDArray[np.integer], values: npt.NDArray[Any]) -> None:
         self._offsets = offsets
         self._values = values
 
     def counts(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.integer]:
-        """Return how many values each row has."""
+        """Return the number of values of each row."""
         return self._offsets[rows + 1] - self._offsets[rows]
 
     def gather(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """Return the values (…, L) of some rows, one row's after the other's."""
+        """Return the concatenated values (…, L) of rows."""
         counts = self.counts(rows)
         ends = np.cumsum(counts)
         return self._values[..., np.arange(ends[-1]) + np.repeat(self._offsets[rows] - (ends - counts), counts)]
 
 
 class _Columns:
-    """The manifest's columns as NumPy arrays, views where they can be: Arrow takes longer to gather a batch's rows than
-    they take to read.
-    Symbols, tones, languages and speakers are ids, -1 where there is none."""
+    """The manifest's columns as NumPy arrays, views if possible.
+
+    Arrow takes longer to gather a batch's rows than they take to read. Symbols, tones, languages and speakers are ids,
+    -1 for unknown ones.
+    """
 
     def __init__(self, table: pa.Table, symbols: SymbolTable, speakers: Sequence[str]) -> None:
         self._table = table
@@ -108,28 +110,30 @@ class _Columns:
 
     @cached_property
     def sound(self) -> npt.NDArray[np.int64]:
-        """Where samples and frames are, and how many (6, N)."""
+        """Return shards, offsets and lengths of samples and frames (6, N)."""
         return np.stack([self._table.column(name).to_numpy() for name in _SOUND], dtype=np.int64)
 
     @cached_property
     def speaker_ids(self) -> npt.NDArray[np.int32]:
+        """Return the speaker ids (N,)."""
         return _ids(_in_one_piece(self._table.column("speaker")), self._speakers)
 
     @cached_property
     def text(self) -> _Lists:
-        """Phone, tone and language ids of every phone, pads included (3, phones)."""
+        """Return phone, tone and language ids of every phone, pads included (3, phones)."""
         n_phones = pc.list_value_length(self._table.column("phones")).to_numpy() + 2
         blocks = [_text_ids(block, self._symbols) for block in self._table.to_batches(_BLOCK_ROWS)]
         return _Lists(np.cumsum(np.concatenate([[0], n_phones])), np.concatenate(blocks, axis=1))
 
     @cached_property
     def phone_tokens(self) -> _Lists:
+        """Return the token index of every phone."""
         column = _in_one_piece(self._table.column("phone_tokens"))
         return _Lists(column.offsets.to_numpy(), column.values.to_numpy())
 
     @cached_property
     def spans(self) -> _Lists:
-        """Language id, n_phones, shard, offset_bytes and n_tokens of every span (5, spans)."""
+        """Return language id, n_phones, shard, offset_bytes and n_tokens of every span (5, spans)."""
         column = _in_one_piece(self._table.column("bert_spans"))
         languages = _ids(column.values.field("language"), self._symbols.languages)
         return _Lists(
@@ -139,19 +143,21 @@ class _Columns:
 
 
 def _in_one_piece(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which copies even a single one
+    return (
+        column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+    )  # combine_chunks copies even a single chunk
 
 
-def _ids(values: pa.Array, known: Sequence[str]) -> npt.NDArray[np.int32]:
-    """Return the place of every string in `known`, -1 for those that are not there."""
+def _ids(values: pa.Array, names: Sequence[str]) -> npt.NDArray[np.int32]:
+    """Return the index of every string in `names`, -1 for unknown ones."""
     ids: npt.NDArray[np.int32] = pc.fill_null(
-        pc.index_in(values, value_set=pa.array(known, pa.string())), -1
+        pc.index_in(values, value_set=pa.array(names, pa.string())), -1
     ).to_numpy()
     return ids
 
 
 def _text_ids(rows: pa.RecordBatch, symbols: SymbolTable) -> npt.NDArray[np.int16]:
-    """Return phone, tone and language ids of the phones of some rows, pads included (3, phones)."""
+    """Return phone, tone and language ids of the rows' phones, pads included (3, phones)."""
     spans = rows.column("bert_spans").flatten()
     ends = np.cumsum(pc.list_value_length(rows.column("phones")).to_numpy() + 2)
     first, last = np.concatenate([[0], ends[:-1]]), ends - 1
@@ -159,13 +165,12 @@ def _text_ids(rows: pa.RecordBatch, symbols: SymbolTable) -> npt.NDArray[np.int1
     inner[first] = inner[last] = False
     text = np.full((3, len(inner)), symbols.symbol_id(PAD), dtype=np.int16)
     text[0, inner] = _ids(rows.column("phones").flatten(), symbols.symbols)
-    # Each phone's language is its span's; the pads at both ends belong to spans but are of the utterance's language.
+    # A phone has its span's language; the pads at both ends belong to spans but have the utterance's language.
     text[2] = np.repeat(_ids(spans.field("language"), symbols.languages), spans.field("n_phones").to_numpy())
     text[2, first] = text[2, last] = _ids(rows.column("language"), symbols.languages)
     n_tones = max(map(len, symbols.tones.values()))
-    tone_ids = np.full(
-        (len(symbols.languages), n_tones + 1), -1, dtype=np.int16
-    )  # a column more, for tones that no language has
+    # The last column stands for tones that no language has.
+    tone_ids = np.full((len(symbols.languages), n_tones + 1), -1, dtype=np.int16)
     for language_id, language in enumerate(symbols.languages):
         tone_ids[language_id, : len(symbols.tones[language])] = symbols.tones[language]
     tones = np.zeros(len(inner), dtype=np.int16)
@@ -177,9 +182,8 @@ def _text_ids(rows: pa.RecordBatch, symbols: SymbolTable) -> npt.NDArray[np.int1
 class ManifestSource:
     """Random access to the utterances of one subset; satisfies `model.training.dataset.UtteranceSource`.
 
-    It holds the table that it was given, uncopied, and which of the rows are the subset's. A batch's rows are gathered
-    and worked on
-    together: an object for each field and utterance takes longer than reading the utterance.
+    It holds the given table without a copy, and the indices of the subset's rows. A batch's rows are gathered and
+    processed together: one object per field and utterance takes longer than reading the utterance.
     """
 
     def __init__(
@@ -194,9 +198,8 @@ class ManifestSource:
         self.facts = facts
         self.symbols = symbols
         self.add_blank = add_blank
-        self.pitch: Sequence[npt.NDArray[np.float32]] | None = (
-            None  # of every utterance (2, T), for models that read it
-        )
+        # Pitch features of every utterance (2, T), for models that need them.
+        self.pitch: Sequence[npt.NDArray[np.float32]] | None = None
         self._table = table
         self._columns = _Columns(table, symbols, facts.speakers)
         self._rows = np.flatnonzero(pc.equal(table.column("subset"), subset).to_numpy())
@@ -212,17 +215,17 @@ class ManifestSource:
 
     @property
     def n_frames(self) -> npt.NDArray[np.int64]:
-        """Frames per utterance (N,)."""
+        """Return the frames of each utterance (N,)."""
         return self._n_frames
 
     @property
     def n_phones(self) -> npt.NDArray[np.int64]:
-        """Phones per utterance (N,), with pads and blanks."""
+        """Return the phones of each utterance (N,), with pads and blanks."""
         return self._n_phones
 
     @property
     def n_frequencies(self) -> int:
-        """Values of a frame."""
+        """Return the number of values of a frame."""
         return self.facts.spectrogram.n_frequencies
 
     def row(self, index: int) -> dict[str, Any]:
@@ -231,12 +234,12 @@ class ManifestSource:
         return row
 
     def pcm(self, index: int) -> npt.NDArray[np.int16]:
-        """Read the samples (S,) of one utterance."""
+        """Return the samples (S,) of an utterance."""
         row = self.row(index)
         return self._pcm.read_array(row["pcm_shard"], row["pcm_offset_bytes"], (row["n_samples"],), "int16")
 
     def load(self, indices: npt.NDArray[np.int64], room: Room) -> None:
-        """Read utterances from the shards into `room`; raises TextError for what the symbol table does not have."""
+        """Read utterances from the shards into `room`; raises TextError for phones that the symbol table lacks."""
         rows, columns = self._rows[indices], self._columns
         text, n_phones = columns.text.gather(rows), columns.text.counts(rows)
         if text.min() < 0:
@@ -249,7 +252,7 @@ class ManifestSource:
         self._read_sound(rows, room)
 
     def _refuse(self, indices: npt.NDArray[np.int64]) -> None:
-        """Raise the TextError of the first phone, tone or language that the symbol table does not have."""
+        """Raise the TextError of the first phone, tone or language that the symbol table lacks."""
         for row in map(self.row, indices):
             languages = [span["language"] for span in row["bert_spans"] for _ in range(span["n_phones"])][1:-1]
             encode_phones(row["phones"], row["tones"], languages, row["language"], self.symbols, self.add_blank)
@@ -281,9 +284,8 @@ class ManifestSource:
                 pcm[n_samples:] = 0
                 self._spectrogram.read_into(linear[:n_frames], shard, offset)
             else:
-                samples = self._pcm.read_array(
-                    pcm_shard, pcm_offset, (n_samples,), "int16"
-                )  # all: frames reach beyond the last whole hop
+                # All samples: the last frames reach beyond the last whole hop.
+                samples = self._pcm.read_array(pcm_shard, pcm_offset, (n_samples,), "int16")
                 fill_samples(pcm, samples)
                 half_spectrogram(samples, self.facts.spectrogram, linear[:n_frames])
             linear[n_frames:] = 0

@@ -1,4 +1,4 @@
-"""What a finished run leaves: the voice, the checkpoints kept beside it, and the report."""
+"""Outputs of a finished run: the voice, kept checkpoints and the report."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What was trained, from what; `batches` describes the batches of the first epoch."""
+    """Facts about a run for metadata and report; `batches` describes the first epoch's batches."""
 
     params: TrainParams
     corpus: CorpusFacts
@@ -48,9 +48,7 @@ class RunFacts:
     batches: dict[str, Any]
 
     def metadata(self, state: RunState, step: int) -> dict[str, Any]:
-        """Return what is saved beside the weights of a step: all that speaking with them needs, and where they come
-        from.
-        """
+        """Return the metadata of a step's weights: all that synthesis needs, and their lineage."""
         validation = {
             name.removeprefix(PREFIX): value
             for row in state.log
@@ -80,11 +78,11 @@ class RunFacts:
 def write_outputs(
     paths: TrainPaths, facts: RunFacts, state: RunState, trainer: Trainer, artefacts: Artefacts, average: Average | None
 ) -> None:
-    """Write the voice and the report of a finished run: the same bytes however often it was interrupted."""
+    """Write the voice and the report of a finished run; the bytes do not depend on interruptions."""
     kept = kept_at_the_end(state.log, facts.params)
     choice = describe_choice(state.log, facts.params, kept, average)
-    logger.info("train: the voice is %s", _in_words(choice))
-    logger.debug("voice: writes")
+    logger.info("train: the voice is %s", _describe(choice))
+    logger.debug("voice: writing")
     if kept.voice is not None:
         own = {**facts.metadata(state, kept.voice), "choice": choice}
         write_checkpoint(paths.voice, weights_of_step(kept.voice, None, trainer, artefacts), own)
@@ -108,7 +106,7 @@ def write_outputs(
             weights_of_step(step, ["synthesizer"], trainer, artefacts),
             facts.metadata(state, step),
         )
-    logger.debug("report: writes")
+    logger.debug("report: writing")
     _write_log(paths.report, state.log, average)
     write_curves(paths.report / "curves.png", state.log)
     write_table(paths.report / "checkpoints.csv", state.log, facts.params.keep, kept, average)
@@ -118,20 +116,22 @@ def write_outputs(
     _copy_samples(paths, state)
 
 
-def _in_words(choice: Mapping[str, Any]) -> str:
-    """Return the choice for the log: its value beside those of what could have been chosen."""
+def _describe(choice: Mapping[str, Any]) -> str:
+    """Return the choice for the log: its value and those of the alternatives."""
 
-    def valued(what: str, value: float | None) -> str:
-        return f"{what} ({'not measured' if value is None else f'{value:.4g}'})"
+    def with_value(name: str, value: float | None) -> str:
+        return f"{name} ({'not measured' if value is None else f'{value:.4g}'})"
 
     steps = "+".join(map(str, choice.get("averaged_steps", ())))
-    words = valued(
+    words = with_value(
         f"the average of steps {steps}" if choice["step"] is None else f"step {choice['step']}", choice["value"]
     )
     if choice["runner_up"]:
-        words += f"; the best other step is {valued(str(choice['runner_up']['step']), choice['runner_up']['value'])}"
+        words += (
+            f"; the best other step is {with_value(str(choice['runner_up']['step']), choice['runner_up']['value'])}"
+        )
     if steps and choice["step"] is not None:
-        words += f"; {valued(f'the average of steps {steps}', choice['average_value'])}"
+        words += f"; {with_value(f'the average of steps {steps}', choice['average_value'])}"
     return f"{words}, by {choice['by']}"
 
 

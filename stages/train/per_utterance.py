@@ -1,4 +1,4 @@
-"""Arrays that belong to utterances and are worked out once per run: durations, pitch."""
+"""Arrays per utterance that are computed once per run: durations and pitch."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ def once_per_run(
     sources: Sequence[ManifestSource],
     rank: int,
     compute: Callable[[], Iterable[Iterable[Array]]],
-    again: str,
+    remedy: str,
 ) -> list[list[Array]]:
     """Return, for each source, an array (…, L) of every utterance; all axes but the last are of one size.
 
-    Rank 0 computes them and keeps them in `path`, whose folder belongs to this very run; the other ranks read it there.
-    A truncated file costs a warning that says what is done `again`.
+    Rank 0 computes them and stores them in `path`, in the run's work folder, where the other ranks read them. A damaged
+    file is computed again, with a warning that states the `remedy`.
     """
-    if rank == 0 and not _is_sound(path, again):
+    if rank == 0 and not _is_intact(path, remedy):
         _save(path, [array for source in compute() for array in source])
     if dist.is_initialized():
         dist.barrier()
     with np.load(path) as stored:
-        every = np.split(stored["values"], stored["ends"][:-1], axis=-1)
+        arrays = np.split(stored["values"], stored["ends"][:-1], axis=-1)
     borders = np.cumsum([0, *(len(source) for source in sources)])
-    return [every[start:end] for start, end in itertools.pairwise(borders)]
+    return [arrays[start:end] for start, end in itertools.pairwise(borders)]
 
 
-def _is_sound(path: Path, again: str) -> bool:
+def _is_intact(path: Path, remedy: str) -> bool:
     if not path.is_file():
         return False
     try:
         with np.load(path) as stored:  # each member has a checksum
             return bool(stored["ends"].ndim == 1 and stored["values"].shape[-1] == stored["ends"][-1])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        logger.warning("%s: truncated or altered; %s", path, again)
+        logger.warning("%s: truncated or altered; %s", path, remedy)
         return False
 
 

@@ -1,4 +1,4 @@
-"""The pitch of every utterance, tracked once per run, for models that read it."""
+"""Pitch of every utterance, tracked once per run, for models that need it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from stages.train.per_utterance import once_per_run
 
 
 def attach_pitch(sources: Sequence[ManifestSource], path: Path, rank: int) -> None:
-    """Give each source the pitch features (2, T) of its utterances, which are kept in `path`."""
+    """Set each source's pitch features (2, T) of its utterances, stored in `path`."""
     tracks = once_per_run(
-        path, sources, rank, lambda: [_track(source) for source in sources], "the pitch is tracked again"
+        path, sources, rank, lambda: [_track(source) for source in sources], "tracking the pitch again"
     )
     for source, own in zip(sources, tracks, strict=True):
         source.pitch = own

@@ -1,4 +1,4 @@
-"""What is checked before any training, the aligner's included: settings and data that cannot work together."""
+"""Checks of settings against data before any training, the aligner's included."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 def check_data(
     params: TrainParams, config: ModelConfig, train: ManifestSource, validation: ManifestSource, n_ranks: int
 ) -> None:
-    """Raise PipelineError, with numbers and remedy, for sets that this training cannot use."""
+    """Raise PipelineError, with numbers and remedy, for subsets that these settings cannot train on."""
     if len(train) == 0:
         raise PipelineError("train: the train set is empty; see the split stage's rejects.parquet")
     if len(validation) == 0:
@@ -44,14 +44,12 @@ def check_data(
 
 
 def describe_batches(sampler: BatchSampler, source: ManifestSource) -> dict[str, Any]:
-    """Return what the batches of the first epoch are like; no utterance is left out, and those that come twice are
-    named.
-    """
+    """Return statistics of the first epoch's batches, with the ids of repeated and of overlong utterances."""
     plan = sampler.plan(0)
     repeated, too_long = (
         sorted(source.row(index)["utterance_id"] for index in indices) for indices in (plan.repeated, sampler.too_long)
     )
-    padding = padding_share(sampler.n_frames, (hand for step in plan.steps for hand in step))
+    padding = padding_share(sampler.n_frames, (batch for step in plan.steps for batch in step))
     logger.info(
         "train: %d utterances in %d steps an epoch, %.1f %% padding, %d repeated, %d too long to share a batch",
         len(source),

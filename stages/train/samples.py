@@ -1,4 +1,4 @@
-"""Samples: validation utterances spoken, resynthesised and drawn while a voice is trained."""
+"""Samples during training: validation utterances spoken and resynthesised, with pictures of their alignment."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from model.audio.spectrogram_torch import log_mel_spectrogram
 from model.networks.random_draws import random_state_undisturbed
 from stages.train.validation import Validator
 
-NOISE_SCALE = 0.3  # calm, so that progress and not chance is heard
+NOISE_SCALE = 0.3  # low, so that samples differ by progress and not by chance
 RANGE_NEPERS = 8.0  # 70 dB
 
 
 def write_samples(folder: Path, validator: Validator, n_utterances: int) -> None:
-    """Write the first validation utterances to `folder`: ID.wav spoken from the text, ID.resynthesis.wav, ID.png with
-    the phones over the recording and over what was spoken. The same weights give the same bytes."""
+    """Write samples of the first validation utterances to `folder`; the same weights give the same bytes.
+
+    ID.wav is spoken from the text, ID.resynthesis.wav decoded from the recording, and ID.png shows the phones over the
+    spectrograms of both the recording and the spoken text.
+    """
     for index in range(min(n_utterances, len(validator.source))):
         with random_state_undisturbed(validator.trainer.device):
             _write_sample(folder, validator, index)
@@ -44,14 +47,14 @@ def _write_sample(folder: Path, validator: Validator, index: int) -> None:
     rate_hz = trainer.spectrogram.sample_rate_hz
     resynthesis = network.reconstruct(spectrogram, batch.frame_lengths, inputs.speaker_ids)
     for suffix, waveform in (("", spoken.waveform[0, 0]), (".resynthesis", resynthesis[0, 0])):
-        encoded = io.BytesIO()  # a full disk is then an OSError like any other
+        encoded = io.BytesIO()  # via memory, so that a full disk raises a plain OSError
         soundfile.write(
             encoded, waveform.nan_to_num().clamp(-1, 1).cpu().numpy(), rate_hz, format="WAV", subtype="PCM_16"
         )
         (folder / f"{name}{suffix}.wav").write_bytes(encoded.getvalue())
     symbols = validator.source.symbols.symbols
     phones = [symbols[phone] for phone in batch.phone_ids[0].tolist()]
-    # Of a voice that diverged as of one that says next to nothing there has to be a picture too.
+    # Padded and without NaN: a diverged or nearly silent voice must not stop the run.
     waveforms = [
         functional.pad(waveform.nan_to_num(), (0, max(0, trainer.spectrogram.min_samples - waveform.shape[1])))
         for waveform in (batch.waveform, spoken.waveform[:, 0])
@@ -74,8 +77,9 @@ def write_alignment(
     panels: list[tuple[str, npt.NDArray[np.float32], npt.NDArray[np.int64]]],
     frame_seconds: float,
 ) -> None:
-    """Draw each panel's log-mel spectrogram (C, T) with its `phones` (P,) at their durations (P,) in frames, one time
-    axis for all.
+    """Draw each panel's log-mel spectrogram (C, T) with the `phones` (P,) at its durations (P,) in frames.
+
+    All panels share one time axis.
     """
     figure = Figure(figsize=(11, 2.2 * len(panels)), layout="constrained")
     FigureCanvasAgg(figure)

@@ -1,6 +1,4 @@
-"""Signal metrics on the way: validation utterances spoken from their text by the weights to keep, compared with their
-recordings.
-"""
+"""Signal metrics during training: validation utterances spoken with the EMA weights, against their recordings."""
 
 from __future__ import annotations
 
@@ -22,13 +20,11 @@ from stages.train.validation import Validator
 
 logger = logging.getLogger(__name__)
 
-Row = dict[str, Any]
-
 
 class SpokenMetrics:
-    """Speaks utterances spread evenly over the validation set, always the same with the same noise, and measures them.
+    """Measurement of evenly spaced validation utterances, always the same ones with the same noise.
 
-    `style` is how the voice speaks (see `own_style`).
+    `style` is the speaking style (see `own_style`).
     """
 
     def __init__(self, validator: Validator, utterances: int, style: Mapping[str, float]) -> None:
@@ -38,26 +34,26 @@ class SpokenMetrics:
         self._recordings: dict[int, SignalFeatures | str] = {}
 
     def figures(self, rank: int, n_ranks: int) -> dict[str, float]:
-        """Return metric → mean over the spoken utterances; every rank measures some, all know the result.
+        """Return metric → mean over the utterances; each rank measures a share, all return the result.
 
-        A metric that any utterance lacks is left out and logged: over fewer utterances it would not compare with other
-        steps.
+        A metric that any utterance lacks is omitted and logged: over fewer utterances it would not be comparable with
+        other steps.
         """
         own = {index: self._measure(index) for index in self.indices[rank::n_ranks]}
         measured = {index: row for share in gather(own) for index, row in share.items()}
         rows = [measured[index] for index in self.indices]
-        unknown = [key for key in SPOKEN_METRICS if not all(math.isfinite(row[key]) for row in rows)]
-        if unknown and rank == 0:
+        missing = [key for key in SPOKEN_METRICS if not all(math.isfinite(row[key]) for row in rows)]
+        if missing and rank == 0:
             reasons = sorted({row["reason"] for row in rows} - {""})
             logger.info(
                 "train: step %d: cannot measure %s: %s",
                 self.validator.trainer.step_count,
-                ", ".join(unknown),
+                ", ".join(missing),
                 "; ".join(reasons),
             )
-        return {key: float(np.mean([row[key] for row in rows])) for key in SPOKEN_METRICS if key not in unknown}
+        return {key: float(np.mean([row[key] for row in rows])) for key in SPOKEN_METRICS if key not in missing}
 
-    def _measure(self, index: int) -> Row:
+    def _measure(self, index: int) -> dict[str, Any]:
         rate_hz = self.validator.facts.spectrogram.sample_rate_hz
         recording = (self.validator.source.pcm(index) / 32768.0).astype(np.float32)
         spoken = self._speak(index)
@@ -68,7 +64,7 @@ class SpokenMetrics:
 
     @torch.no_grad()
     def _speak(self, index: int) -> npt.NDArray[np.float32]:
-        """Return what the weights to keep say (S,)."""
+        """Return the waveform (S,) spoken with the EMA weights."""
         batch, _ = self.validator.batch(index)
         with random_state_undisturbed(self.validator.trainer.device):
             output = self.validator.speak(batch, **self.style)

@@ -1,4 +1,4 @@
-"""Train stage: from the split corpus to a voice. One process, several local ranks, or ranks started by torchrun."""
+"""Train stage: from the split corpus to a voice, in one process, several local ranks, or ranks of torchrun."""
 
 from __future__ import annotations
 
@@ -28,30 +28,26 @@ from stages.train.state import from_first_rank
 
 logger = logging.getLogger(__name__)
 
-PATIENCE = datetime.timedelta(
-    hours=6
-)  # ranks wait while the first one trains the aligner; when one dies, its launcher ends the others
+# The other ranks wait while rank 0 trains the aligner. If a rank dies, its launcher ends the others.
+RANK_TIMEOUT = datetime.timedelta(hours=6)
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def training_device(local_rank: int) -> torch.device:
-    """Return VOICE_DEVICE, or this rank's GPU, or the CPU."""
-    wanted = os.environ.get("VOICE_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
-    if wanted == "cuda":
+    """Return the device VOICE_DEVICE, or else this rank's GPU, or else the CPU."""
+    device = os.environ.get("VOICE_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda":
         if local_rank >= torch.cuda.device_count():
-            raise PipelineError(
-                f"rank {local_rank} has no GPU of its own ({torch.cuda.device_count()} here); lower train.ranks"
-            )
+            raise PipelineError(f"rank {local_rank} has no GPU ({torch.cuda.device_count()} here); lower train.ranks")
         torch.cuda.set_device(local_rank)
         return torch.device("cuda", local_rank)
-    return torch.device(wanted)
+    return torch.device(device)
 
 
 def fingerprint(params: TrainParams, data: DataFolders, n_ranks: int) -> dict[str, Any]:
-    """Return all that the trained weights depend on; the manifest stands for the shards, which its rows describe.
+    """Return everything that the trained weights depend on; manifests stand for the shards that they describe.
 
-    Which of the kept weights become the voice is no part of it: another choice writes the outputs anew from the saved
-    state.
+    The choice of the voice among the kept weights is not part of it: another choice only writes the outputs again.
     """
     settings = dataclasses.asdict(params)
     del settings["voice"]
@@ -70,22 +66,27 @@ def fingerprint(params: TrainParams, data: DataFolders, n_ranks: int) -> dict[st
 
 
 def _train_rank(
-    local_rank: int, params: TrainParams, paths: TrainPaths, lineage: dict[str, Any], n_ranks: int, meeting: str | None
+    local_rank: int,
+    params: TrainParams,
+    paths: TrainPaths,
+    lineage: dict[str, Any],
+    n_ranks: int,
+    rendezvous: str | None,
 ) -> None:
-    """Run one rank; `meeting` is the file where local ranks find each other, None for one rank or torchrun's own."""
+    """Run one rank; `rendezvous` is the local ranks' rendezvous file, None for a single rank or under torchrun."""
     torch.set_num_threads(params.threads_per_rank)
     device = training_device(local_rank)
     rank = local_rank
     if n_ranks > 1:
         backend = "nccl" if device.type == "cuda" else "gloo"
-        if meeting is None:
-            dist.init_process_group(backend, timeout=PATIENCE)
+        if rendezvous is None:
+            dist.init_process_group(backend, timeout=RANK_TIMEOUT)
             rank = dist.get_rank()
         else:
             dist.init_process_group(
-                backend, init_method=f"file://{meeting}", rank=rank, world_size=n_ranks, timeout=PATIENCE
+                backend, init_method=f"file://{rendezvous}", rank=rank, world_size=n_ranks, timeout=RANK_TIMEOUT
             )
-    # Nodes with other CPUs would name it otherwise.
+    # Nodes with other CPUs would compute another fingerprint.
     paths = dataclasses.replace(paths, work=paths.work.parent / from_first_rank(paths.work.name))
     try:
         TrainingRun(params, paths, lineage, rank=rank, n_ranks=n_ranks, device=device).run()
@@ -94,7 +95,7 @@ def _train_rank(
             raise
         raise PipelineError(
             f"{error.filename or paths.work}: {error.strerror}; free some space and run again: "
-            "it goes on from the last saved state"
+            "it resumes from the last saved state"
         ) from None
     finally:
         if dist.is_initialized():
@@ -107,9 +108,8 @@ def main(
     """Train a voice.
 
     Reads the split manifest and the shards of resample, spectrogram and bert; writes the voice (safetensors and JSON,
-    kept
-    checkpoints below it) and a report (DVCLive metrics and plots, samples, the table of checkpoints).
-    A run that was killed goes on from its last saved state, never from another run's.
+    with kept checkpoints below it) and a report (DVCLive metrics and plots, samples, the table of checkpoints).
+    A killed run resumes from its own last saved state.
     Under `torchrun --nproc-per-node N -m stages.train …` every process is a rank.
     """
     under_torchrun = "RANK" in os.environ
@@ -133,7 +133,7 @@ def main(
 
 
 def _spawn_ranks(params: TrainParams, paths: TrainPaths, lineage: dict[str, Any], n_ranks: int) -> None:
-    """Run local ranks in processes of their own; the first one's clear error becomes this process's."""
+    """Run local ranks in separate processes; the first PipelineError of a rank is raised here."""
     with tempfile.TemporaryDirectory(prefix="ranks-") as folder:
         try:
             torch.multiprocessing.spawn(_spawned_rank, (params, paths, lineage, n_ranks, folder), nprocs=n_ranks)
@@ -147,12 +147,12 @@ def _spawn_ranks(params: TrainParams, paths: TrainPaths, lineage: dict[str, Any]
 def _spawned_rank(
     rank: int, params: TrainParams, paths: TrainPaths, lineage: dict[str, Any], n_ranks: int, folder: str
 ) -> None:
-    # torch has the kernel send SIGINT when the parent dies; where that is ignored (a job in the background of a script)
-    # ranks would live on as orphans.
+    # torch has the kernel send SIGINT when the parent dies. In a script's background job SIGINT is ignored, and ranks
+    # would survive as orphans.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     configure_logging()
     try:
-        _train_rank(rank, params, paths, lineage, n_ranks, str(Path(folder) / "meeting"))
+        _train_rank(rank, params, paths, lineage, n_ranks, str(Path(folder) / "rendezvous"))
     except PipelineError as error:
         (Path(folder) / "error").write_text(str(error), encoding="utf-8")
         raise

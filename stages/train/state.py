@@ -1,6 +1,6 @@
-"""The resumable state of a training run: checksummed, written atomically, read only by the very same run.
+"""Resumable state of a training run: checksummed, written atomically, read only by a run with the same fingerprint.
 
-A state file is 64 hexadecimal digits, the sha256 of the rest, a line end, and what torch.save wrote.
+A state file is 64 hexadecimal digits (the sha256 of the rest), a line end, and the output of torch.save.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ STATE_NAME = re.compile(r"state-(\d{8})\.pt")
 
 @dataclass
 class Position:
-    """Where in the data a run stands: the next batch is number `batch` of epoch `epoch`."""
+    """Position in the data: the next batch is number `batch` of epoch `epoch`."""
 
     epoch: int = 0
     batch: int = 0
@@ -42,13 +42,13 @@ class RunningMeans:
     counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, values: dict[str, float]) -> None:
-        """Count one step's values."""
+        """Add one step's values."""
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def take(self) -> dict[str, float]:
-        """Return the means and start again."""
+        """Return the means and reset them."""
         means = {name: self.sums[name] / self.counts[name] for name in sorted(self.sums)}
         self.sums.clear()
         self.counts.clear()
@@ -57,10 +57,10 @@ class RunningMeans:
 
 @dataclass
 class RunState:
-    """All that a run needs to go on, but for the trainer's own state and the random states.
+    """State needed to resume a run, besides the trainer's state and the random states.
 
-    `artefacts`: folder below the work folder → digest, of the checkpoints and samples that the outputs will need.
-    `ended`: why the run is over, empty while it is not. `seconds`: time spent in the training loop.
+    `artefacts`: folder below the work folder → digest, for the checkpoints and samples that the outputs need.
+    `ended`: why the run ended, empty while it runs. `seconds`: time spent in the training loop.
     """
 
     position: Position = field(default_factory=Position)
@@ -85,24 +85,24 @@ class RunState:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> RunState:
-        """Return what `to_dict` described."""
+        """Return the state from the output of `to_dict`."""
         return cls(**{**values, "position": Position(**values["position"]), "means": RunningMeans(**values["means"])})
 
 
 class DamagedStateError(Exception):
-    """A state file that cannot be used; the text says why."""
+    """Error for an unusable state file; the text says why."""
 
 
 def state_files(work: Path) -> dict[int, Path]:
-    """Return step → state file of a work folder, the newest first; files of other names are nobody's business."""
-    found = {int(match[1]): path for path in work.iterdir() if (match := STATE_NAME.fullmatch(path.name))}
-    return dict(sorted(found.items(), reverse=True))
+    """Return step → state file of a work folder, the newest first; other files are ignored."""
+    files = {int(match[1]): path for path in work.iterdir() if (match := STATE_NAME.fullmatch(path.name))}
+    return dict(sorted(files.items(), reverse=True))
 
 
 def save_state(work: Path, step: int, trainer_state: dict[str, Any], run: RunState) -> None:
     """Write the state after a step, with every rank's random state, and delete all but the newest two up to it.
 
-    All ranks call it, rank 0 writes. Raises PipelineError when the disk is full; earlier states are then untouched.
+    All ranks call it, rank 0 writes. Raises PipelineError if the disk is full, with earlier states untouched.
     """
     random_states = gather(_random_state())
     if dist.is_initialized() and dist.get_rank() != 0:
@@ -114,7 +114,7 @@ def save_state(work: Path, step: int, trainer_state: dict[str, Any], run: RunSta
     except OSError as error:
         raise PipelineError(
             f"{path}: cannot save the training state ({error.strerror or error}); free some space and run again: "
-            "it goes on from the state before"
+            "it resumes from the previous state"
         ) from None
     for _, old in [item for item in state_files(work).items() if item[0] <= step][STATES_KEPT:]:
         old.unlink()
@@ -133,9 +133,9 @@ def from_first_rank(value: Any) -> Any:
     """Return rank 0's value, on all ranks."""
     if not dist.is_initialized():
         return value
-    held = [value]
-    dist.broadcast_object_list(held, src=0)
-    return held[0]
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
 
 
 def read_state(path: Path) -> dict[str, Any]:
@@ -143,8 +143,8 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as stream:
             expected = stream.read(DIGEST_CHARACTERS + 1)[:-1].decode("ascii", errors="replace")
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-            if found != expected:
+            actual = hashlib.file_digest(stream, "sha256").hexdigest()
+            if actual != expected:
                 raise DamagedStateError("truncated or altered: its checksum differs")
             stream.seek(DIGEST_CHARACTERS + 1)
             state: dict[str, Any] = torch.load(stream, map_location="cpu", weights_only=True)
@@ -154,7 +154,7 @@ def read_state(path: Path) -> dict[str, Any]:
 
 
 def restore_random_state(state: dict[str, Any], rank: int) -> None:
-    """Restore the random numbers that this rank would have drawn next."""
+    """Restore a rank's random state."""
     own = state["random_states"][rank]
     torch.set_rng_state(own["cpu"])
     if torch.cuda.is_available() and own["cuda"] is not None:
@@ -166,7 +166,7 @@ def _random_state() -> dict[str, torch.Tensor | None]:
 
 
 class _HashingWriter(io.BytesIO):
-    """Hashes what passes through to a stream: a state is too large to be held in memory for that."""
+    """Stream that hashes its output on the way: a state is too large to be hashed in memory."""
 
     def __init__(self, stream: BinaryIO) -> None:
         super().__init__()
@@ -191,6 +191,6 @@ def _write(stream: BinaryIO, content: dict[str, Any]) -> None:
     except RuntimeError:
         if writer.error is None:
             raise
-        raise writer.error from None  # torch hides it behind a failure of its own
+        raise writer.error from None  # torch.save hides the OSError behind a RuntimeError
     stream.seek(0)
     stream.write(writer.digest.hexdigest().encode("ascii"))

@@ -1,4 +1,4 @@
-"""Validation: the weights to keep, measured on the whole validation set, which the ranks share."""
+"""Validation of the EMA weights on the whole validation set, distributed over the ranks."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from stages.train.durations import Durations, padded_durations
 from stages.train.manifest_source import CorpusFacts, ManifestSource
 from stages.train.state import gather
 
-MAX_LENGTHENING = 2  # of what is spoken over what was recorded: untrained durations know no end
+MAX_LENGTHENING = 2  # of spoken over recorded length; untrained durations are unbounded
 
 
 class Validator:
-    """Measures a trainer's weights to keep, one utterance at a time, without disturbing its random numbers."""
+    """Measurement of a trainer's EMA weights, one utterance at a time, that leaves its random state as it was."""
 
     def __init__(
         self, trainer: Trainer, source: ManifestSource, facts: CorpusFacts, durations: Durations | None
@@ -28,16 +28,16 @@ class Validator:
         self.durations = durations
 
     def batch(self, index: int) -> tuple[Batch, Tensor | None]:
-        """Return one utterance as a batch, and its durations (1, P) where they are known."""
+        """Return one utterance as a batch, and its durations (1, P); None if the aligner is off."""
         batch = BatchDataset(self.source, [[index]], self.facts.bert_channels, self.facts.spectrogram.hop_samples)[
             0
         ].to(self.trainer.device)
         return batch, padded_durations(self.durations, batch)
 
     def values(self, rank: int, n_ranks: int) -> dict[str, float]:
-        """Return the means over all utterances; every rank measures some, all know the result.
+        """Return the means over all utterances; each rank measures a share, all return the result.
 
-        The sum runs in the order of the utterances and is exact, so that the number of ranks does not matter.
+        The sums are exact, so the number of ranks does not change the result.
         """
         own = {index: self._measure(index) for index in range(rank, len(self.source), n_ranks)}
         measured = {index: values for share in gather(own) for index, values in share.items()}
@@ -45,9 +45,7 @@ class Validator:
         return {name: math.fsum(values[name] for values in measured.values()) / len(measured) for name in names}
 
     def speak(self, batch: Batch, **style: float) -> InferenceOutput:
-        """Return a batch's text spoken by the weights to keep in a style (see `Synthesizer.infer`); it draws random
-        numbers.
-        """
+        """Return a batch's text spoken with the EMA weights (style: `Synthesizer.infer`); draws random numbers."""
         network = self.trainer.voice_network()
         spectrogram = self.trainer.posterior_input(batch)
         return network.infer(

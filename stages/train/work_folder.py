@@ -1,4 +1,4 @@
-"""The work folder of a run: one process at a time, and the folders made on the way that the outputs will need."""
+"""Work folder of a run: an exclusive lock, and artefacts (folders that the outputs need)."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from stages.common.files import output_folder
 
 logger = logging.getLogger(__name__)
 
-LOCK_SECONDS = 30.0  # ranks of a killed run take a moment to notice
-LEFT_OVERS = re.compile(r"\.(state-\d{8}\.pt|durations\.npz|pitch\.npz|step-\d{8})\..+\.tmp")
+LOCK_SECONDS = 30.0  # ranks of a killed run take a moment to exit
+LEFTOVERS = re.compile(r"\.(state-\d{8}\.pt|durations\.npz|pitch\.npz|step-\d{8})\..+\.tmp")
 CHECKPOINTS, SAMPLES = "checkpoints", "samples"
 
 
 @contextmanager
-def exclusive(work: Path) -> Iterator[None]:
-    """Hold the work folder for this process and remove what a killed one left half-written.
+def exclusive_lock(work: Path) -> Iterator[None]:
+    """Lock the work folder for this process and remove incomplete files of a killed one.
 
-    Raises PipelineError when another process goes on holding it. A killed process holds nothing.
+    Raises PipelineError if another process keeps the lock. The OS releases it even after a crash.
     """
     with (work / "lock").open("a") as stream:
         deadline = time.monotonic() + LOCK_SECONDS
         while not _locked(stream.fileno()):
             if time.monotonic() > deadline:
                 raise PipelineError(
-                    f"{work}: this very run is training in another process; wait for it, or end it and run again"
+                    f"{work}: another process is training this run; wait for it, or end it and run again"
                 )
             time.sleep(0.1)
-        _remove_left_overs(work)
+        _remove_leftovers(work)
         yield
 
 
@@ -47,16 +47,16 @@ def _locked(descriptor: int) -> bool:
         return False
     except OSError as error:
         logger.warning(
-            "train: this file system has no locks (%s); take care that no other process trains the same run",
+            "train: this file system has no locks (%s); make sure that no other process trains the same run",
             error.strerror,
         )
     return True
 
 
-def _remove_left_overs(work: Path) -> None:
+def _remove_leftovers(work: Path) -> None:
     for folder in (work, work / CHECKPOINTS, work / SAMPLES):
         for path in folder.iterdir() if folder.is_dir() else ():
-            if LEFT_OVERS.fullmatch(path.name):
+            if LEFTOVERS.fullmatch(path.name):
                 if path.is_dir():
                     shutil.rmtree(path)
                 else:
@@ -64,7 +64,7 @@ def _remove_left_overs(work: Path) -> None:
 
 
 class Artefacts:
-    """Folders `kind/step-00000750` below a work folder, each written whole, known by a digest of its content."""
+    """Folders `kind/step-00000750` below a work folder, written atomically and identified by a digest."""
 
     def __init__(self, work: Path) -> None:
         self.work = work
@@ -81,7 +81,7 @@ class Artefacts:
             yield folder
 
     def digest(self, name: str) -> str:
-        """Return the sha256 over names and contents of an artefact's files; that of nothing where it is missing."""
+        """Return the sha256 over names and contents of an artefact's files; of no data if it is missing."""
         digest = hashlib.sha256()
         folder = self.work / name
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -91,11 +91,11 @@ class Artefacts:
         return digest.hexdigest()
 
     def damaged(self, digests: Mapping[str, str]) -> list[str]:
-        """Return the names of artefacts that are missing or not what they were."""
+        """Return the names of artefacts that are missing or altered."""
         return [name for name, digest in digests.items() if self.digest(name) != digest]
 
     def remove_checkpoints(self, needed: Iterable[str]) -> None:
-        """Delete checkpoints that nothing needs any more; whatever has another kind of name is not this run's."""
+        """Delete checkpoints other than `needed`; folders with other names are left alone."""
         keep = set(needed)
         folder = self.work / CHECKPOINTS
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():

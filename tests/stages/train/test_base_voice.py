@@ -18,7 +18,7 @@ from model.training.config import TrainingConfig
 from model.training.trainer import Trainer
 from stages.common.errors import ParamsError, PipelineError
 from stages.common.params import from_mapping
-from stages.train.base_voice import BaseVoiceParams, begin_from
+from stages.train.base_voice import BaseVoiceParams, warm_start
 
 TABLE = SymbolTable(symbols=("_", "a", "b"), tones={"EN": (0, 1)}, languages=("EN",))
 SETTINGS = SpectrogramSettings(sample_rate_hz=8000, n_fft=64, hop_samples=16, win_samples=64, n_mels=10)
@@ -116,7 +116,7 @@ def states(of: Trainer) -> list[dict[str, torch.Tensor]]:
 def test_a_trainer_takes_over_every_network_and_its_average(base: Path, caplog: pytest.LogCaptureFixture) -> None:
     source, new, before = trainer(1), trainer(2), content(base)
     with caplog.at_level(logging.INFO):
-        report = begin_from(BaseVoiceParams(str(base), checkpoint_sha256(base)), new, TABLE, ["a", "b"])
+        report = warm_start(BaseVoiceParams(str(base), checkpoint_sha256(base)), new, TABLE, ["a", "b"])
     for expected, found in zip(states(source), states(new), strict=True):
         assert all(torch.equal(found[key], value) for key, value in expected.items())
     assert new.average
@@ -131,7 +131,7 @@ def test_a_trainer_takes_over_every_network_and_its_average(base: Path, caplog: 
 
 def test_without_a_base_the_trainer_stays_as_it_is() -> None:
     new = trainer(2)
-    assert begin_from(BaseVoiceParams(), new, TABLE, ["a", "b"]) is None
+    assert warm_start(BaseVoiceParams(), new, TABLE, ["a", "b"]) is None
     untouched = states(trainer(2))[0]
     assert all(torch.equal(value, untouched[key]) for key, value in new.synthesizer.state_dict().items())
 
@@ -143,7 +143,7 @@ def test_a_base_without_or_with_another_hash_is_refused_and_both_are_named(base:
             PipelineError,
             match=rf"sha256 {found}, train\.base_voice\.sha256 is {told}; set train\.base_voice\.sha256 to {found}",
         ):
-            begin_from(BaseVoiceParams(str(base), given), trainer(2), TABLE, ["a", "b"])
+            warm_start(BaseVoiceParams(str(base), given), trainer(2), TABLE, ["a", "b"])
 
 
 def alter(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
@@ -167,7 +167,7 @@ def test_a_changed_damaged_or_missing_base_is_one_line(base: Path, spoil: Callab
     params = BaseVoiceParams(str(base), checkpoint_sha256(base))
     spoil(base)
     with pytest.raises(PipelineError, match=message) as caught:
-        begin_from(params, trainer(2), TABLE, ["a", "b"])
+        warm_start(params, trainer(2), TABLE, ["a", "b"])
     assert "\n" not in str(caught.value)
 
 

@@ -67,7 +67,7 @@ def test_where_nothing_could_be_measured_the_last_weights_are_the_voice(caplog: 
     kept = kept_at_the_end(LOG, params)
     assert (
         kept == Kept(50, ())
-        and "mcd_db could not be measured at any step: the last weights become the voice" in caplog.text
+        and "mcd_db could not be measured at any step; the last weights become the voice" in caplog.text
     )
     assert describe_choice(LOG, params, kept, None) == {
         "voice": "best",

@@ -59,6 +59,6 @@ def test_under_torchrun_killed_and_resumed_they_make_the_same_bytes(
     watched.kill()
     assert not (program.folder / "voice").exists() and not (program.folder / "report").exists()
     output = program.run(VALUES, launcher=TORCHRUN)
-    assert "of this very run" in output
+    assert "resuming from step" in output
     assert program.outputs() == uninterrupted.outputs()
     assert sorted(path.name for path in program.folder.iterdir()) == ["log", "params.yaml", "report", "voice", "work"]

@@ -34,23 +34,23 @@ class Moment:
 
     def was_hit(self, lines: list[str]) -> bool:
         """Return whether the killed run's last word was the line: it had not come to the next kind of moment."""
-        told = [line for line in lines if "DEBUG stages.training" in line or "steps an epoch" in line]
+        told = [line for line in lines if "DEBUG stages.train" in line or "steps an epoch" in line]
         return self.line in told[-1]
 
 
 MOMENTS = (
     Moment("aligner", "steps an epoch", 0.2),
-    Moment("step", "step 0: the loop begins", 0.1),
-    Moment("state", "step 5: saves", 0.0, ".state-*.tmp"),
+    Moment("step", "step 0: loop starts", 0.1),
+    Moment("state", "step 5: saving", 0.0, ".state-*.tmp"),
     Moment("step", "step 5: saved", 0.2),
-    Moment("validation", "step 10: validates", 0.0),
-    Moment("samples", "samples/step-00000010: writes", 0.05),
-    Moment("checkpoint", "checkpoints/step-00000010: writes", 0.0, ".synthesizer.tmp"),
-    Moment("state", "step 10: saves", 0.005, ".state-*.tmp"),
+    Moment("validation", "step 10: validation starts", 0.0),
+    Moment("samples", "samples/step-00000010: writing", 0.05),
+    Moment("checkpoint", "checkpoints/step-00000010: writing", 0.0, ".synthesizer.tmp"),
+    Moment("state", "step 10: saving", 0.005, ".state-*.tmp"),
     Moment("step", "step 15: saved", 0.2),
-    Moment("validation", "step 20: validates", 0.005),
-    Moment("voice", "voice: writes", 0.0, ".synthesizer.tmp"),
-    Moment("report", "report: writes", 0.05),
+    Moment("validation", "step 20: validation starts", 0.005),
+    Moment("voice", "voice: writing", 0.0, ".synthesizer.tmp"),
+    Moment("report", "report: writing", 0.05),
 )
 
 
@@ -83,7 +83,7 @@ def tortured(small_corpus: SmallCorpus, tmp_path_factory: pytest.TempPathFactory
         assert not (program.folder / "voice").exists() and not (program.folder / "report").exists()
         killed.append(moment.kind if moment.was_hit(watched.lines()) else "elsewhere")
         half_written += [path.name for path in program.folder.rglob(".*.tmp")]
-    assert "of this very run" in program.run(smoke_values(), forked=True)
+    assert "resuming from step" in program.run(smoke_values(), forked=True)
     return Tortured(program, killed, half_written)
 
 
@@ -120,5 +120,5 @@ def test_a_finished_run_makes_its_outputs_again_without_training(
     for name in ("voice", "report"):
         (tortured.program.folder / name).rename(tmp_path / name)
     output = tortured.program.run(smoke_values(), forked=True)
-    assert "the loop begins" not in output
+    assert "loop starts" not in output
     assert tortured.program.outputs() == before

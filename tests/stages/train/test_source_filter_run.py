@@ -42,7 +42,7 @@ def test_a_resumed_run_makes_the_same_bytes(finished: Program, small_corpus: Sma
     assert watched.says("step 4: saved")
     watched.kill()
     pitch = (program.work() / "pitch.npz").stat().st_mtime_ns
-    assert "goes on from step" in program.run(values(), forked=True)
+    assert "resuming from step" in program.run(values(), forked=True)
     assert (program.work() / "pitch.npz").stat().st_mtime_ns == pitch
     assert program.outputs() == finished.outputs()
 
@@ -55,7 +55,7 @@ def test_a_truncated_pitch_file_is_tracked_again(finished: Program, small_corpus
     watched.kill()
     path = program.work() / "pitch.npz"
     path.write_bytes(path.read_bytes()[:-100])
-    assert "the pitch is tracked again" in program.run(values(), forked=True)
+    assert "tracking the pitch again" in program.run(values(), forked=True)
     assert program.outputs() == finished.outputs()
 
 

@@ -146,9 +146,9 @@ def test_another_choice_among_the_kept_weights_trains_nothing_and_is_what_a_run_
     finished: Program, rerun: Program, small_corpus: SmallCorpus, tmp_path: Path
 ) -> None:
     output = rerun.run(forked=True, voice=18)
-    assert "the voice is step 18" in output and "the loop begins" not in output and "saves" not in output
+    assert "the voice is step 18" in output and "loop starts" not in output and "saving" not in output
     anew = Program(tmp_path / "anew", small_corpus)
-    assert "the loop begins" in anew.run(forked=True, voice=18)
+    assert "loop starts" in anew.run(forked=True, voice=18)
     assert rerun.outputs() == anew.outputs()
     chosen, before = rerun.folder / "voice", finished.folder / "voice"
     assert weights(chosen) == weights(before / "checkpoints" / "step-000018") != weights(before)
@@ -256,8 +256,8 @@ def test_a_damaged_newest_state_costs_a_warning_and_an_interval_but_no_bit(
         newest.write_bytes(content[:-100])
     output = rerun.run(forked=True)
     (warning,) = [line for line in output.splitlines() if "WARNING" in line]
-    assert "state-00000024.pt" in warning and "the run goes on from the state before it" in warning
-    assert "goes on from step 20 of this very run" in output
+    assert "state-00000024.pt" in warning and "trying the previous state" in warning
+    assert "resuming from step 20" in output
     assert rerun.outputs() == finished.outputs()
     assert sorted(rerun.states()) == sorted(finished.states())
 
@@ -268,7 +268,7 @@ def test_without_any_sound_state_the_run_starts_again_and_ends_in_the_same_bits(
     for path in (*rerun.work().glob("state-*.pt"), rerun.work() / "durations.npz"):
         path.write_bytes(path.read_bytes()[:50])
     output = rerun.run(forked=True)
-    assert len([line for line in output.splitlines() if "WARNING" in line]) == 3 and "step 0: the loop begins" in output
+    assert len([line for line in output.splitlines() if "WARNING" in line]) == 3 and "step 0: loop starts" in output
     assert rerun.outputs() == finished.outputs()
 
 

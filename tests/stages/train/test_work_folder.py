@@ -8,18 +8,18 @@ import pytest
 
 from stages.common.errors import PipelineError
 from stages.train import work_folder
-from stages.train.work_folder import CHECKPOINTS, SAMPLES, Artefacts, exclusive
+from stages.train.work_folder import CHECKPOINTS, SAMPLES, Artefacts, exclusive_lock
 
 
 def test_two_processes_cannot_train_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work_folder, "LOCK_SECONDS", 0.1)
     with (
-        exclusive(tmp_path),
-        pytest.raises(PipelineError, match="this very run is training in another process"),
-        exclusive(tmp_path),
+        exclusive_lock(tmp_path),
+        pytest.raises(PipelineError, match="another process is training this run"),
+        exclusive_lock(tmp_path),
     ):
         pass
-    with exclusive(tmp_path):  # it was let go
+    with exclusive_lock(tmp_path):  # it was let go
         pass
 
 
@@ -34,7 +34,7 @@ def test_only_this_programs_own_left_overs_are_removed(tmp_path: Path) -> None:
     }
     for name in names:
         (tmp_path / name).write_bytes(b"")
-    with exclusive(tmp_path):
+    with exclusive_lock(tmp_path):
         assert {name: (tmp_path / name).exists() for name in names} == names
         assert not any((tmp_path / CHECKPOINTS).iterdir())
 
