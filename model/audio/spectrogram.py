@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse
 
 from model.audio.settings import MEL_FLOOR, SpectrogramSettings
 
@@ -100,6 +99,8 @@ def _transform(
 
 def log_mel(linear: FloatArray, filterbank: FloatArray) -> FloatArray:
     """Natural logarithm of the mel magnitudes, linear (T, F) and filterbank (n_mels, F) → (T, n_mels)."""
+    import scipy.sparse  # the data stage, which makes no mels, is spared the import
+
     # Sparse: nearly all weights are zero, and the order of summation is fixed whatever the thread count.
     mel = (scipy.sparse.csr_array(filterbank) @ linear.T).T
     return np.log(np.maximum(np.ascontiguousarray(mel), np.float32(MEL_FLOOR)))

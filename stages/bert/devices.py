@@ -1,23 +1,41 @@
-"""Devices of the text encoder: which there are, and which one a worker uses."""
+"""Devices of the text encoder: those available, and the one that each worker uses."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
+import platform
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 
 from stages.common.errors import PipelineError
 from stages.rows import machine_settings
 from stages.rows.executors import engine
 
+# The processor flags that torch's kernels need, widest first (compute_cpu_capability in ATen's DispatchStub.cpp).
+_KERNEL_FLAGS = {"AVX512": {"avx512vl", "avx512bw", "avx512dq", "fma"}, "AVX2": {"avx2", "fma"}, "DEFAULT": set[str]()}
+
+
+def cpu_capability() -> str:
+    """Return torch.backends.cpu.get_cpu_capability(), on Linux for x86 without importing torch."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if platform.machine() != "x86_64" or not cpuinfo.is_file():
+        import torch
+
+        return torch.backends.cpu.get_cpu_capability()
+    override = os.environ.get("ATEN_CPU_CAPABILITY", "")
+    if override in map(str.lower, _KERNEL_FLAGS):
+        return override.upper()
+    flags = set(cpuinfo.read_text(encoding="ascii", errors="ignore").split())
+    return next(name for name, needed in _KERNEL_FLAGS.items() if needed <= flags)
+
 
 def available_devices(setting: str, gpu_names: Sequence[str]) -> list[str]:
-    """Return the devices that workers share: `setting` itself, or for "cuda" every GPU of the first one's kind.
+    """Return the devices that workers share: `setting` itself, or for "cuda" every GPU of the same model as the first.
 
-    GPUs of another kind would give other bits. Raises PipelineError when there is no GPU.
+    Another model would give other bits. Raises PipelineError when there is no GPU.
     """
     if not setting.startswith("cuda"):
         return [setting]
@@ -33,36 +51,38 @@ def available_devices(setting: str, gpu_names: Sequence[str]) -> list[str]:
 
 
 def device_of_worker(devices: Sequence[str], worker_number: int) -> str:
-    """Return the device of the n-th worker process, counted from 1 (0: the main process): they take turns."""
+    """Return the device of the n-th worker process (from 1; 0 is the main process), assigned round-robin."""
     return devices[max(0, worker_number - 1) % len(devices)]
 
 
 def this_workers_device(devices: Sequence[str]) -> str:
-    """Return the device of the process that asks."""
+    """Return the device of the calling process."""
+    import multiprocessing  # not needed where all rows are stored
+
     number = re.search(r"-(\d+)$", multiprocessing.current_process().name)  # SpawnProcess-3
     return device_of_worker(devices, int(number[1]) if number else 0)
 
 
 def describe_machine(setting: str, kernels: str) -> tuple[list[str], list[str]]:
-    """Return the devices to use and what of this machine and its libraries the features' bits depend on."""
-    import torch  # only now: the kernels had to be chosen before
-
-    gpus = (
-        [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-        if setting.startswith("cuda")
-        else []
-    )
+    """Return the devices to use, and the properties of machine and libraries on which the features' bits depend."""
+    gpus = _gpu_names() if setting.startswith("cuda") else []
     devices = available_devices(setting, gpus)
     kinds = sorted({gpus[int(device.partition(":")[2])] for device in devices if device.startswith("cuda:")})
     versions = [f"{name} {version(name)}" for name in ("torch", "transformers", "tokenizers")]
     if kinds and engine() == "ray":
-        devices = ["cuda"]  # Ray shows every worker the one GPU that is its own
-    return devices, [*versions, torch.backends.cpu.get_cpu_capability(), kernels, setting.partition(":")[0], *kinds]
+        devices = ["cuda"]  # Ray shows every worker only its own GPU
+    return devices, [*versions, cpu_capability(), kernels, setting.partition(":")[0], *kinds]
+
+
+def _gpu_names() -> list[str]:
+    import torch  # imported after `use_reproducible_kernels`, and not at all on a CPU
+
+    return [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
 
 
 @contextmanager
 def one_worker_per_gpu(devices: Sequence[str]) -> Iterator[None]:
-    """On this machine's GPUs as many workers as there are GPUs, unless VOICE_WORKERS says otherwise."""
+    """Set VOICE_WORKERS to the number of GPUs while this machine's GPUs are used, unless it is set already."""
     if not devices[0].startswith("cuda") or engine() == "ray" or machine_settings.setting("VOICE_WORKERS"):
         yield
         return

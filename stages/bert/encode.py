@@ -11,23 +11,20 @@ import numpy as np
 from model.bert.encoder import BertEncoder, EncoderError, EncoderSource, texts_per_batch
 from stages.bert.devices import this_workers_device
 from stages.common.errors import PipelineError
-from stages.rows import machine_settings
-from stages.rows.engine import Row, RowResult, fixed_chunks, rejection
+from stages.rows.engine import Row, RowResult, fixed_chunks, process_count, rejection
+from stages.rows.executors import engine
 
-WINDOW_ROWS = 8192  # rows among which those of equal length go together
-
-FEW_ROWS = 64
+WINDOW_ROWS = 8192  # rows that are grouped by length at a time
 
 
 @lru_cache(maxsize=4)
 def cached_encoder(source: EncoderSource, device: str) -> BertEncoder:
+    """Return this process's encoder, loaded by the first call."""
     return BertEncoder(source, device)
 
 
 def compute(devices: Sequence[str], rows: Sequence[Row]) -> list[RowResult]:
-    """Encode a chunk of rows on this worker's device; rows of equal length that share an encoder go through it
-    together.
-    """
+    """Encode a chunk of rows on this worker's device, batching those with the same encoder and length."""
     device = this_workers_device(devices)
     results: dict[str, RowResult] = {}
     groups: dict[tuple[EncoderSource, int], list[Row]] = {}
@@ -44,15 +41,13 @@ def compute(devices: Sequence[str], rows: Sequence[Row]) -> list[RowResult]:
 
 
 def _encode_together(encoder: BertEncoder, rows: Sequence[Row]) -> dict[str, RowResult]:
-    """Encode rows of one length. Where that fails, one by one, so that the row that cannot be encoded is the only
-    reject.
-    """
+    """Encode rows of one length; if that fails, encode them one by one, so that only the failing row is rejected."""
     try:
         features = encoder.encode([row.payload.token_ids for row in rows])
     except (RuntimeError, IndexError, MemoryError) as error:
         if len(rows) > 1:
             return {key: result for row in rows for key, result in _encode_together(encoder, [row]).items()}
-        # Want of memory blames the moment: it is not remembered, the next run tries again.
+        # Out-of-memory is transient, so it is not cached.
         lasting = not (isinstance(error, MemoryError) or "memory" in str(error).lower())
         return {
             rows[0].key: rejection(
@@ -65,15 +60,13 @@ def _encode_together(encoder: BertEncoder, rows: Sequence[Row]) -> dict[str, Row
             results[row.key] = ({"n_tokens": len(array), "n_channels": encoder.n_channels}, array.tobytes())
         else:
             results[row.key] = rejection(
-                "not_finite", f"{int((~np.isfinite(array)).sum())} features are infinite or no numbers in fp16"
+                "not_finite", f"{int((~np.isfinite(array)).sum())} features are infinite or NaN in fp16"
             )
     return results
 
 
 def batches(rows: Iterable[Row]) -> Iterator[Sequence[Row]]:
-    """Yield chunks of rows that share an encoder and a length, as many as go through it together, of some thousand rows
-    at a time.
-    """
+    """Yield batches of rows with the same encoder and length, grouped within windows of `WINDOW_ROWS` rows."""
     remaining = iter(rows)
     while window := list(islice(remaining, WINDOW_ROWS)):
         groups: dict[tuple[str, int], list[Row]] = {}
@@ -83,18 +76,12 @@ def batches(rows: Iterable[Row]) -> Iterator[Sequence[Row]]:
             yield from fixed_chunks(members, texts_per_batch(n_tokens))
 
 
-def load_encoders(sources: Iterable[EncoderSource], device: str, n_rows: int) -> bool:
-    """Load every encoder once before any work, so that one that cannot be used ends the run here; returns whether the
-    rows are so few
-    that this process does them sooner than others would start. Raises PipelineError."""
+def load_encoders(sources: Iterable[EncoderSource], device: str, n_rows: int) -> None:
+    """Load every encoder before any row is computed; raises PipelineError for one that cannot be used."""
     try:
         for source in sources:
             cached_encoder(source, device)
     except EncoderError as error:
         raise PipelineError(f"bert: {error}") from None
-    few = n_rows <= FEW_ROWS
-    if (
-        not few and machine_settings.worker_count() > 1
-    ):  # the workers load their own: this process would only hold the memory
+    if process_count(n_rows) > 1 or engine() == "ray":  # workers load their own; these would only occupy memory
         cached_encoder.cache_clear()
-    return few

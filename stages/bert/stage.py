@@ -21,7 +21,7 @@ from stages.bert.plan import Plan, SpanRow, cached_tokenizer, describe_span
 from stages.common import manifests
 from stages.common.errors import ParamsError, PipelineError
 from stages.common.files import output_folder
-from stages.rows.engine import Finished, RowOutcome, run_rows
+from stages.rows.engine import FinishedRow, FinishedRows, run_rows
 from stages.rows.outcomes import OutcomeWriter, outcome_writer
 
 PLACE_COLUMNS = ("shard", "offset_bytes", "n_tokens", "n_channels")
@@ -70,7 +70,7 @@ def main(clean_text: Path, out: Path, params: BertParams) -> None:
         run_rows,
         chunks=batches,
         needs_gpu=devices[0].startswith("cuda"),
-        get_ready=partial(load_encoders, plan.sources, devices[0]),
+        warm_up=partial(load_encoders, plan.sources, devices[0]),
     )
     with (
         output_folder(out) as temporary,
@@ -98,7 +98,7 @@ def describe_encoders(encoders: Mapping[str, EncoderSource]) -> dict[str, Any]:
     return {"encoders": facts}
 
 
-def gather(plan: Plan, outcome: RowOutcome, writer: OutcomeWriter) -> None:
+def gather(plan: Plan, outcome: FinishedRows, writer: OutcomeWriter) -> None:
     """Write the manifest's rows and the rejects: an utterance is rejected once, for the first of its spans that was."""
     results = iter(outcome)
     for utterance in plan.read():
@@ -123,7 +123,7 @@ def gather(plan: Plan, outcome: RowOutcome, writer: OutcomeWriter) -> None:
             )
 
 
-def _place(span: SpanRow, row: Finished | None) -> dict[str, Any]:
+def _place(span: SpanRow, row: FinishedRow | None) -> dict[str, Any]:
     place = (
         {"shard": row.shard, "offset_bytes": row.offset_bytes, **row.facts} if row else dict.fromkeys(PLACE_COLUMNS, 0)
     )

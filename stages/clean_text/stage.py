@@ -24,7 +24,7 @@ from stages.common.errors import PipelineError, RowRejected
 from stages.common.files import content_key, output_folder
 from stages.common.manifests import ManifestRows
 from stages.reporting.terminal import columns
-from stages.rows.engine import Finished, Row, RowOutcome, RowResult, compute_each, fixed_chunks, run_rows
+from stages.rows.engine import FinishedRow, FinishedRows, Row, RowResult, compute_each, fixed_chunks, run_rows
 from stages.rows.outcomes import outcome_writer
 
 MODULE = "stages.clean_text.stage"
@@ -111,7 +111,7 @@ class Transcripts:
         for utterance_id, transcript in self.read():
             yield make_row(utterance_id, transcript)
 
-    def with_entries(self, plain: RowOutcome, lexicon: Lexicon) -> Iterator[Row]:
+    def with_entries(self, plain: FinishedRows, lexicon: Lexicon) -> Iterator[Row]:
         """Yield a row, with its entries, per transcript that contains lexicon entries as written or as normalised."""
         for (utterance_id, transcript), read in zip(self.read(), plain, strict=True):
             languages = {transcript.language, *read.facts.get("word_languages", ())}
@@ -164,7 +164,7 @@ def main(corpus: Path, lexicon: Path, out: Path, params: CleanTextParams) -> Non
                 writer.keep({"utterance_id": row.utterance_id, **row.facts})
 
 
-def with_replacements(rows: Iterable[Finished], replacements: Iterable[Finished]) -> Iterator[Finished]:
+def with_replacements(rows: Iterable[FinishedRow], replacements: Iterable[FinishedRow]) -> Iterator[FinishedRow]:
     """Yield rows, or the replacement of the same utterance if there is one; both are in the same order."""
     remaining = iter(replacements)
     replacement = next(remaining, None)

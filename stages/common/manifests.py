@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stages.common.errors import ManifestError
@@ -125,14 +124,19 @@ SPLIT = schema(
 REJECTS = schema(utterance_id=pa.string(), stage=pa.string(), reason=pa.string(), detail=pa.string())
 
 
+def table_in_order(rows: Sequence[Mapping[str, Any]], kind: pa.Schema) -> pa.Table:
+    """Return rows, which keep their order, as a table of schema `kind`; raises ManifestError for a wrong type."""
+    try:
+        return pa.Table.from_pylist(list(rows), schema=kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, KeyError) as error:
+        raise ManifestError(f"rows do not fit the schema {kind.names}: {error}") from None
+
+
 def table_from_rows(
     rows: Sequence[Mapping[str, Any]], kind: pa.Schema, metadata: Mapping[str, Any] | None = None
 ) -> pa.Table:
     """Return rows as a table of schema `kind`, sorted by utterance id, with `metadata` (JSON) attached."""
-    try:
-        table = pa.Table.from_pylist(list(rows), schema=kind)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, KeyError) as error:
-        raise ManifestError(f"rows do not fit the schema {kind.names}: {error}") from None
+    table = table_in_order(rows, kind)
     if table.num_rows:
         table = table.sort_by("utterance_id")
     return table.replace_schema_metadata(packed_facts(metadata or {}))
@@ -166,7 +170,7 @@ class ManifestRows:
         """Yield rows with some columns (all, without any); raises ManifestError for an empty value where none may be."""
         kind = pa.schema([self.kind.field(name) for name in columns or self.kind.names])
         for batch in self._batches(kind.names):
-            _check_values(batch, kind, where=str(self.path))
+            check_values(batch, kind, where=str(self.path))
             yield from batch.to_pylist()
 
     def _batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -217,12 +221,13 @@ def validate(table: pa.Table, kind: pa.Schema, *, where: str) -> None:
     ManifestError.
     """
     _check_columns(table.schema, kind, where=where)
-    _check_values(table, kind, where=where)
+    check_values(table, kind, where=where)
     if "utterance_id" in kind.names:
+        import pyarrow.compute as pc  # row stages, which check ids as they write, are spared the import
+
         ids = table.column("utterance_id")
-        counts = (
-            ids.value_counts() if pc.count_distinct(ids).as_py() < table.num_rows else []
-        )  # an object for each of a million is slow
+        # A Python object for each of a million ids is slow.
+        counts = ids.value_counts() if pc.count_distinct(ids).as_py() < table.num_rows else []
         repeated = [entry["values"].as_py() for entry in counts if entry["counts"].as_py() > 1]
         if repeated and "reason" not in kind.names:
             raise ManifestError(f"{where}: utterance {repeated[0]!r} appears more than once ({len(repeated)} such)")
@@ -239,11 +244,12 @@ def _check_columns(found: pa.Schema, kind: pa.Schema, *, where: str) -> None:
             )
 
 
-def _check_values(table: pa.Table, kind: pa.Schema, *, where: str) -> None:
+def check_values(table: pa.Table, kind: pa.Schema, *, where: str) -> None:
+    """Raise ManifestError for a missing value in a column of the schema that may not have any."""
     for field in kind:
         column = table.column(field.name)
         if column.null_count and not field.nullable:
-            row = pc.index(pc.is_null(column), True).as_py()
+            row = column.is_null().to_pylist().index(True)
             raise ManifestError(f"{where}: column {field.name!r} is empty for utterance {_utterance(table, row)!r}")
 
 

@@ -16,10 +16,11 @@ from stages.common.errors import RowRejected
 from stages.common.files import content_key
 from stages.common.progress import progress_bar
 from stages.corpus.recordings import MeasureSettings, describe
-from stages.rows.engine import Finished, Row, RowOutcome, RowResult, compute_each, run_rows
+from stages.rows.engine import FinishedRow, FinishedRows, Row, RowResult, compute_each, run_rows
 from stages.rows.executors import map_unordered
 
 HASH_CHUNK_FILES = 64
+HASH_FILES_PER_PROCESS = 1024  # fewer are not worth starting a process
 HASH_BYTES = 48  # SHA-256 and XXH3
 PACKAGES = ("av", "numpy", "pyloudnorm", "scipy", "soundfile")
 
@@ -28,18 +29,18 @@ class DescribedRecordings:
     """Facts and hashes of every recording, or its rejection, in the order of utterance ids. Iterable repeatedly."""
 
     def __init__(
-        self, ids: Sequence[str], hashes: bytearray, unreadable: Mapping[str, tuple[str, str]], outcome: RowOutcome
+        self, ids: Sequence[str], hashes: bytearray, unreadable: Mapping[str, tuple[str, str]], outcome: FinishedRows
     ) -> None:
         self._ids = ids
         self._hashes = hashes
         self._unreadable = unreadable
         self._outcome = outcome
 
-    def __iter__(self) -> Iterator[Finished]:
+    def __iter__(self) -> Iterator[FinishedRow]:
         finished = iter(self._outcome)
         for number, utterance_id in enumerate(self._ids):
             if utterance_id in self._unreadable:
-                yield Finished(utterance_id, {}, 0, 0, self._unreadable[utterance_id])
+                yield FinishedRow(utterance_id, {}, 0, 0, self._unreadable[utterance_id])
                 continue
             row = next(finished)
             sha256, xxh3 = _hashes_of(self._hashes, number)
@@ -63,7 +64,8 @@ def describe_recordings(
         for start in range(0, len(ids), HASH_CHUNK_FILES)
     )
     with progress_bar(f"{stage}: hashes", len(ids), "file") as bar:
-        for start, packed, rejected in map_unordered(hash_chunk, chunks):
+        n_processes = -(-len(ids) // HASH_FILES_PER_PROCESS)
+        for start, packed, rejected in map_unordered(hash_chunk, chunks, max_processes=n_processes):
             hashes[HASH_BYTES * start : HASH_BYTES * start + len(packed)] = packed
             unreadable.update((ids[number], rejection) for number, rejection in rejected)
             bar.update(len(packed) // HASH_BYTES)
@@ -79,7 +81,7 @@ def describe_recordings(
                     audio.HashedFile(str(path), xxh3),
                 )
 
-    with run_rows(stage, rows, partial(describe_chunk, settings), None, apart=True) as outcome:
+    with run_rows(stage, rows, partial(describe_chunk, settings), None, isolated=True) as outcome:
         yield DescribedRecordings(ids, hashes, unreadable, outcome)
 
 

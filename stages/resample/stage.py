@@ -170,7 +170,7 @@ def main(corpus: Path, out: Path, params: ResampleParams) -> None:
     with (
         output_folder(out) as temporary,
         run_rows(
-            "resample", partial(make_rows, utterances, params), partial(compute, params), temporary, apart=True
+            "resample", partial(make_rows, utterances, params), partial(compute, params), temporary, isolated=True
         ) as outcome,
         outcome_writer(
             temporary,

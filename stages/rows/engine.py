@@ -1,8 +1,7 @@
-"""Row stages: outputs that are a pure function of the inputs, computing only the rows whose key is new.
+"""Row stages: outputs are a pure function of the inputs, and only rows with a new key are computed.
 
-Rows are gone through several times and never all in memory: what a run keeps of each is some forty bytes. Facts wait in
-an
-unnamed file on the disk of the row store until the manifest is written.
+Rows are iterated several times and never held in memory, except for about forty bytes each. Facts wait in an unnamed
+file on the disk of the row store until the manifest is written.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ import numpy.typing as npt
 from stages.common.errors import PipelineError, RowRejected
 from stages.common.progress import progress_bar
 from stages.rows.executors import map_unordered
-from stages.rows.machine_settings import setting
+from stages.rows.machine_settings import setting, worker_count
 from stages.rows.outcomes import OutcomeWriter
 from stages.rows.shards import shard_count, shard_hash, write_shards
 from stages.rows.store import KEY_BYTES, RowStore, short_key, store_folder
@@ -33,13 +32,13 @@ from stages.rows.store import KEY_BYTES, RowStore, short_key, store_folder
 logger = logging.getLogger(__name__)
 
 CHUNK_ROWS = 16
-ROWS_PER_PROCESS = 64  # fewer would not pay for a process's start
+ROWS_PER_PROCESS = 64  # fewer are not worth starting a process
 MAX_REPAIRS = 3
 
 
 @dataclass(frozen=True)
 class Row:
-    """One utterance's work: `key` hashes all that its result depends on, `payload` is what the computation takes."""
+    """Work for one utterance: `key` hashes everything its result depends on, `payload` is the computation's input."""
 
     utterance_id: str
     key: str
@@ -52,8 +51,8 @@ Chunks = Callable[[Iterable[Row]], Iterator[Sequence[Row]]]
 
 
 @dataclass(frozen=True)
-class Finished:
-    """What became of a row: its facts and place, or why it was rejected (reason, detail)."""
+class FinishedRow:
+    """Result of one row: facts and shard location, or its rejection (reason, detail)."""
 
     utterance_id: str
     facts: dict[str, Any]
@@ -63,10 +62,9 @@ class Finished:
 
 
 def compute_each(compute: Callable[[Any], RowResult], rows: Sequence[Row]) -> list[RowResult]:
-    """Apply `compute` to every row's payload; a RowRejected becomes a result of its own.
+    """Apply `compute` to every row's payload; a RowRejected becomes the row's result.
 
-    So does an error that nobody foresaw, so that one row never ends a run: it is logged with its traceback and not
-    remembered.
+    So does an unexpected error, so that one row never ends a run: it is logged with its traceback and not stored.
     """
     results = []
     for row in rows:
@@ -98,21 +96,21 @@ def fixed_chunks(rows: Iterable[Row], size: int = CHUNK_ROWS) -> Iterator[Sequen
         yield chunk
 
 
-class RowOutcome:
-    """What became of the rows, in their order, as often as wanted; `n_computed` of them were computed in this run."""
+class FinishedRows:
+    """Re-iterable results of all rows in order; this run computed `n_computed` of them."""
 
     def __init__(self, ids: IO[bytes], results: _Results, n_computed: int) -> None:
         self.n_computed = n_computed
         self._ids = ids
         self._results = results
 
-    def __iter__(self) -> Iterator[Finished]:
+    def __iter__(self) -> Iterator[FinishedRow]:
         self._ids.seek(0)
         n_shards = shard_count(len(self._results.hashes))
         for row, packed in enumerate(self._ids):
             facts = self._results.read(row)
             rejected = facts.get("rejected")
-            yield Finished(
+            yield FinishedRow(
                 packed[:-1].decode("unicode_escape"),
                 {} if rejected else facts,
                 int(self._results.hashes[row]) % n_shards,
@@ -121,7 +119,7 @@ class RowOutcome:
             )
 
     def write(self, writer: OutcomeWriter) -> None:
-        """Give every row to a stage's manifest, with its place and facts, or to its rejects."""
+        """Write every row to the stage's manifest, with its location and facts, or to its rejects."""
         for row in self:
             if row.rejected:
                 writer.reject(row.utterance_id, *row.rejected)
@@ -137,7 +135,7 @@ class RowOutcome:
 
 
 class _Results:
-    """The facts of N rows in a file, where they are in it, and where the rows' bytes are in the shards."""
+    """Facts of N rows in a file, their positions in it, and the rows' offsets in the shards."""
 
     def __init__(self, hashes: npt.NDArray[np.uint32], file: IO[bytes]) -> None:
         self.hashes = hashes
@@ -168,28 +166,23 @@ def run_rows(
     *,
     chunks: Chunks = fixed_chunks,
     needs_gpu: bool = False,
-    get_ready: Callable[[int], bool] | None = None,
-    apart: bool = False,
-) -> Iterator[RowOutcome]:
-    """Bring every row's result into the row store, write the shards of `folder` (if any) from it and yield the outcome.
+    warm_up: Callable[[int], None] | None = None,
+    isolated: bool = False,
+) -> Iterator[FinishedRows]:
+    """Compute the rows that the store lacks, write the shards of `folder` (if any), and yield all results.
 
-    `rows` gives the same rows at every call; they lie in the shards in their order. `compute_chunk` takes a list of
-    rows to
-    their (facts, bytes) and must be importable; a row's result may not depend on the others of its chunk. Rejects that
-    blame
-    the moment (an unreadable disk) are not stored. `get_ready` is told how many rows there are to compute, if any,
-    before they
-    are; it returns whether they are so few that they had better be computed in this process. `apart` is for rows
-    that may take their process down with them, as decoders of damaged files do: none is computed in this one unless
-    VOICE_WORKERS
-    is 1.
+    Every call of `rows` yields the same rows; shards keep their order. `compute_chunk` returns a chunk's (facts, bytes)
+    and must be importable; a row's result may not depend on the others of its chunk. Transient rejects, such as an
+    unreadable disk, are not stored. Before any row is computed, `warm_up` is called with their number. `isolated` rows
+    may crash their process, as decoders of damaged files do: they are never computed in this one unless
+    VOICE_WORKERS is 1.
     """
     with (
         RowStore(store_folder(stage)) as store,
         tempfile.TemporaryFile(dir=store.folder) as ids,
         tempfile.TemporaryFile(dir=store.folder) as facts,
     ):
-        work = _Work(stage, rows, compute_chunk, chunks, needs_gpu, get_ready, apart, store)
+        work = _Work(stage, rows, compute_chunk, chunks, needs_gpu, warm_up, isolated, store)
         packed_keys, packed_hashes = bytearray(), array("I")
         for row in rows():
             packed_keys += short_key(row.key)
@@ -213,14 +206,20 @@ def run_rows(
             work.compute(_first_of_equals(keys, lost))
         else:
             raise PipelineError(
-                f"{store.folder}: rows are lost or damaged again and again; check the disk, or set VOICE_ROW_STORE to another"
+                f"{store.folder}: rows are lost or damaged repeatedly; "
+                "check the disk, or set VOICE_ROW_STORE to another folder"
             )
-        yield RowOutcome(ids, results, len(missing))
+        yield FinishedRows(ids, results, len(missing))
 
 
 def _first_of_equals(keys: npt.NDArray[np.bytes_], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return those of some rows, in order, whose key none before them has."""
+    """Return the `rows` whose key no earlier one of them has, in order."""
     return np.sort(rows[np.unique(keys[rows], return_index=True)[1]])
+
+
+def process_count(n_rows: int) -> int:
+    """Return the number of processes worth starting for rows to compute; 1: this process computes them itself."""
+    return min(worker_count(), -(-n_rows // ROWS_PER_PROCESS))
 
 
 ChunkResult = tuple[list[str], list[RowResult]]
@@ -228,76 +227,74 @@ ChunkResult = tuple[list[str], list[RowResult]]
 
 @dataclass
 class _Work:
-    """One run over rows: what is missing is computed into the store, then collected from it."""
+    """One run over rows: missing ones are computed into the store, then all are collected from it."""
 
     stage: str
     rows: Callable[[], Iterable[Row]]
     compute_chunk: ChunkFunction
     chunks: Chunks
     needs_gpu: bool
-    get_ready: Callable[[int], bool] | None
-    apart: bool
+    warm_up: Callable[[int], None] | None
+    isolated: bool
     store: RowStore
 
     def __post_init__(self) -> None:
-        self._passing: dict[bytes, RowResult] = {}
+        self._transient: dict[bytes, RowResult] = {}
 
     def compute(self, numbers: npt.NDArray[np.int64]) -> None:
         """Compute the rows of these numbers (ascending)."""
         if not len(numbers):
             return
-        here = self.get_ready is not None and self.get_ready(len(numbers))
+        if self.warm_up:
+            self.warm_up(len(numbers))
         chunks = self.chunks(self._pick(numbers))
         with progress_bar(self.stage, len(numbers), "row") as bar:
-            computed = (
-                map(partial(_run_chunk, self.compute_chunk), chunks)
-                if here
-                else self._compute_all(chunks, len(numbers))
-            )
-            for keys, results in computed:
+            for keys, results in self._compute_all(chunks, len(numbers)):
                 for key, result in zip(keys, results, strict=True):
                     if result[0].get("lasting", True):
                         self.store.put(key, *result)
                     else:
-                        self._passing[short_key(key)] = result
+                        self._transient[short_key(key)] = result
                 bar.update(len(results))
 
     def _pick(self, numbers: npt.NDArray[np.int64]) -> Iterator[Row]:
         rows = enumerate(self.rows())
-        for wanted in numbers:
-            yield next(row for number, row in rows if number == wanted)
+        for picked in numbers:
+            yield next(row for number, row in rows if number == picked)
 
     def _compute_all(self, chunks: Iterable[Sequence[Row]], n_rows: int) -> Iterator[ChunkResult]:
-        """Yield (keys, results) of every chunk; a row that takes its worker process down is rejected, the others of its
-        chunk are not.
-        """
+        """Yield (keys, results) of every chunk. Of a chunk whose worker dies, only the row that kills it is rejected."""
         run_chunk = partial(_run_chunk, self.compute_chunk)
         suspects: list[Sequence[Row]] = []
 
-        def suspect(chunk: Sequence[Row]) -> ChunkResult:
+        def retry_one_by_one(chunk: Sequence[Row]) -> ChunkResult:
             suspects.extend([row] for row in chunk)
             return [], []
 
-        n_processes = -(-n_rows // ROWS_PER_PROCESS)
-        apart = self.apart and setting("VOICE_WORKERS") != "1"
         yield from map_unordered(
-            run_chunk, chunks, needs_gpu=self.needs_gpu, give_up=suspect, apart=apart, max_processes=n_processes
+            run_chunk,
+            chunks,
+            needs_gpu=self.needs_gpu,
+            give_up=retry_one_by_one,
+            isolated=self.isolated and setting("VOICE_WORKERS") != "1",
+            max_processes=process_count(n_rows),
         )
-        yield from map_unordered(run_chunk, suspects, needs_gpu=self.needs_gpu, give_up=_lost, apart=True)
+        yield from map_unordered(run_chunk, suspects, needs_gpu=self.needs_gpu, give_up=_reject_chunk, isolated=True)
 
     def collect(self, keys: npt.NDArray[np.bytes_], results: _Results, folder: Path | None) -> npt.NDArray[np.int64]:
-        """Write all facts and shards from the store; returns the numbers of rows that it has lost."""
+        """Write all facts and shards from the store; return the numbers of rows that it has lost."""
         lost = array("q")
         results.clear()
 
         def take(number: int) -> bytes:
             key = keys[number : number + 1].tobytes()
-            found = self._passing.get(key) or self.store.get(key)
-            if found is None:
+            result = self._transient.get(key) or self.store.get(key)
+            if result is None:
                 lost.append(number)
                 return b""
-            results.add(number, found[0])
-            return found[1]
+            facts, blob = result
+            results.add(number, facts)
+            return blob
 
         if folder is None:
             for number in range(len(keys)):
@@ -312,6 +309,6 @@ def _run_chunk(compute_chunk: ChunkFunction, rows: Sequence[Row]) -> ChunkResult
     return [row.key for row in rows], compute_chunk(rows)
 
 
-def _lost(rows: Sequence[Row]) -> ChunkResult:
+def _reject_chunk(rows: Sequence[Row]) -> ChunkResult:
     detail = "its worker process died; if the machine ran out of memory, set VOICE_WORKERS lower and run again"
     return [row.key for row in rows], [rejection("worker_died", detail, lasting=False) for _ in rows]

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from stages.common import manifests
@@ -49,8 +48,8 @@ class _Table:
             self._flush()
 
     def _convert(self) -> None:
-        table = manifests.table_from_rows(self._buffer, self._kind).replace_schema_metadata(self._kind.metadata)
-        manifests.validate(table, self._kind, where=self._where)
+        table = manifests.table_in_order(self._buffer, self._kind)
+        manifests.check_values(table, self._kind, where=self._where)
         self._tables.append(table)
         self._buffer.clear()
 
@@ -134,6 +133,8 @@ def outcome_writer(
     if message := writer._too_many(n_input, max_reject_share):
         # The stage's folder goes away with the failure; the reasons must not.
         copy = work_root() / "rejects" / f"{stage}.csv"
+        import pyarrow.csv as pacsv  # only a failure needs it
+
         with atomic_path(copy) as temporary:
             pacsv.write_csv(pq.read_table(listing), temporary)
         raise ManifestError(f"{message}; all of them: {copy}")

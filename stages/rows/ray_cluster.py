@@ -31,7 +31,7 @@ from stages.common.code_graph import project_root
 from stages.common.errors import PipelineError
 from stages.common.memory import keep_freed_memory
 from stages.rows.machine_settings import THREAD_SETTINGS, setting, worker_count
-from stages.rows.remote_calls import Outcome, call
+from stages.rows.remote_calls import CallResult, call
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class Worker:
         self._function = _Unpickler(function, self._main_module).load()
         return platform.node(), describe_node(with_gpu)
 
-    def run(self, item: bytes) -> Outcome[Any]:
+    def run(self, item: bytes) -> CallResult[Any]:
         """Return what the function gives or raises for a pickled item."""
         if self._function is None:
             raise RuntimeError("run before start")

@@ -1,4 +1,4 @@
-"""Calls in other processes: their errors come back as they were, whatever an exception's constructor takes."""
+"""Calls in other processes. Errors are raised again as they were, whatever arguments their constructors take."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ ResultT = TypeVar("ResultT")
 
 
 class RemoteTraceback(Exception):
-    """The cause of an error that was raised in another process: its traceback there."""
+    """Traceback of an error in the process that raised it; attached as the cause."""
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
 
 
 @dataclass(frozen=True)
-class Outcome(Generic[ResultT]):
-    """What a call gave: a result, or an error taken apart (kind, arguments, attributes, traceback)."""
+class CallResult(Generic[ResultT]):
+    """Picklable result of a call, or its error as (type, arguments, attributes, traceback)."""
 
     result: ResultT | None = None
     error: tuple[type[Exception], tuple[Any, ...], dict[str, Any], str] | None = None
@@ -36,9 +36,9 @@ class Outcome(Generic[ResultT]):
         return self.result  # type: ignore[return-value]
 
 
-def call(function: Callable[[ItemT], ResultT], item: ItemT) -> Outcome[ResultT]:
-    """Return what function(item) gives or raises."""
+def call(function: Callable[[ItemT], ResultT], item: ItemT) -> CallResult[ResultT]:
+    """Return the result or the error of function(item)."""
     try:
-        return Outcome(function(item))
+        return CallResult(function(item))
     except Exception as error:
-        return Outcome(error=(type(error), error.args, dict(vars(error)), traceback.format_exc()))
+        return CallResult(error=(type(error), error.args, dict(vars(error)), traceback.format_exc()))

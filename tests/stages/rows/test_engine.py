@@ -14,12 +14,12 @@ import pytest
 
 from stages.common.errors import RowRejected
 from stages.common.files import content_key
-from stages.rows import executors
+from stages.rows import process_pool
 from stages.rows.engine import (
     CHUNK_ROWS,
     ROWS_PER_PROCESS,
     ChunkFunction,
-    Finished,
+    FinishedRow,
     Row,
     RowResult,
     compute_each,
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("workspace")
 
 
 def process(word: str) -> RowResult:
-    """Spell a word backwards; "bad…" is refused for good, "away…" for as long as no file `here` exists."""
+    """Spell a word backwards; "bad…" is rejected permanently, "away…" while no file `here` exists."""
     if word.startswith("bad"):
         raise RowRejected("bad_word", word)
     if word.startswith("away") and not Path("here").exists():
@@ -53,9 +53,9 @@ def rows_of(words: Sequence[str]) -> list[Row]:
 
 @dataclass(frozen=True)
 class Done:
-    """What a run gave, by utterance id; and how many rows it computed."""
+    """Results of a run by utterance id, and the number of rows that it computed."""
 
-    rows: dict[str, Finished]
+    rows: dict[str, FinishedRow]
     n_computed: int
 
     @property
@@ -67,8 +67,8 @@ class Done:
         return {name: row.rejected for name, row in self.rows.items() if row.rejected}
 
 
-def run_with(function: ChunkFunction, words: Sequence[str], folder: str = "out") -> Done:
-    with run_rows("spell", partial(rows_of, words), function, Path(folder)) as outcome:
+def run_with(function: ChunkFunction, words: Sequence[str], folder: str = "out", *, isolated: bool = False) -> Done:
+    with run_rows("spell", partial(rows_of, words), function, Path(folder), isolated=isolated) as outcome:
         return Done({row.utterance_id: row for row in outcome}, outcome.n_computed)
 
 
@@ -114,10 +114,11 @@ def test_incremental_and_from_scratch_give_the_same_bytes(monkeypatch: pytest.Mo
 
 
 def test_the_number_of_workers_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    single = run([*WORDS, "bad"], "one")
+    words = [*WORDS, "bad", *(f"more{index}" for index in range(ROWS_PER_PROCESS))]
+    single = run(words, "one")
     monkeypatch.setenv("VOICE_WORKERS", "2")
     monkeypatch.setenv("VOICE_ROW_STORE", str(Path("other_rows").absolute()))
-    double = run([*WORDS, "bad"], "two")
+    double = run(words, "two")
     assert double == single
     assert folder_bytes(Path("one")) == folder_bytes(Path("two"))
 
@@ -130,7 +131,7 @@ def test_a_rejected_row_is_reported_and_not_computed_again() -> None:
         assert outcome.n_computed == n_computed
 
 
-def test_a_reject_that_blames_the_moment_is_tried_again() -> None:
+def test_a_transient_reject_is_tried_again() -> None:
     assert run(["away"]).rejected == {"anna/000": ("unreadable", "away")}
     Path("here").touch()
     outcome = run(["away"])
@@ -144,17 +145,16 @@ def damage_store() -> None:
     pack.write_bytes(data)
 
 
-@pytest.mark.parametrize("word", WORDS[:6])
-def test_a_row_damaged_in_the_store_is_computed_again_once(word: str) -> None:
-    run([word], "before")
+def test_a_row_damaged_in_the_store_is_computed_again_once() -> None:
+    run(["word"], "before")
     damage_store()
     for folder in ("after", "later"):
-        assert run([word], folder).facts == {"anna/000": {"length": len(word)}}
+        assert run(["word"], folder).facts == {"anna/000": {"length": 4}}
         assert folder_bytes(Path("before")) == folder_bytes(Path(folder))
-        assert computed() == [word, word]
+        assert computed() == ["word", "word"]
 
 
-def test_a_momentary_reject_of_a_damaged_row_is_not_stored() -> None:
+def test_a_transient_reject_of_a_damaged_row_is_not_stored() -> None:
     Path("here").touch()
     run(["away"])
     damage_store()
@@ -187,47 +187,43 @@ def stumble(word: str) -> RowResult:
     return process(word) if word != "word9" else ({}, word[100].encode())
 
 
-def test_a_row_that_nobody_foresaw_or_that_kills_its_worker_is_the_only_one_lost(
+def test_a_row_with_an_unexpected_error_or_that_kills_its_worker_is_the_only_one_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("VOICE_WORKERS", "2")
-    outcome = run_with(fall_over, WORDS)
+    outcome = run_with(fall_over, WORDS, isolated=True)
     assert {name: reason for name, (reason, _) in outcome.rejected.items()} == {
         "anna/007": "worker_died",
         "anna/009": "unexpected_error",
     }
     assert "IndexError: string index out of range" in str(outcome.rejected)
     assert len(outcome.facts) == 58
-    assert run(WORDS, "later").n_computed == 2, "neither is remembered"
-
-
-@pytest.mark.parametrize("apart", [True, False])
-def test_rows_that_may_kill_their_process_are_not_computed_in_this_one_however_few(
-    monkeypatch: pytest.MonkeyPatch, apart: bool
-) -> None:
-    monkeypatch.setenv("VOICE_WORKERS", "2")
-    with run_rows(
-        "spell", partial(rows_of, ["word7"] if apart else ["word1"]), where, Path("out"), apart=apart
-    ) as outcome:
-        [row] = outcome
-    assert (row.rejected or ("",))[0] == ("worker_died" if apart else "")
-    assert (row.facts.get("process") == os.getpid()) is not apart
+    assert run(WORDS, "later").n_computed == 2, "neither is stored"
 
 
 def where(rows: Sequence[Row]) -> list[RowResult]:
     return [({"process": os.getpid()}, fall_over([row])[0][1]) for row in rows]
 
 
-@pytest.mark.parametrize(("n_rows", "n_processes"), [(3 * CHUNK_ROWS, 1), (ROWS_PER_PROCESS + 1, 2)])
-def test_a_process_is_started_only_for_rows_that_pay_for_it(
-    monkeypatch: pytest.MonkeyPatch, n_rows: int, n_processes: int
+def test_a_single_isolated_row_may_kill_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VOICE_WORKERS", "2")
+    assert run_with(where, ["word7"], isolated=True).rejected["anna/000"][0] == "worker_died"
+
+
+@pytest.mark.parametrize(
+    ("n_rows", "isolated", "n_processes"),
+    [(ROWS_PER_PROCESS, False, 0), (3 * CHUNK_ROWS, True, 1), (ROWS_PER_PROCESS + 1, False, 2)],
+)
+def test_processes_are_started_only_for_enough_rows_or_isolated_ones(
+    monkeypatch: pytest.MonkeyPatch, n_rows: int, isolated: bool, n_processes: int
 ) -> None:
     monkeypatch.setenv("VOICE_WORKERS", "4")
     started: list[int] = []
-    real = executors._pool
-    monkeypatch.setattr(executors, "_pool", lambda n_workers: started.append(n_workers) or real(n_workers))
-    run([f"row{number}" for number in range(n_rows)])
-    assert started == [n_processes]
+    real = process_pool._pool
+    monkeypatch.setattr(process_pool, "_pool", lambda n_workers: started.append(n_workers) or real(n_workers))
+    done = run_with(where, [f"row{number}" for number in range(n_rows)], isolated=isolated)
+    assert started == [n_processes] * bool(n_processes)
+    assert all((facts["process"] == os.getpid()) is not bool(n_processes) for facts in done.facts.values())
 
 
 def test_no_rows_give_no_shards() -> None:
