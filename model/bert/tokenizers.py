@@ -15,19 +15,19 @@ from typing import Protocol
 
 
 class EncoderError(ValueError):
-    """An encoder that cannot be had or used; the message says what to do."""
+    """Encoder that is missing or unusable; the message names the remedy."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A text's word pieces: ids with the opening and closing special tokens, and their character spans in the text."""
+    """Tokens of a text: ids including the opening and closing special tokens, and their character spans in the text."""
 
     ids: tuple[int, ...]
     offsets: tuple[tuple[int, int], ...]
 
 
 class Tokenizer(Protocol):
-    """What turns texts into word pieces, untruncated; a text's pieces depend on no other text."""
+    """Converter of texts to tokens, untruncated; a text's tokens do not depend on other texts."""
 
     def __call__(self, texts: Sequence[str]) -> list[Tokens]: ...
 
@@ -55,7 +55,7 @@ def is_word_piece_folder(folder: Path) -> bool:
     names, and from its settings there.
     """
     try:
-        described = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        file = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
         settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
@@ -67,7 +67,7 @@ def is_word_piece_folder(folder: Path) -> bool:
             "unk_token": "[UNK]",
             "continuing_subword_prefix": "##",
             "max_input_chars_per_word": 100,
-            "vocab": described.get("model", {}).get("vocab"),
+            "vocab": file.get("model", {}).get("vocab"),
         },
         "normalizer": {
             "type": "BertNormalizer",
@@ -78,7 +78,7 @@ def is_word_piece_folder(folder: Path) -> bool:
         },
         "pre_tokenizer": {"type": "BertPreTokenizer"},
     }
-    return bool(described.get("post_processor")) and all(described.get(part) == built[part] for part in built)
+    return bool(file.get("post_processor")) and all(file.get(part) == built[part] for part in built)
 
 
 class TransformersTokenizer:
@@ -97,7 +97,7 @@ class TransformersTokenizer:
             raise EncoderError(f"{folder}: no usable tokenizer there ({str(error).splitlines()[0]})") from None
         if len(self._tokenizer) <= len(
             set(self._tokenizer.all_special_tokens)
-        ):  # what the library makes of a folder without one
+        ):  # the result of transformers for a folder without a tokenizer
             raise EncoderError(f"{folder}: no usable tokenizer there (it has no vocabulary)")
 
     def __call__(self, texts: Sequence[str]) -> list[Tokens]:
@@ -112,22 +112,20 @@ class TransformersTokenizer:
 
     def _one_by_pieces(self, text: str) -> Tokens:
         pieces: list[str] = self._tokenizer.tokenize(text)
-        piece_ids = [int(self._tokenizer.convert_tokens_to_ids(piece)) for piece in pieces]  # type: ignore[arg-type]  # one piece, one id
+        piece_ids: list[int] = self._tokenizer.convert_tokens_to_ids(pieces)
         ids = self._tokenizer.build_inputs_with_special_tokens(piece_ids)
         if len(ids) != len(pieces) + 2:
             raise EncoderError(
-                f"a tokenizer with {len(ids) - len(pieces)} special tokens around a text; expected one before and one after"
+                f"{len(ids) - len(pieces)} special tokens around a text; expected one before and one after it"
             )
         return Tokens(tuple(ids), ((0, 0), *find_pieces(text, pieces, self._tokenizer.unk_token), (0, 0)))
 
 
 def find_pieces(text: str, pieces: Sequence[str], unknown: str) -> list[tuple[int, int]]:
-    """Return the character span [start, end) of each of a text's word pieces, in order ("##" marks a piece inside a
-    word).
+    """Return the character span [start, end) of each token of a text, in order ("##" marks a token inside a word).
 
-    Pieces are looked for as they are spelled, in the text after compatibility normalisation and in lower case as well.
-    One that
-    is `unknown`, or is not found, covers the characters up to the next one that is.
+    Tokens are searched for in the text after NFKC and lower-casing. One that is `unknown`, or is not found, covers the
+    characters up to the next one that is found.
     """
     folded, sources = _fold(text)
     spans: list[tuple[int, int] | None] = []
@@ -144,9 +142,7 @@ def find_pieces(text: str, pieces: Sequence[str], unknown: str) -> list[tuple[in
 
 
 def _fold(text: str) -> tuple[str, list[int]]:
-    """Return the text normalised (NFKC per character, lower case) without white space, and each character's source
-    index.
-    """
+    """Return the text in NFKC per character and lower case, without white space, and each character's source index."""
     folded: list[str] = []
     sources: list[int] = []
     for index, character in enumerate(text):
@@ -158,7 +154,7 @@ def _fold(text: str) -> tuple[str, list[int]]:
 
 
 def _fill_gaps(spans: Sequence[tuple[int, int] | None], n_characters: int) -> list[tuple[int, int]]:
-    """Give each run of missing spans the characters between its neighbours: the first one all of them, the others none."""
+    """Fill each run of missing spans: the first gets all characters between the neighbours, the others none."""
     filled: list[tuple[int, int]] = []
     for index, span in enumerate(spans):
         if span is not None:

@@ -1,10 +1,10 @@
-"""Write a voice as two ONNX graphs, from text to durations and from durations to a waveform, which need neither torch
-nor this project.
+"""Export of a voice as two ONNX graphs that need neither torch nor this project: text to durations, durations to
+waveform.
 
-Between them lies what a caller may want to know or change: how long every phone lasts. It also tells how much noise the
-second graph takes: all noise is an input, so that the same inputs give the same speech in every runtime. Text features
-are
-not part of the graphs: they come from the text encoders, which are packages of their own.
+The split lets callers read and change the duration of every phone. The durations also determine the size of the noise
+that the second graph takes: all noise is an input, so that the same inputs give the same speech in every runtime. Text
+features are not part of the graphs; they come from separate text encoders.
+
 Legend: P phones, T frames, S samples, C hidden channels, Z latent channels. The batch is one utterance.
 """
 
@@ -32,12 +32,14 @@ from model.networks.text_encoder import TextEncoding
 from model.synthesizer import Synthesizer, frames_of_phones
 
 OPSET = 20
-EXAMPLE_PHONES, EXAMPLE_FRAMES = 12, 40  # any lengths would do: they are free in the graphs
+EXAMPLE_PHONES, EXAMPLE_FRAMES = 12, 40  # arbitrary: the axes are dynamic
 PHONES, FRAMES = torch.export.Dim("phones", min=2, max=65_535), torch.export.Dim("frames", min=2, max=1_048_575)
 
 
 class TextGraph(nn.Module):
-    """Ids (1, P), features (1, C, P) by language and speaker (1,) → durations (1, P) and the prior of every phone."""
+    """Graph from ids (1, P), features (1, C, P) by language and speaker (1,) to durations (1, P) and the prior of every
+    phone.
+    """
 
     def __init__(self, network: Synthesizer) -> None:
         super().__init__()
@@ -78,7 +80,7 @@ class TextGraph(nn.Module):
 
 
 class SpeechGraph(nn.Module):
-    """What the first graph gives, and noise → waveform (1, S)."""
+    """Graph from the outputs of TextGraph and noise to a waveform (1, S)."""
 
     def __init__(self, network: Synthesizer) -> None:
         super().__init__()
@@ -94,7 +96,7 @@ class SpeechGraph(nn.Module):
         speaker_ids: Tensor | None = None,
         source_noise: Tensor | None = None,
     ) -> Tensor:
-        """Speak durations (1, P) whose sum is the number of frames of latent_noise (1, Z, T); source_noise is (1, T,
+        """Return the waveform for durations (1, P) that sum to the T of latent_noise (1, Z, T); source_noise is (1, T,
         hop).
         """
         text = TextEncoding(hidden, prior_mean, prior_log_std, torch.ones_like(hidden[:, :1]))
@@ -106,10 +108,9 @@ class SpeechGraph(nn.Module):
 
 
 def export_onnx(voice: Path, out: Path) -> list[Path]:
-    """Write a voice folder's graphs and voice.json (what speaking with them needs besides) to `out` and return the
-    files.
+    """Write a voice folder's graphs and voice.json, the metadata they need, to `out` and return the files.
 
-    Raises CheckpointError, before anything is written, for a voice that has no ONNX form.
+    Raises CheckpointError, before anything is written, for a voice that cannot be exported.
     """
     speaker = Voice(voice)
     network, config = speaker.network, speaker.config
@@ -181,7 +182,7 @@ def _speech_inputs(network: Synthesizer) -> dict[str, Any]:
 
 
 def _free_axes(name: str) -> dict[int, torch.export.Dim]:
-    """Return the axes of an input that are as long as the text or the speech."""
+    """Return the dynamic axes of an input."""
     if name in ("phone_ids", "tone_ids", "language_ids", "durations"):
         return {1: PHONES}
     if name in ("hidden", "prior_mean", "prior_log_std", "duration_noise") or name.startswith(BERT_PREFIX):
@@ -190,7 +191,7 @@ def _free_axes(name: str) -> dict[int, torch.export.Dim]:
 
 
 def _flat_names(inputs: Mapping[str, Any]) -> list[str]:
-    """Return the names that inputs have in the graph: features are bert_EN, bert_ZH, …"""
+    """Return the names of the inputs in the graph: features are bert_EN, bert_ZH, …"""
     names: list[str] = []
     for name, value in inputs.items():
         names += (
@@ -214,7 +215,8 @@ def _write(path: Path, graph: nn.Module, inputs: dict[str, Any], outputs: list[s
         "torch.onnx",
         "onnxscript",
         "onnx_ir",
-    ):  # they tell every step, and warn of packages that no voice needs
+        # These log every step, and warn of packages that no voice needs.
+    ):
         logging.getLogger(chatty).setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -238,7 +240,7 @@ def _write(path: Path, graph: nn.Module, inputs: dict[str, Any], outputs: list[s
         *content.graph.input,
         *content.graph.output,
     ):
-        part.ClearField("metadata_props")  # where in which file an operation comes from
+        part.ClearField("metadata_props")  # source locations of the operations
         part.ClearField("doc_string")
     onnx.helper.set_model_props(content, facts)
     onnx.checker.check_model(content)
@@ -246,7 +248,7 @@ def _write(path: Path, graph: nn.Module, inputs: dict[str, Any], outputs: list[s
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Export what the command line names; errors are one line and exit status 1."""
+    """Run the command line; errors are one line and exit status 1."""
     parser = argparse.ArgumentParser(prog="voice-factory export-onnx", description=__doc__)
     parser.add_argument(
         "--voice", type=Path, default=Path("voice"), help="folder of the trained voice (default: voice)"

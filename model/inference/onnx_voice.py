@@ -1,8 +1,7 @@
-"""A voice that speaks through its ONNX graphs: what `model.inference.export_onnx` wrote, in onnxruntime.
+"""Voice that runs the ONNX graphs of `model.inference.export_onnx` in onnxruntime.
 
-Our own text front ends and text encoders give what the graphs take. The draws are those of
-`model.inference.voice.Voice`, so that
-both speak alike, up to rounding.
+The text front ends and text encoders of this project provide the inputs of the graphs. The random draws are those of
+`model.inference.voice.Voice`, so that both give the same speech up to rounding.
 """
 
 from __future__ import annotations
@@ -26,22 +25,21 @@ BERT_PREFIX = "bert_"
 
 
 def open_session(path: Path) -> onnxruntime.InferenceSession:
-    """Open a graph on the CPU; raises CheckpointError for a file that is none."""
+    """Open a graph on the CPU. Raises CheckpointError for an unreadable file."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.add_session_config_entry(
-        "session.intra_op.allow_spinning", "0"
-    )  # waiting threads would eat up a busy machine's cores
+    # Spinning threads would take CPU time from other processes.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has a dozen types of its own, with no common one
+    except Exception as error:  # onnxruntime raises many types without a common base
         raise CheckpointError(
             f"{path}: no graph that onnxruntime can read ({first_line(error)}); export it again"
         ) from None
 
 
 class OnnxVoice(AbstractVoice):
-    """The graphs of a folder, with the text front ends and encoders that belong to them."""
+    """Voice in a folder of ONNX graphs, with its text front ends and encoders."""
 
     def __init__(self, folder: Path) -> None:
         try:
@@ -75,7 +73,7 @@ class OnnxVoice(AbstractVoice):
         speaker = {} if speaker_ids is None else {"speaker_ids": speaker_ids.numpy()}
         with random_state_undisturbed(self.device, style.seed):
             if self.config.use_sdp:
-                drawn = style.sdp_ratio > 0  # otherwise the torch voice draws nothing either
+                drawn = style.sdp_ratio > 0  # otherwise the torch voice draws no noise either
                 given["duration_noise"] = (torch.randn if drawn else torch.zeros)(1, 2, n_phones).numpy()
                 given["duration_noise_scale"] = np.array(style.duration_noise_scale, np.float32)
                 given["sdp_ratio"] = np.array(style.sdp_ratio, np.float32)

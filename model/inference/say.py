@@ -1,4 +1,4 @@
-"""Speak a text with a trained voice from the command line, into a WAV file."""
+"""Synthesise a text with a trained voice into a WAV file."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write the spoken text, sentence after sentence; errors are one line and exit status 1."""
-    use_reproducible_kernels()  # before torch is imported: text features to the last bit as training had them
+    """Write the synthesised text, sentence by sentence; errors are one line and exit status 1."""
+    use_reproducible_kernels()  # before torch is imported: text features are then bit-identical to those of training
     import numpy as np
     import soundfile
 

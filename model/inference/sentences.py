@@ -1,4 +1,4 @@
-"""A long text as pieces that a voice speaks one by one: sentences, and parts of sentences that are too long."""
+"""Splitting of long texts into sentences, and of long sentences into parts, for synthesis."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from model.text.english.abbreviations import abbreviation_spans
 
 PARAGRAPH_PAUSE_SECONDS: Final = 0.5
 SENTENCE_PAUSE_SECONDS: Final = 0.2
-# Characters that one piece may have: about as much speech as a training utterance holds.
+# Maximum characters per piece: about as much speech as a training utterance holds.
 LIMITS: Final = {"EN": 240, "ZH": 80, "JP": 100}
 
 _PARAGRAPH: Final = re.compile(r"\n[^\S\n]*\n\s*")
@@ -17,27 +17,27 @@ _CLOSERS: Final = r"[\"'”’»)\]」』）】〉》]*"
 _END: Final = re.compile(
     rf"(?P<marks>[.!?…]+)(?P<closers>{_CLOSERS})(?=\s)|(?P<wide_marks>[。．！？｡!?…]+)(?P<wide_closers>{_CLOSERS})"
 )
-# A quotation that ends in a full stop goes on as part of the sentence around it: "「はい。」と言った。"
+# The sentence around a quotation continues after the quotation's full stop: "「はい。」と言った。"
 _GOES_ON: Final = re.compile(r"\s*[^\s\"'“‘«(\[「『（【〈《A-Z0-9]")
 _STARTS_SMALL: Final = re.compile(r"\s*[a-z]")
 _HALF_OF_DAY: Final = re.compile(r"\b[AaPp]\.\s?[Mm]\.$")
-# Where a sentence may be cut, the best places first: after these marks, or before a space.
+# Where a sentence may be cut, best places first: after these marks, or before a space.
 _CUTS: Final = (re.compile(r"[;:；：—](?!\w)|[；：—]"), re.compile(r"[,，、](?!\d)"), re.compile(r"\s"))
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a text to be spoken at once, and the silence after it."""
+    """Part of a text that is synthesised at once, and the silence after it."""
 
     text: str
     pause_seconds: float
 
 
 def split_text(text: str, language: str) -> list[Piece]:
-    """Return a text in pieces of at most LIMITS characters, split after its sentences; spaces at the ends are left out.
+    """Split a text after its sentences into pieces of at most LIMITS characters, without leading and trailing spaces.
 
-    Pieces without a letter or digit join their neighbour. Dots of English abbreviations, initials and numbers end
-    nothing, in any language; a paragraph (an empty line) always does. The last piece has no pause.
+    Pieces without a letter or digit join their neighbour. Dots of English abbreviations, initials and numbers never end
+    a sentence, in any language; a paragraph (an empty line) always does. The last piece has no pause.
     """
     pieces: list[Piece] = []
     for paragraph in _PARAGRAPH.split(text.strip()):
@@ -87,9 +87,7 @@ def _is_spoken(text: str) -> bool:
 
 
 def _cut(sentence: str, limit: int) -> Iterator[str]:
-    """Yield a sentence in parts of at most `limit` characters, cut where a pause hurts least but never close to the
-    start.
-    """
+    """Yield a sentence in parts of at most `limit` characters, cut at the best place in the last two thirds of each."""
     while len(sentence) > limit:
         places = (max((match.end() for match in cut.finditer(sentence, limit // 3, limit)), default=0) for cut in _CUTS)
         place = next(filter(None, places), limit)

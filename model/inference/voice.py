@@ -1,4 +1,4 @@
-"""A trained voice for people: text in, waveform out."""
+"""Synthesis with a trained voice: text in, waveform out."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ from model.text.symbols import PAD, SymbolTable, encode
 
 @dataclass(frozen=True)
 class SpeakingStyle:
-    """How an utterance is spoken: spread of the prior and of the durations, share of the stochastic duration
-    predictor, and length (above 1 is slower). `seed` fixes the random draws."""
+    """Synthesis settings: scales of the prior noise and the duration noise, share of the stochastic duration predictor,
+    and length (above 1 is slower). `seed` fixes the random draws.
+    """
 
     noise_scale: float = 0.6
     duration_noise_scale: float = 0.8
@@ -45,7 +46,7 @@ class SpeakingStyle:
 
 @dataclass(frozen=True)
 class Speech:
-    """A spoken text: samples (S,) float32; phones with pads (and blanks); durations in frames per phone; costs."""
+    """Synthesised text: samples (S,) float32; phones with pads (and blanks); durations in frames per phone; costs."""
 
     samples: npt.NDArray[np.float32]
     sample_rate_hz: int
@@ -57,17 +58,17 @@ class Speech:
 
 
 class Spoken(NamedTuple):
-    """Samples (S,) and the frames of every phone (P,)."""
+    """Output of the networks: samples (S,) and the frames of every phone (P,)."""
 
     samples: npt.NDArray[np.float32]
     durations_frames: npt.NDArray[np.int64]
 
 
 class AbstractVoice(ABC):
-    """What a trained voice is besides its networks: symbols, speakers, languages, spectrogram settings, lexicon and
-    text encoders.
+    """Everything of a voice but its networks: symbols, speakers, languages, spectrogram settings, lexicon, text
+    encoders.
 
-    `style` is how it speaks best: what its metadata says, or the reference's defaults.
+    `style` holds the voice's default settings: those in its metadata, or the reference's.
     """
 
     def __init__(self, metadata: dict[str, Any], device: str = "cpu") -> None:
@@ -86,12 +87,14 @@ class AbstractVoice(ABC):
     def _speak(
         self, ids: Sequence[Sequence[int]], bert: dict[str, Tensor], speaker_ids: Tensor | None, style: SpeakingStyle
     ) -> Spoken:
-        """Speak ids of phones, tones and languages with their text features."""
+        """Run the networks on ids of phones, tones and languages (P,) and text features."""
 
     def say(
         self, text: str, *, language: str, speaker: str | None = None, style: SpeakingStyle | None = None
     ) -> Speech:
-        """Speak a text. Raises TextError for unreadable text, ValueError for an unknown speaker (listing the known)."""
+        """Synthesise a text. Raises TextError for unreadable text, ValueError for an unknown speaker (listing the known
+        ones).
+        """
         style = style or self.style
         speaker_ids = self._speaker_ids(speaker)
         clock = _Clock()
@@ -114,13 +117,11 @@ class AbstractVoice(ABC):
         )
 
     def read(self, text: str, language: str) -> Reading:
-        """Return how the voice reads a text, with the lexicon it was trained with. Raises TextError for unreadable
-        text.
-        """
+        """Convert a text to phones with the lexicon of the voice's training. Raises TextError for unreadable text."""
         return read_with_lexicon(text, language, self.metadata.get("lexicon", {}))
 
     def bert_features(self, reading: Reading) -> dict[str, Tensor]:
-        """Return language → features (1, C, P) per phone as training saw them: zero on the phones of other languages."""
+        """Return language → features (1, C, P) per phone, as in training: zero on the phones of other languages."""
         spans = language_spans(
             reading.normalised, reading.sequence.word_spans, reading.sequence.word2ph, reading.sequence.languages
         )
@@ -144,8 +145,8 @@ class AbstractVoice(ABC):
         return planes
 
     def _span_features(self, span: LanguageSpan) -> tuple[list[int], npt.NDArray[np.float16]]:
-        """Return the token of each of a span's phones and the features of the tokens (tokens, C): none where its
-        language has no encoder.
+        """Return the token of each of a span's phones, and the token features (tokens, C): none if its language has no
+        encoder.
         """
         encoder = self._encoder(span.language)
         if encoder is None:
@@ -165,7 +166,7 @@ class AbstractVoice(ABC):
         return (*tuple(item for phone in padded for item in (PAD, phone)), PAD) if self.add_blank else padded
 
     def _encoder(self, language: str) -> tuple[Tokenizer, BertEncoder] | None:
-        """Return a language's encoder, loaded once for all the languages that share it; None for a language without."""
+        """Return a language's encoder, loaded once for all languages that share it; None for a language without one."""
         facts = self.metadata["encoders"].get(language, {"kind": "none"})
         source = EncoderSource(facts["kind"], facts.get("name", ""), facts.get("revision"), facts.get("layer", -3))
         if source.kind == "none" or language not in self.config.bert_channels:
@@ -176,7 +177,7 @@ class AbstractVoice(ABC):
 
 
 class Voice(AbstractVoice):
-    """A synthesizer with all that it was trained with."""
+    """Voice in a checkpoint folder, with the training metadata."""
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
         checkpoint = load_checkpoint(folder, ["synthesizer"])
@@ -192,19 +193,19 @@ class Voice(AbstractVoice):
         self.network.eval().to(self.device)
 
     def resynthesise(self, pcm: npt.NDArray[np.int16], speaker: str | None = None) -> npt.NDArray[np.float32]:
-        """Return a recording (S,) int16 at the voice's rate after its own posterior encoder and decoder, always the
-        same.
+        """Return a recording (S,) int16 at the voice's rate after the voice's posterior encoder and decoder;
+        deterministic.
         """
         frames, lengths = self._posterior_input(pcm)
-        with random_state_undisturbed(self.device):  # of decoders that draw noise
+        with random_state_undisturbed(self.device):  # some decoders draw noise
             waveform = self.network.reconstruct(frames, lengths, self._speaker_ids(speaker))
         return waveform[0, 0].cpu().numpy()
 
     def align(
         self, pcm: npt.NDArray[np.int16], text: str, *, language: str, speaker: str | None = None
     ) -> npt.NDArray[np.int64]:
-        """Return how many frames of a recording (S,) int16 each phone of its text takes (P,), pads and blanks included,
-        as the voice hears it.
+        """Return the duration in frames of each phone (P,) of a recording (S,) int16 and its text, pads and blanks
+        included.
 
         Raises TextError for unreadable text, ValueError for an unknown speaker or for more phones than frames.
         """
@@ -235,7 +236,7 @@ class Voice(AbstractVoice):
         return [torch.tensor([list(values)], device=self.device) for values in ids]
 
     def _posterior_input(self, pcm: npt.NDArray[np.int16]) -> tuple[Tensor, Tensor]:
-        """Return what the posterior encoder takes of a recording (S,): (1, C, T) and the length (1,)."""
+        """Return the posterior encoder's input for a recording (S,): frames (1, C, T) and the length (1,)."""
         linear = linear_spectrogram(pcm, self.spectrogram)
         if self.metadata["posterior_input"] == "mel":
             linear = log_mel(linear, mel_filterbank(self.spectrogram))
@@ -267,7 +268,7 @@ class Voice(AbstractVoice):
 
 
 class _Clock:
-    """CPU and wall time since it was made, without the time in which it was stopped."""
+    """CPU and wall time since creation, minus the time while stopped."""
 
     def __init__(self) -> None:
         self._wall, self._cpu = time.perf_counter(), time.process_time()

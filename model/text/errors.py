@@ -1,4 +1,4 @@
-"""The one error that turning text into phones can raise, and every reason for it."""
+"""The error of all text front ends and its reason codes."""
 
 import unicodedata
 from enum import StrEnum
@@ -8,7 +8,7 @@ MAX_CHARACTERS: Final = 5000
 
 
 class ReasonCode(StrEnum):
-    """Why a text can't be spoken; the values are what manifests record."""
+    """Reason why a text cannot be spoken; the values are what manifests record."""
 
     EMPTY = "no_speech"
     TOO_LONG = "too_long"
@@ -21,10 +21,9 @@ class ReasonCode(StrEnum):
 
 
 class TextError(ValueError):
-    """A text that can't become phones.
+    """Text that cannot be converted to phones.
 
-    `reason_code` is for tables, `detail` for people; `characters` are all those that an unreadable text holds, each
-    once.
+    `reason_code` is for tables and `detail` for people. `characters` holds each unreadable character once.
     """
 
     def __init__(self, reason_code: str, detail: str, characters: str = "") -> None:
@@ -34,16 +33,16 @@ class TextError(ValueError):
         super().__init__(f"{self.reason_code}: {detail}")
 
     def __reduce__(self) -> tuple[type["TextError"], tuple[str, str, str]]:
-        # Worker processes send errors back by pickle, which would otherwise pass one argument only.
+        # Pickle passes only one argument to an exception by default, and workers return errors by pickle.
         return type(self), (self.reason_code, self.detail, self.characters)
 
 
 def character_name(character: str) -> str:
-    """A character as messages name it: '☃' (U+2603 SNOWMAN)."""
+    """Return a character as messages name it: '☃' (U+2603 SNOWMAN)."""
     return f"{character!r} (U+{ord(character):04X} {unicodedata.name(character, 'unnamed')})"
 
 
 def check_length(text: str, limit: int = MAX_CHARACTERS) -> None:
-    """Refuse a text of more characters than a front end takes: TextError too_long."""
+    """Raise TextError too_long for a text with more than `limit` characters."""
     if len(text) > limit:
         raise TextError(ReasonCode.TOO_LONG, f"{len(text)} characters; at most {limit}")

@@ -1,8 +1,7 @@
-"""The user's lexicon: readings that override every front end, kept in one tab-separated file.
+"""User lexicon: a tab-separated file of readings that override every front end.
 
-Columns: language, word, reading, in the spelling that the language's front end takes (`get_front_end`). Lines that
-begin with
-# are remarks. A reading is taken as written.
+Columns: language, word, reading. Readings use the notation of the language's front end (`get_front_end`) and are not
+normalised. Lines that begin with # are comments.
 """
 
 import unicodedata
@@ -53,10 +52,10 @@ def read_lexicon(path: Path) -> dict[str, dict[str, str]]:
 
 
 def entries_in(lexicon: Lexicon, *texts: str) -> dict[str, dict[str, str]]:
-    """Return the readings whose word occurs in any of the texts, without regard to case; languages without any are left
+    """Return the readings whose word occurs in any of the texts, ignoring case. Languages without such a word are left
     out.
 
-    A word occurs inside a longer one too: "tomatoes" and "多重庆幸" may depend on the readings of "tomato" and "重庆".
+    Substrings count: "tomatoes" and "多重庆幸" may depend on the readings of "tomato" and "重庆".
     """
     haystack = "\n".join(map(folded, texts))
     found = {
@@ -68,12 +67,12 @@ def entries_in(lexicon: Lexicon, *texts: str) -> dict[str, dict[str, str]]:
 
 @lru_cache(maxsize=65536)
 def folded(text: str) -> str:
-    """Return a text as words are compared: one form of every character, no case."""
+    """Return a text in the form in which words are compared: NFKC, case-folded."""
     return unicodedata.normalize("NFKC", text).casefold()
 
 
 def _entries(path: Path) -> Iterator[_Entry]:
-    """Yield the lines that hold a reading, with whole fields and a known language."""
+    """Yield the lines that hold a reading, after checking the header, the number of fields and the language."""
     header_seen = False
     for number, line in enumerate(_text_of(path).split("\n"), start=1):
         if not line.strip() or line.startswith("#"):
@@ -115,7 +114,7 @@ def _text_of(path: Path) -> str:
 
 
 def _first_invalid(path: Path, entries: list[_Entry], error: TextError) -> TextError:
-    """Return the error of the first entry that its front end refuses by itself."""
+    """Return the error of the first entry that its front end rejects on its own."""
     for entry in entries:
         try:
             get_front_end(entry.language, {entry.word: entry.reading})

@@ -1,15 +1,15 @@
-"""The result of every language's front end."""
+"""Output of every language front end."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class PhoneSequence:
-    """One utterance's phones, grouped by word; no pads.
+    """Phones of one utterance, grouped by word; no pads.
 
-    words: one per entry of word2ph, each pause mark a word of its own. word_spans: the characters [start,
-    end) of each word in the normalised text, in order. phones, tones: language-local, equally long. word2ph:
-    phones per word, ≥ 1. languages: one code per word, or empty where all are of one language that goes without saying.
+    words: one per entry of word2ph; each pause mark is a word. word_spans: character range [start, end) of each word in
+    the normalised text, in order. phones, tones: language-local, equally long. word2ph: phones per word, ≥ 1.
+    languages: one code per word; empty if all words are in the text's language.
     """
 
     words: tuple[str, ...]
@@ -31,7 +31,7 @@ class PhoneSequence:
 
     @property
     def phone_languages(self) -> tuple[str, ...]:
-        """One code per phone, or empty like `languages`."""
+        """Return one language code per phone; empty if `languages` is."""
         return tuple(
             language for language, count in zip(self.languages, self.word2ph, strict=False) for _ in range(count)
         )

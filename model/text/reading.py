@@ -1,7 +1,7 @@
-"""How a text is read, from characters to phones: what cleaning a corpus and speaking have in common.
+"""Text to phones with the user lexicon, shared by the clean_text stage and inference.
 
-The user's lexicon overrides every front end, in the text's language and in words of other languages inside it. A text's
-reading depends on the entries that occur in it and on no others: `lexicon_entries` finds them, `read_text` takes them.
+The user lexicon overrides every front end, for the text's language and for embedded words of other languages. A text's
+reading depends only on the lexicon entries that occur in it: `lexicon_entries` selects them, `read_text` uses them.
 """
 
 import unicodedata
@@ -21,7 +21,7 @@ _NOTHING: Lexicon = {}
 
 @dataclass(frozen=True)
 class Reading:
-    """A text as spoken, its phones, and the unreadable characters that were left out, each once."""
+    """Normalised text, its phones, and the unreadable characters that were dropped, each once."""
 
     normalised: str
     sequence: PhoneSequence
@@ -29,14 +29,14 @@ class Reading:
 
     @property
     def note(self) -> str:
-        """What a person should know about the reading; empty when there is nothing."""
+        """Return a remark on the reading for the manifest; empty if there is none."""
         return f"dropped {_listed(self.dropped)}" if self.dropped else ""
 
 
 def read_text(text: str, language: str, entries: Lexicon = _NOTHING, *, drop_unreadable: bool = False) -> Reading:
-    """Read a text with the lexicon entries that concern it (`lexicon_entries`).
+    """Convert a text to phones with the lexicon entries that apply to it (`lexicon_entries`).
 
-    Characters that nobody can read are left out with `drop_unreadable`; TextError unreadable_character otherwise.
+    With `drop_unreadable`, unreadable characters are dropped; otherwise they raise TextError unreadable_character.
     Raises TextError: no_speech, too_long, unknown_language, invalid_lexicon, missing_resource.
     """
     front_end = _front_end(language, _frozen(entries.get(language, {})))
@@ -51,16 +51,15 @@ def read_text(text: str, language: str, entries: Lexicon = _NOTHING, *, drop_unr
 
 
 def lexicon_entries(lexicon: Lexicon, languages: Iterable[str], *texts: str) -> dict[str, dict[str, str]]:
-    """Return the entries that concern a text: those of its words' languages that occur in it.
+    """Return the lexicon entries that apply to a text: those of the given languages that occur in `texts`.
 
-    `texts` are the text as it is written and, where it can be read without the lexicon, as it is spoken: "twenty"
-    occurs in "21".
+    Pass the written text and, if it can be read without the lexicon, its normalised form: "twenty" occurs in "21".
     """
     return entries_in({code: lexicon[code] for code in languages if code in lexicon}, *texts)
 
 
 def read_with_lexicon(text: str, language: str, lexicon: Lexicon) -> Reading:
-    """Read a text with a whole lexicon; the errors are those of `read_text`."""
+    """Convert a text to phones with a whole lexicon; raises the errors of `read_text`."""
     try:
         plain = read_text(text, language)
     except TextError:
@@ -73,7 +72,7 @@ def read_with_lexicon(text: str, language: str, lexicon: Lexicon) -> Reading:
 
 
 def normalise_readable(front_end: FrontEnd, text: str) -> tuple[str, str]:
-    """Return (text as spoken, characters left out because nobody can read them, each once).
+    """Return (normalised text, unreadable characters that were dropped, each once).
 
     Raises TextError for every other problem.
     """
@@ -96,13 +95,14 @@ def normalise_readable(front_end: FrontEnd, text: str) -> tuple[str, str]:
 
 def _normalise(front_end: FrontEnd, text: str) -> str:
     surrogates = "".join(dict.fromkeys(character for character in text if unicodedata.category(character) == "Cs"))
-    if surrogates:  # bytes that were no text: libraries that take UTF-8 would fail on them
+    # Surrogates come from undecodable bytes; libraries that encode to UTF-8 fail on them.
+    if surrogates:
         raise TextError(ReasonCode.UNREADABLE_CHARACTER, f"{character_name(surrogates[0])} is no character", surrogates)
     return front_end.normalise(text)
 
 
 def _without(text: str, unreadable: str) -> tuple[str, str]:
-    """Return the text without the characters that are, or fold to, unreadable ones, and what those were."""
+    """Return the text without the characters that are, or decompose to, unreadable ones, and the characters removed."""
     text = unicodedata.normalize("NFC", text)
     targets = set(unreadable)
     left_out = [
@@ -114,7 +114,7 @@ def _without(text: str, unreadable: str) -> tuple[str, str]:
 
 
 def _reread(sequence: PhoneSequence, normalised: str, language: str, entries: Mapping[str, str]) -> PhoneSequence:
-    """Return the sequence with every run of words of an embedded language read anew, with its lexicon."""
+    """Return the sequence with every run of words of an embedded language read again, with that language's lexicon."""
     front_end = _front_end(language, _frozen(entries))
     phones: list[str] = []
     tones: list[int] = []

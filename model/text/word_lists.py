@@ -1,6 +1,6 @@
-"""Lists of words as code holds them: one string, with spaces between the words."""
+"""Word lists written as one string with spaces between the words."""
 
 
 def as_words(listed: str) -> frozenset[str]:
-    """Return the words of a list that spaces separate."""
+    """Return the words of a space-separated list."""
     return frozenset(listed.split())

@@ -1,4 +1,4 @@
-"""Abbreviations, initials, Roman numerals and addresses of the net, written out."""
+"""Expansion of abbreviations, initials, Roman numerals and internet addresses."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -34,9 +34,9 @@ _TITLES: Final[Mapping[str, str]] = MappingProxyType(
         "Ft": "Fort",
     }
 )
-# These need no dot to be recognised.
+# Recognised without a dot.
 _DOTLESS_TITLES: Final = frozenset({"Mr", "Mrs", "Ms"})
-# Anywhere, with their dot. Keys in lower case.
+# Recognised anywhere, with their dot. Keys in lower case.
 _WORDS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "jr": "junior",
@@ -68,7 +68,7 @@ _WORDS: Final[Mapping[str, str]] = MappingProxyType(
         "p": "page",
     }
 )
-# Only before a number is it an abbreviation.
+# An abbreviation only before a number.
 _BEFORE_NUMBER: Final = frozenset({"no", "nos", "fig", "pp", "p", "vol", "ext", "est"})
 _AFTER_NUMBER: Final = frozenset({"min"})
 _WEEKDAYS: Final[Mapping[str, str]] = MappingProxyType(
@@ -122,7 +122,7 @@ _RULERS: Final = (
 )
 _ROMAN: Final = r"(?=[IVXLC])(?:XC|XL|L?X{0,3})(?:IX|IV|V?I{0,3})"
 _ROMAN_VALUES: Final[Mapping[str, int]] = MappingProxyType({"I": 1, "V": 5, "X": 10, "L": 50, "C": 100})
-# How the marks of net addresses are said.
+# Spoken form of the punctuation in internet addresses.
 _MARK_NAMES: Final[Mapping[str, str]] = MappingProxyType(
     {
         "@": "at",
@@ -144,14 +144,14 @@ _TOP_LEVELS: Final = "com|org|net|edu|gov|io|co|uk|de|ai|info|dev|us|ca|fr|app"
 
 
 def expand_abbreviations(text: str) -> str:
-    """The text with sure abbreviations written out. Runs before numbers are spoken."""
+    """Return the text with unambiguous abbreviations expanded. Runs before numbers are expanded."""
     for pattern, replace in _rules():
         text = pattern.sub(replace, text)
     return text
 
 
 def abbreviation_spans(text: str) -> list[tuple[int, int]]:
-    """Return where (start, end) abbreviations, initials and addresses stand in a written text: dots in them end no
+    """Return the ranges [start, end) of abbreviations, initials and addresses in a written text. Their dots end no
     sentence.
     """
     return [
@@ -163,7 +163,7 @@ def abbreviation_spans(text: str) -> list[tuple[int, int]]:
 
 
 def roman_value(numeral: str) -> int:
-    """The number a canonical Roman numeral up to 99 stands for: "VIII" → 8."""
+    """Return the value of a canonical Roman numeral up to 99: "VIII" → 8."""
     values = [_ROMAN_VALUES[letter] for letter in numeral]
     following = [*values[1:], 0]
     return sum(-value if value < after else value for value, after in zip(values, following, strict=True))
@@ -190,7 +190,7 @@ def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
         (rf"\b(?P<title>{titles})\.(?=\s+[A-Z])", lambda match: _TITLES[match["title"]]),
         (rf"\b(?P<title>{dotless})\b\.?", lambda match: _TITLES[match["title"]]),
         (rf"(?i)(?<![\w.'])(?P<word>{words})\.(?!\w)", _word),
-        # "Sun." and "Sat." elsewhere are usually words that end a sentence.
+        # Elsewhere "Sun." and "Sat." are usually words at the end of a sentence.
         (
             rf"\b(?P<word>{days_and_months})\.(?=,|\s+\d)",
             lambda match: _WEEKDAYS.get(match["word"]) or _MONTHS[match["word"]],
@@ -208,7 +208,7 @@ def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
 
 
 def _at_sentence_end(match: Match) -> bool:
-    """Whether an abbreviation's dot also ends the sentence."""
+    """Return whether an abbreviation's dot also ends the sentence."""
     return not match.string[match.end() :].strip("\"')] \n\t")
 
 
@@ -236,7 +236,7 @@ def _word(match: Match) -> str:
 
 
 def _capitalised_before(match: Match) -> bool:
-    """Whether a house number or a capitalised word inside the sentence precedes: "on Elm St."."""
+    """Return whether a house number or a capitalised word of the same sentence precedes: "on Elm St."."""
     before = match.string[: match.start()].split()
     if not before or before[-1][-1] in ".!?,;:":
         return False
@@ -266,7 +266,7 @@ def _numbered(match: Match) -> str:
 
 def _ruler(match: Match) -> str:
     numeral = match["numeral"]
-    # "George I" is a king only where the pronoun could not stand.
+    # "George I" is a king only where the pronoun cannot stand.
     if numeral == "I" and not re.match(
         r"\s*(?:[,.;!?]|$|(?:was|of|and|is|had|died|became)\b)", match.string[match.end() :]
     ):

@@ -1,8 +1,8 @@
-"""Pronunciations of our own, laid over the CMU dictionary.
+"""Project pronunciations that override the CMU dictionary.
 
-They live in code, not in a data file, so that the code version of everything that uses them covers them. A
-word is here for one of three reasons: the dictionary lacks it, the dictionary's first reading is not the
-usual one, or it is a misspelling in the default corpus, pronounced as it is meant.
+They are code, not a data file, so that code versions cover them. A word is listed because the dictionary lacks it,
+because the dictionary's first reading is not the usual one, or because it is a misspelling in the default corpus,
+pronounced as intended.
 """
 
 from collections.abc import Mapping
@@ -42,15 +42,14 @@ LETTER_NAMES: Final[Mapping[str, str]] = MappingProxyType(
 
 PROJECT_LEXICON: Final[Mapping[str, str]] = MappingProxyType(
     {
-        # The full form, as the reference reads it; the dictionary lists the reduced one first.
+        # The full form, as the reference reads it; the dictionary lists the reduced form first.
         "and": "AE1 N D",
-        # Commoner in speech than the metal, and than the noun for a sick person.
+        # More frequent in speech than the metal, and than the noun for a sick person.
         "lead": "L IY1 D",
         "invalid": "IH2 N V AE1 L AH0 D",
-        # With a clear t, as in careful speech.
+        # With an unreduced t, as in careful speech.
         "thirty": "TH ER1 T IY0",
-        # Before a hyphen ("re-enter") these are prefixes; the dictionary has the note "re" and the French
-        # "de".
+        # Prefixes before a hyphen ("re-enter"); the dictionary has the note "re" and the French "de".
         "re-": "R IY0",
         "un-": "AH0 N",
         "pre-": "P R IY0",
@@ -64,13 +63,13 @@ PROJECT_LEXICON: Final[Mapping[str, str]] = MappingProxyType(
         "unistim": "Y UW1 N AH0 S T IH2 M",
         "voip": "V OY1 P",
         "wifi": "W AY1 F AY2",
-        # Sounds that have no vowel letter but are not spelled out.
+        # Interjections without a vowel letter that are not spelled out.
         "psst": "P S T",
         "brr": "B ER1",
         "grr": "G ER1",
         "pfft": "P F T",
         "mmm": "M",
-        # Misspelt in the default corpus: unmute, descending, fortieth, exclamation, x-ray, ...
+        # Misspelled in the default corpus: unmute, descending, fortieth, exclamation, x-ray, ...
         "umute": "AH0 N M Y UW1 T",
         "decending": "D IH0 S EH1 N D IH0 NG",
         "fourtieth": "F AO1 R T IY0 AH0 TH",
@@ -82,5 +81,5 @@ PROJECT_LEXICON: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-# Abbreviations that a capitalised word is mistaken for: spelled when in capitals among lower-case text.
+# Abbreviations that look like words in capitals: spelled out when in capitals among lower-case text.
 SPELLED_IN_CAPITALS: Final = frozenset({"US", "IT", "AM", "PM", "TV", "PC", "ID"})

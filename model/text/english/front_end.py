@@ -1,4 +1,4 @@
-"""The English front end: normalised words to ARPAbet phones in the symbol table's spelling."""
+"""English front end: text to ARPAbet phones in the symbol table's notation."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from model.text.phone_sequence import PhoneSequence
 
 _TENS: Final = "twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety"
 _ONES: Final = "one|two|three|four|five|six|seven|eight|nine|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth"
-# "twenty-four" is one word without a pause; other hyphens are marks between words.
+# "twenty-four" is one word without a pause; other hyphens are pause marks between words.
 _TOKEN: Final = re.compile(
     rf"(?P<number>\b(?:{_TENS})-(?:{_ONES})s?\b)|(?P<word>'?[A-Za-z]+(?:'[A-Za-z]+)*'?)|(?P<mark>[!?…,.'\-])|(?P<other>\S)",
     re.IGNORECASE,
@@ -22,23 +22,26 @@ _HYPHEN_PREFIXES: Final = frozenset({"re", "un", "pre", "de", "co", "anti"})
 
 
 class EnglishFrontEnd:
-    """American English by dictionary, word formation and a network for the rest."""
+    """American English by dictionary, morphology and, for the rest, a neural network."""
 
     language: Final = "EN"
 
     def __init__(self, lexicon: Mapping[str, Sequence[str] | str] | None = None) -> None:
-        """lexicon: word → ARPAbet phones with stress digits, before all else; TextError invalid_lexicon."""
+        """Create a front end. lexicon: word → ARPAbet phones with stress digits, which override all other readings.
+
+        Raises TextError invalid_lexicon.
+        """
         self._pronouncer = Pronouncer(lexicon)
 
     def normalise(self, text: str) -> str:
-        """Text as it is spoken: letters, apostrophes and the pause marks only.
+        """Return the text as it is spoken: only letters, apostrophes and pause marks.
 
         Raises TextError: too_long, unreadable_character, no_speech.
         """
         return normalise_english(text)
 
     def to_phones(self, normalised: str) -> PhoneSequence:
-        """Phones of a normalised text: word by word, tone = stress + 1 for vowels and 0 for all else.
+        """Return the phones of a normalised text, word by word; tone = stress + 1 for vowels, 0 for all else.
 
         Raises TextError: unreadable_character, no_speech.
         """
@@ -57,9 +60,9 @@ class EnglishFrontEnd:
         )
 
     def spoken_words(self, text: str) -> list[str]:
-        """Lower-case words as spoken, numbers and letters spelled out, no pause marks; empty for no speech.
+        """Return the lower-case words as spoken, numbers and letters spelled out, no pause marks; empty for no speech.
 
-        For comparing transcripts, so it never refuses: a character that cannot be read is a word of its own.
+        Used to compare transcripts, so it accepts every text: an unreadable character is a word.
         """
         words = []
         for piece, readable in with_unreadable_apart(text):
@@ -97,7 +100,7 @@ class EnglishFrontEnd:
         return tuple(phone for part in number.split("-") for phone in self._pronouncer.pronounce(part))
 
     def _letter_or_article(self, tokens: Sequence[re.Match[str]], index: int) -> tuple[str, ...]:
-        """A single letter's name, except that "a" before a word is the article."""
+        """Return the name of a single letter, or the article for "a" before a word."""
         letter = tokens[index].group()
         following = tokens[index + 1].group() if index + 1 < len(tokens) else ""
         before_letter = len(following) == 1 and following.isupper()
@@ -111,7 +114,7 @@ class EnglishFrontEnd:
 
 
 def spoken_words(text: str) -> list[str]:
-    """Lower-case English words as spoken, for word error rates: "100" and "one hundred" compare equal."""
+    """Return the lower-case English words as spoken, for word error rates: "100" and "one hundred" compare equal."""
     return _plain_front_end().spoken_words(text)
 
 

@@ -1,9 +1,8 @@
-"""Pronunciations guessed from spelling: a recurrent encoder-decoder with the weights that g2p-en ships.
+"""Pronunciations predicted from spelling by a recurrent encoder-decoder with the weights of g2p-en.
 
-The package itself is never imported, because importing it downloads data; only its weights file is read. The
-network is the encoder-decoder of Cho et al. 2014 (arXiv:1406.1078): a GRU reads the letters, a second GRU,
-started from the first one's last state, writes ARPAbet phones one at a time, each the likeliest given those
-before.
+The package is not imported, because importing it downloads data; only its weights file is read. The network is the
+encoder-decoder of Cho et al. 2014 (arXiv:1406.1078): one GRU reads the letters, and a second GRU, initialised with the
+last state of the first, generates ARPAbet phones greedily.
 """
 
 import importlib.util
@@ -32,22 +31,22 @@ _END: Final = 3
 
 
 def _phone_inventory() -> tuple[str, ...]:
-    # The network's outputs are in alphabetical order after four control symbols; it also knows a bare "UW".
+    # The outputs are in alphabetical order after four control symbols and include an unstressed "UW".
     stressed = [vowel + stress for vowel in _VOWELS for stress in "012"]
     return ("<pad>", "<unk>", "<s>", "</s>", *sorted([*stressed, *_CONSONANTS.split(), "UW"]))
 
 
 class GraphemeToPhoneme:
-    """Guesses the phones of single words.
+    """Predictor of the phones of single words.
 
-    weights: enc_* and dec_* hold embeddings and the two GRUs' matrices (gates in the order reset, update,
+    weights: enc_* and dec_* hold embeddings and the matrices of the two GRUs (gates in the order reset, update,
     candidate, C = 256 units each), fc_* the output layer over 74 symbols.
     """
 
     def __init__(self, weights: Mapping[str, Array]) -> None:
         self._phones = _phone_inventory()
         self._letter_ids = {letter: index for index, letter in enumerate(_LETTERS)}
-        # Inputs are table rows, so their half of each gate is a table as well.
+        # Inputs are rows of an embedding table, so their part of every gate can be precomputed as a table.
         self._encoder_inputs = weights["enc_emb"] @ weights["enc_w_ih"].T + weights["enc_b_ih"]
         self._decoder_inputs = weights["dec_emb"] @ weights["dec_w_ih"].T + weights["dec_b_ih"]
         self._encoder_matrix, self._encoder_bias = weights["enc_w_hh"], weights["enc_b_hh"]
@@ -55,7 +54,7 @@ class GraphemeToPhoneme:
         self._output_matrix, self._output_bias = weights["fc_w"], weights["fc_b"]
 
     def predict(self, word: str) -> tuple[str, ...]:
-        """ARPAbet phones with stress digits of one lower-case word; empty if the network finds none."""
+        """Return the ARPAbet phones, with stress digits, of one lower-case word; empty if the network predicts none."""
         state = np.zeros(self._encoder_matrix.shape[1], np.float32)
         for letter in (*word, "</s>"):
             gates = self._encoder_inputs[self._letter_ids.get(letter, 1)]
@@ -83,8 +82,8 @@ def _gated_update(input_gates: Array, state: Array, matrix: Array, bias: Array) 
 
 @lru_cache(maxsize=1)
 def load_grapheme_to_phoneme() -> GraphemeToPhoneme:
-    """The network with the packaged weights. Raises TextError missing_resource without the package."""
-    # find_spec locates a top-level package without running any of its code.
+    """Return the network with the packaged weights. Raises TextError missing_resource without the package."""
+    # find_spec locates a top-level package without executing its code.
     spec = importlib.util.find_spec(WEIGHTS_PACKAGE)
     if spec is None or spec.origin is None:
         raise TextError(ReasonCode.MISSING_RESOURCE, f"package {WEIGHTS_PACKAGE} is not installed: pip install g2p-en")

@@ -1,8 +1,8 @@
-"""Words whose sound depends on whether they are verb or noun, told apart by the word before.
+"""Words pronounced differently as verb and noun, disambiguated by the preceding word.
 
-Only cues that are nearly always right are used: a determiner makes a noun, "to", a modal or a subject pronoun
-makes a verb, and so does opening a clause before a determiner ("Record your name"). Otherwise the
-dictionary's first reading stands.
+Only highly reliable cues are used: a determiner precedes a noun; "to", a modal or a subject pronoun precedes a verb,
+and so does the start of a clause if a determiner follows ("Record your name"). Otherwise the dictionary's first reading
+is used.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ VERB_CUES: Final = as_words(
     "they'll "
     "he'll she'll it'll let's i you we they who didn't doesn't couldn't wouldn't shouldn't did does do"
 )
-# After these alone "read" may be the past tense.
+# After these words only, "read" may be the past tense.
 SUBJECTS: Final = as_words("i you we they who")
 CLAUSE_STARTS: Final = frozenset({None, "and", "or", "then"})
 NOUN_CUES: Final = as_words(
@@ -28,7 +28,7 @@ DETERMINERS: Final = as_words("a an the this that these those my your his her it
 
 
 class Readings(NamedTuple):
-    """ARPAbet of a word as a verb and as a noun or adjective."""
+    """ARPAbet readings of a word as a verb and as a noun or adjective."""
 
     verb: str
     noun: str
@@ -78,14 +78,14 @@ HOMOGRAPHS: Final[Mapping[str, Readings]] = MappingProxyType(
     }
 )
 
-# "read" is spelled alike in present and past; the dictionary lists the past first.
+# Present and past of "read" are spelled alike; the dictionary lists the past first.
 READ_PRESENT: Final = "R IY1 D"
 
 
 def homograph_reading(word: str, previous: str | None, following: str | None) -> str | None:
-    """ARPAbet of a lower-case word that its neighbours settle; None when they don't, or it is no homograph.
+    """Return the ARPAbet reading of a lower-case word that its neighbours determine; None if they do not.
 
-    previous is the word before ("not" skipped), None after a pause; following is None before one.
+    previous is the preceding word ("not" skipped), None after a pause; following is None before a pause.
     """
     imperative = previous in CLAUSE_STARTS and following in DETERMINERS
     if word == "read":

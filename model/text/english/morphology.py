@@ -1,6 +1,6 @@
-"""Pronunciations of words formed from known ones: endings, prefixes and compounds.
+"""Pronunciations of inflected, prefixed and compound words, derived from known words.
 
-Only formations whose sound follows from their parts are used; anything else returns None.
+Only formations whose pronunciation follows from their parts are used; all others give None.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +17,7 @@ _SIBILANTS: Final = frozenset({"S", "Z", "SH", "ZH", "CH", "JH"})
 _VOICELESS: Final = frozenset({"P", "T", "K", "F", "TH", "S", "SH", "CH"})
 _VOWEL_LETTERS: Final = frozenset("aeiou")
 
-# Endings whose sound does not depend on the word before them and that leave its stress alone.
+# Suffixes whose pronunciation does not depend on the stem and that do not move its stress.
 _FIXED_ENDINGS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "'ll": "AH0 L",
@@ -34,7 +34,7 @@ _FIXED_ENDINGS: Final[Mapping[str, str]] = MappingProxyType(
         "ship": "SH IH2 P",
     }
 )
-# Endings before which a silent e may be gone and a consonant doubled.
+# Suffixes before which a silent e may be dropped or a consonant doubled.
 _VOWEL_ENDINGS: Final = frozenset({"ing", "er", "able"})
 
 _PREFIXES: Final[Mapping[str, str]] = MappingProxyType(
@@ -64,7 +64,7 @@ _PREFIXES: Final[Mapping[str, str]] = MappingProxyType(
 _SHORTEST_STEM: Final = 3
 _SHORTEST_COMPOUND_PART: Final = 4
 _COMMON_INFLECTIONS: Final = 2
-# Parts that the rule for common words misses: short ones and ones without inflections.
+# Compound parts that the test for common words misses: short ones and ones without inflections.
 _COMPOUND_PARTS: Final = as_words(
     "up out off on box key pad day way net web one two fax log car air any top end bar bed bus cut eye fly "
     "gun hat ice "
@@ -72,14 +72,14 @@ _COMPOUND_PARTS: Final = as_words(
     "tip lip arm "
     "ear leg mud run kit upper lower ever forever more every some self over under after"
 )
-# Endings that look like second parts.
+# Suffixes that look like second parts of a compound.
 _NOT_SECOND: Final = as_words("able ably ally ring red ness less ment mann land ring ford sell bell set")
 
 
 def derive(word: str, lookup: Lookup, depth: int = 2) -> Phones | None:
-    """ARPAbet phones of a lower-case word that `lookup` does not have, from parts that it has.
+    """Return the ARPAbet phones of a lower-case word that `lookup` does not have, derived from parts that it has.
 
-    depth is how many formations may be nested (un + mute + d is two).
+    depth: maximum number of nested formations (un + mute + d is two).
     """
     if depth == 0:
         return None
@@ -95,7 +95,7 @@ def derive(word: str, lookup: Lookup, depth: int = 2) -> Phones | None:
 
 
 def _with_s(word: str, known: Lookup) -> Phones | None:
-    """Possessives and plurals."""
+    """Derive possessives and plurals."""
     if word.endswith("'s"):
         stem = known(word[:-2])
     elif word.endswith(("s'", "ss", "us", "is")):
@@ -119,7 +119,7 @@ def _with_s(word: str, known: Lookup) -> Phones | None:
 
 
 def _with_ed(word: str, known: Lookup) -> Phones | None:
-    """Past forms, and 'd for would or had."""
+    """Derive past forms, and 'd for would or had."""
     if word.endswith("'d"):
         stem = known(word[:-2])
     elif word.endswith("ed") and len(word) - 2 >= _SHORTEST_STEM:
@@ -144,7 +144,7 @@ def _with_fixed_ending(word: str, known: Lookup) -> Phones | None:
         if stem is not None:
             # "Fully" has one l sound.
             return (*stem, *phones.split()[ending == "ly" and stem[-1] == "L" :])
-    if word.endswith("in") and known(word + "g"):  # "runnin'", its apostrophe already stripped
+    if word.endswith("in") and known(word + "g"):  # "runnin'", apostrophe already stripped
         running = known(word + "g")
         if running is not None and running[-1] == "NG":
             return (*running[:-1], "N")
@@ -152,10 +152,12 @@ def _with_fixed_ending(word: str, known: Lookup) -> Phones | None:
 
 
 def _known_stems(base: str, known: Lookup) -> Iterator[Phones]:
-    """Readings of what a vowel-initial ending was put on: muting → mute, running → run, playing → play."""
+    """Return the readings of the possible stems of a vowel-initial suffix: muting → mute, running → run, playing →
+    play.
+    """
     doubled = len(base) > _SHORTEST_STEM and base[-1] == base[-2] and base[-1] not in _VOWEL_LETTERS
     spellings = [base[:-1], base] if doubled and base[-1] not in "ls" else [base, base[:-1]] if doubled else [base]
-    # After one vowel and one consonant a stem without e would have doubled the consonant.
+    # A stem without e would have doubled its single consonant after a single vowel.
     single_consonant = len(base) > 1 and base[-1] not in _VOWEL_LETTERS and base[-2] in _VOWEL_LETTERS
     spellings = [base + "e", *spellings] if single_consonant or base[-1] in "cgvzu" else [*spellings, base + "e"]
     for spelling in spellings:
@@ -179,7 +181,7 @@ def _with_prefix(word: str, known: Lookup) -> Phones | None:
 
 
 def _compound(word: str, lookup: Lookup) -> Phones | None:
-    """Two common words written as one; the second keeps a secondary stress. The most even split wins."""
+    """Derive compounds of two common words; the second keeps a secondary stress. The most even split wins."""
     splits = sorted(range(2, len(word) - 1), key=lambda split: abs(2 * split - len(word)))
     for split in splits:
         left, right = word[:split], word[split:]
@@ -192,7 +194,7 @@ def _compound(word: str, lookup: Lookup) -> Phones | None:
 
 
 def _is_common(part: str, lookup: Lookup) -> bool:
-    """Whether a part is an everyday word; the dictionary is full of surnames, but those do not inflect."""
+    """Return whether a part is a common word. The dictionary is full of surnames, but those have no inflected forms."""
     if part in _COMPOUND_PARTS:
         return True
     if len(part) < _SHORTEST_COMPOUND_PART or lookup(part) is None:

@@ -1,4 +1,4 @@
-"""Written English to spoken English: characters, abbreviations, numbers, symbols, then pauses."""
+"""English text normalisation: characters, abbreviations, numbers, symbols, then pauses."""
 
 import re
 import unicodedata
@@ -11,8 +11,7 @@ from model.text.english.abbreviations import expand_abbreviations
 from model.text.english.numbers import expand_numbers
 from model.text.errors import ReasonCode, TextError, character_name, check_length
 
-# Before compatibility folding, which would turn "m²" into "m2", "½" after a digit into one number and "…"
-# into dots.
+# Applied before NFKC, which would turn "m²" into "m2", "½" after a digit into one number and "…" into dots.
 _BEFORE_FOLDING: Final[Mapping[str, str]] = MappingProxyType(
     {
         "²": "²",
@@ -93,7 +92,7 @@ _BEFORE_FOLDING: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 
-# Symbols that are words of their own, wherever they stand.
+# Symbols that are spoken as words in every context.
 _SPOKEN_SYMBOLS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "&": "and",
@@ -136,7 +135,7 @@ _CLIPPED_WORDS: Final = r"(?i:em|til|cause|bout|tis|twas|n|round)\b"
 
 
 def normalise_english(text: str) -> str:
-    """Text as it is spoken; see EnglishFrontEnd.normalise."""
+    """Return the text as it is spoken; see EnglishFrontEnd.normalise."""
     check_length(text)
     unreadable = "".join(
         dict.fromkeys(character for character in unicodedata.normalize("NFC", text) if _is_foreign(character))
@@ -149,7 +148,7 @@ def normalise_english(text: str) -> str:
 
 
 def with_unreadable_apart(text: str) -> list[tuple[str, bool]]:
-    """The text as pieces (text, readable): readable ones normalised, the others runs of foreign letters."""
+    """Split a text into (part, readable): readable parts are normalised, the others are runs of foreign letters."""
     pieces = []
     for part in _UNREADABLE_RUN.split(_fold_characters(text)):
         if _UNREADABLE_RUN.fullmatch(part):
@@ -176,7 +175,7 @@ def _normalise_folded(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _fold_character(character: str) -> str:
-    """One character as ASCII where it has such a form; as itself where it has none."""
+    """Return the ASCII form of a character, or the character if it has none."""
     if character in _BEFORE_FOLDING:
         return _BEFORE_FOLDING[character]
     if character.isspace():
@@ -221,7 +220,7 @@ def _speak_symbols(text: str) -> str:
 
 
 def _tidy_pauses(text: str) -> str:
-    """Pause marks one at a time, against the word before them; hyphens only inside words."""
+    """Attach single pause marks to the preceding word; keep hyphens only inside words."""
     text = re.sub(r"--+|(?<=\s)-+(?=\s)|^-+|-+$", ",", text)
     text = re.sub(r"[\s()\[\]{}<>\"]+$", "", text).translate(_BRACKETS)
     text = re.sub(r"\.{2,}|(?:\.\s){2,}\.", "…", text)
@@ -239,7 +238,7 @@ def _strongest_mark(match: re.Match[str]) -> str:
 
 @lru_cache(maxsize=4096)
 def _is_foreign(character: str) -> bool:
-    """Whether a character has no form that English text can hold."""
+    """Return whether a character has no form in English text."""
     return not character.isascii() and _UNREADABLE_RUN.search(_fold_character(character)) is not None
 
 

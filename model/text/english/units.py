@@ -1,10 +1,10 @@
-"""What currencies, magnitudes and units of measure are called."""
+"""Names of currencies, magnitudes and units of measure."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-# Symbol → one, many, one hundredth, hundredths (empty: has none).
+# Symbol → singular, plural, singular and plural of the hundredth (empty: none).
 CURRENCIES: Final[Mapping[str, tuple[str, str, str, str]]] = MappingProxyType(
     {
         "$": ("dollar", "dollars", "cent", "cents"),

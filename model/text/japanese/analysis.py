@@ -1,4 +1,4 @@
-"""OpenJTalk's reading of a Japanese text: its words with their phones and pitch."""
+"""Analysis of a Japanese text by OpenJTalk: words with their phones and pitch."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -14,8 +14,8 @@ from pyopenjtalk.types import NJDFeature
 LOW: Final = 0
 HIGH: Final = 1
 
-# OpenJTalk's phones that the symbol table spells otherwise. Vowels in capitals are devoiced, which is left to the
-# voice; labialised consonants and "fy" are written as two.
+# OpenJTalk phones that the symbol table writes differently. Vowels in capitals are devoiced, which the voice learns by
+# itself; labialised consonants and "fy" are written as two phones.
 _RESPELLED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "A": ("a",),
@@ -39,9 +39,9 @@ _SMALL_KANA: Final = "ァィゥェォャュョヮ"
 
 @dataclass(frozen=True)
 class Morpheme:
-    """A word of OpenJTalk's: characters [start, end) of the text, its phones, a pitch (0 low, 1 high) for each.
+    """Word found by OpenJTalk: characters [start, end) of the text, its phones, and a pitch (0 low, 1 high) for each.
 
-    No phones: a word that has no reading.
+    A word without phones has no reading.
     """
 
     start: int
@@ -51,7 +51,7 @@ class Morpheme:
 
 
 def analyse(text: str) -> list[Morpheme]:
-    """The words of a text in order, without its pauses (、。！？… and spaces); spans don't overlap."""
+    """Return the words of a text in order, without its pauses (、。！？… and spaces); spans do not overlap."""
     morphemes: list[Morpheme] = []
     for start, piece in _pieces(text):
         for morpheme in _analyse_piece(piece):
@@ -64,9 +64,9 @@ def analyse(text: str) -> list[Morpheme]:
 
 
 def read_katakana(reading: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Phones and pitches of a word given by its katakana, as spelled in dictionaries: オウ and エイ are long vowels.
+    """Return the phones and pitches of a word given in dictionary katakana: オウ and エイ are long vowels.
 
-    A middle dot keeps two vowels apart (スペ・イン). The pitch is that of a word without an accent: low, then high.
+    A middle dot separates two vowels (スペ・イン). The pitch is that of an unaccented word: low, then high.
     """
     sounded = re.sub(r"(?<=[オコソトノホモヨロゴゾドボポョ])ウ|(?<=[エケセテネヘメレゲゼデベペ])イ", "ー", reading)
     sounded = sounded.replace("・", "")
@@ -95,7 +95,7 @@ def read_katakana(reading: str) -> tuple[tuple[str, ...], tuple[int, ...]]:
 
 @lru_cache(maxsize=1)
 def _analyser() -> OpenJTalk:
-    """An analyser apart from the package's shared one, which others may give dictionaries; it locks itself."""
+    """Return a thread-safe analyser. The package's shared one may be given further dictionaries by others."""
     return OpenJTalk(dn_mecab=pyopenjtalk.OPEN_JTALK_DICT_DIR)
 
 
@@ -104,7 +104,7 @@ def _respelled(sound: str) -> tuple[str, ...]:
 
 
 def _pieces(text: str) -> Iterator[tuple[int, str]]:
-    """The text in pieces that are cut after a sentence if possible, else after any pause, with their starts."""
+    """Yield the text in pieces with their starts, cut after a sentence if possible, else after any pause."""
     start = 0
     while len(text) - start > _LONGEST_PIECE:
         window = text[start : start + _LONGEST_PIECE]
@@ -120,7 +120,7 @@ def _analyse_piece(piece: str) -> list[Morpheme]:
     try:
         entries = pyopenjtalk.g2p_mapping_prosody(piece, jtalk=_analyser())
     except (ValueError, RuntimeError):
-        # The library checks its own alignment and gives up where it fails; the parts are read without each other.
+        # The library checks its own alignment and fails if it does not match; then the parts are read separately.
         if len(piece) == 1:
             return [Morpheme(0, 1, (), ())]
         middle = len(piece) // 2
@@ -133,7 +133,7 @@ def _analyse_piece(piece: str) -> list[Morpheme]:
 
 
 def _placed_in_order(piece: str, entries: list[Any]) -> list[Morpheme]:
-    """OpenJTalk's words with their own spans; a word without one (二〇二四 has a spoken 十) joins its neighbour."""
+    """Return OpenJTalk's words with spans; a word without one (二〇二四 has a spoken 十) joins its neighbour."""
     morphemes: list[Morpheme] = []
     unplaced: Morpheme | None = None
     for entry in entries:
@@ -180,7 +180,7 @@ def _merged(first: Morpheme, second: Morpheme) -> Morpheme:
 
 
 def _read_single_characters(piece: str, start: int, end: int) -> list[Morpheme]:
-    """The characters of a word that OpenJTalk does not know, each by itself."""
+    """Return the characters of a word that OpenJTalk does not know, each read separately."""
     return [
         Morpheme(index, index + 1, *_single_character(piece[index]))
         for index in range(start, end)

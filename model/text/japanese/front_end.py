@@ -1,9 +1,9 @@
-"""The Japanese front end: normalised text to phones in the symbol table's spelling, with pitch.
+"""Japanese front end: text to phones in the symbol table's notation, with pitch.
 
-Words are OpenJTalk's, read in the whole sentence, so that compounds and particles come out as they are spoken. A
-long vowel is its vowel twice ("t o o ky o o"), as OpenJTalk writes it: each mora keeps a pitch of its own (the accent
-often falls inside a long vowel), and the table's "o:" has no meaning in existing checkpoints, whose text never held
-it. Tone 1 is a high mora, 0 a low one.
+OpenJTalk reads the whole sentence, so that compounds and particles are read as they are spoken. A long vowel is its
+vowel twice ("t o o ky o o"), as OpenJTalk writes it: each mora keeps its pitch (the accent often falls inside a long
+vowel), and the table's "o:" has no meaning in existing checkpoints, because their training text never contained it.
+Tone 1 is a high mora, 0 a low one.
 """
 
 import re
@@ -21,9 +21,9 @@ from model.text.phone_sequence import PhoneSequence
 PAUSE_MARKS: Final = "!?…,.'-"
 _AS_JAPANESE_MARKS: Final = str.maketrans({"!": "！", "?": "？", ",": "、", ".": "。", "'": "、", "-": "、"})
 _ENGLISH_RUN: Final = re.compile(r"[A-Za-z]+(?:[ !?…,.'\-]+[A-Za-z]+)*")
-# What stands in the analysed sentence for words read elsewhere: nouns that form no compounds in the dictionary, so
-# that the particles and words around them are read as they are after a noun. The first has its accent on the first
-# mora, as the Japanese reading of a foreign word ends low; the second has none, like a reading from the lexicon.
+# Placeholders in the analysed sentence for words that are read elsewhere: nouns that form no compounds in the
+# dictionary, so that the words around them are read as they are after a noun. The first is accented on the first mora,
+# because the Japanese reading of a foreign word ends low; the second is unaccented, like a reading from the lexicon.
 _FOREIGN_NOUN: Final = "鵺"
 _FLAT_NOUN: Final = "鼬"
 _KATAKANA_READING: Final = re.compile(r"[ァ-ヴ][ァ-ヴー・]*")
@@ -40,7 +40,7 @@ class _Word:
 
 @dataclass(frozen=True)
 class _Insertion:
-    """Characters [start, end) of a text that are read apart from the rest, and how."""
+    """Characters [start, end) of a text that are read separately, with their reading."""
 
     start: int
     end: int
@@ -56,10 +56,11 @@ class JapaneseFrontEnd:
     def __init__(
         self, front_end_of: Callable[[str], FrontEnd], lexicon: Mapping[str, Sequence[str] | str] | None = None
     ) -> None:
-        """Make a front end whose Latin words are read by `front_end_of("EN")`.
+        """Create a front end that reads Latin words with `front_end_of("EN")`.
 
-        lexicon: word → reading in katakana, before all else, the longest word first. オウ and エイ in a reading are long
-        vowels; a middle dot between them keeps them apart ("スペ・イン"). Raises TextError invalid_lexicon.
+        lexicon: word → reading in katakana, which overrides all other readings; the longest word wins. オウ and エイ in
+        a reading are long vowels; a middle dot between the vowels separates them ("スペ・イン"). Raises TextError
+        invalid_lexicon.
         """
         self._normalise_english: Callable[[str], str] = lru_cache(maxsize=4096)(
             lambda run: front_end_of("EN").normalise(run)
@@ -73,11 +74,11 @@ class JapaneseFrontEnd:
         if "" in self._readings:
             raise TextError(ReasonCode.INVALID_LEXICON, "lexicon: an entry's word has nothing to be spoken")
         self._lexicon_words = _words_pattern(self._readings)
-        # The check in `normalise` and the phones are one piece of work.
+        # `normalise` analyses the text to check it, and `to_phones` needs the same analysis.
         self._sequence: Callable[[str], PhoneSequence] = lru_cache(maxsize=256)(self._make_sequence)
 
     def normalise(self, text: str) -> str:
-        """Text as it is spoken: kana, kanji, Latin letters and the pause marks; numbers in kanji.
+        """Return the text as it is spoken: kana, kanji, Latin letters and pause marks; numbers in kanji.
 
         Raises TextError: too_long, unreadable_character (all of them), no_speech.
         """
@@ -91,14 +92,16 @@ class JapaneseFrontEnd:
         return normalised
 
     def to_phones(self, normalised: str) -> PhoneSequence:
-        """Phones of a normalised text, a word for each of OpenJTalk's; Latin words are English.
+        """Return the phones of a normalised text, one word per OpenJTalk word; Latin words are English.
 
         Raises TextError: too_long, unreadable_character (all of them), no_speech.
         """
         return self._sequence(normalised)
 
     def _all_unreadable(self, text: str, characters: str) -> str:
-        """The characters without which the text as it was written is readable, given some of its normalised form's."""
+        """Return the characters of the written text that make it unreadable, given some unreadable ones of its
+        normalised form.
+        """
         found = ""
         while characters:
             written = written_as(text, characters)
@@ -135,7 +138,7 @@ class JapaneseFrontEnd:
         )
 
     def _insertions(self, normalised: str) -> Iterator[_Insertion]:
-        """The lexicon's words and the English runs of a text, in order."""
+        """Return the lexicon's words and the English runs of a text, in order."""
         end = 0
         for match in self._lexicon_words.finditer(normalised) if self._lexicon_words else ():
             yield from self._english_insertions(normalised, end, match.start())
@@ -178,7 +181,7 @@ def _lexicon_reading(word: str, reading: Sequence[str] | str) -> tuple[tuple[str
 
 
 def _words_pattern(words: Mapping[str, object]) -> re.Pattern[str] | None:
-    """Any of the words, the longest that fits; Latin ones only as whole words."""
+    """Return a pattern that matches any of the words, the longest first; Latin ones only as whole words."""
     patterns = []
     for word in sorted(words, key=len, reverse=True):
         before = r"(?<![A-Za-z])" if word[0].isascii() else ""
@@ -188,7 +191,7 @@ def _words_pattern(words: Mapping[str, object]) -> re.Pattern[str] | None:
 
 
 def _characters_outside(text: str, insertions: Sequence[_Insertion], readable: re.Pattern[str]) -> str:
-    """The characters that no insertion covers and the pattern does not know."""
+    """Return the characters that no insertion covers and the pattern does not match."""
     starts = [0, *(insertion.end for insertion in insertions)]
     ends = [*(insertion.start for insertion in insertions), len(text)]
     return "".join(readable.sub("", text[start:end]) for start, end in zip(starts, ends, strict=True))
@@ -207,7 +210,7 @@ def _unreadable(characters: str) -> TextError:
 
 
 def _read_with_insertions(text: str, insertions: Sequence[_Insertion]) -> list[_Word]:
-    """All words of a text: OpenJTalk's reading of the sentence with a noun in place of each insertion."""
+    """Return all words of a text: OpenJTalk reads the sentence with a noun in place of each insertion."""
     sentence, end = "", 0
     origins: list[int] = []
     stand_ins: dict[int, _Insertion] = {}
@@ -231,12 +234,12 @@ def _read_with_insertions(text: str, insertions: Sequence[_Insertion]) -> list[_
 
 
 def _analyse_around(sentence: str, stand_ins: Sequence[int]) -> list[Morpheme]:
-    """The sentence's words, where each stand-in is a word of its own."""
+    """Return the words of the sentence, in which each placeholder is a separate word."""
     morphemes = analyse(sentence)
     spans = {(morpheme.start, morpheme.end) for morpheme in morphemes}
     if all((index, index + 1) in spans for index in stand_ins):
         return morphemes
-    # Something took a stand-in into a longer word: the parts are read without each other.
+    # A placeholder was merged into a longer word, so the parts are read separately.
     parts: list[Morpheme] = []
     start = 0
     for index in [*stand_ins, len(sentence)]:
@@ -249,7 +252,7 @@ def _analyse_around(sentence: str, stand_ins: Sequence[int]) -> list[Morpheme]:
 
 
 def _with_marks(text: str, words: Sequence[_Word]) -> list[_Word]:
-    """The words with each pause mark between them as a word of its own."""
+    """Return the words with each pause mark between them as a separate word."""
     complete: list[_Word] = []
     end = 0
     for word in [*words, _Word(len(text), len(text), (), ())]:

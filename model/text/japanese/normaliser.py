@@ -1,4 +1,4 @@
-"""Written Japanese to spoken Japanese: characters, Latin words, numbers, symbols, then pauses."""
+"""Japanese text normalisation: characters, Latin words, numbers, symbols, then pauses."""
 
 import re
 import unicodedata
@@ -13,11 +13,11 @@ from model.text.japanese.numbers import expand_numbers, expand_units
 KANA: Final = r"\u3041-\u3096\u309d\u309e\u30a1-\u30fa\u30fc-\u30fe"
 KANJI: Final = r"\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff々〆〇仝"
 _GREEK: Final = r"Α-Ωα-ω"
-# Letters as they are before English folds their accents away; × and ÷ stand among them.
+# Latin letters before English strips their accents; the range includes × and ÷.
 _LATIN: Final = r"A-Za-zÀ-ÖØ-öø-ɏḀ-ỿ"
 READABLE: Final = re.compile(rf"[{KANA}{KANJI}{_GREEK}A-Za-z!?…,.'\- ]")
 
-# Before compatibility folding, which would take them apart or into something else.
+# Applied before NFKC, which would decompose or replace them.
 _BEFORE_FOLDING: Final[Mapping[str, str]] = MappingProxyType(
     {
         "…": "…",
@@ -104,7 +104,7 @@ _SPOKEN_SYMBOLS: Final[Mapping[str, str]] = MappingProxyType(
         "◯": "まる",
     }
 )
-# Signs of the page's layout are pauses; quotation marks are not spoken at all.
+# Layout marks are pauses; quotation marks are not spoken.
 _LAYOUT: Final = str.maketrans(
     {mark: "," for mark in "、，，・･･;；:：|()（）[]{}<>【】〔〕〈〉《》→←↑↓⇒⇐•●■□◆◇▲△▼▽★☆※/／"}
     | {"。": ".", "．": ".", "！": "!", "？": "?", "—": "-", "–": "-", "_": " ", "^": " "}
@@ -113,7 +113,7 @@ _LAYOUT: Final = str.maketrans(
 _HONORIFICS: Final[Mapping[str, str]] = MappingProxyType(
     {"Dr": "Doctor", "Mr": "Mister", "Mrs": "Missus", "Ms": "Ms", "Prof": "Professor"}
 )
-# Said with English numbers in Japanese too: スリーディー, エムピースリー.
+# Read with English numbers in Japanese too: スリーディー, エムピースリー.
 _ENGLISH_NUMBERS: Final[Mapping[str, str]] = MappingProxyType({"2": "two", "3": "three", "4": "four", "5": "five"})
 
 _ENGLISH_RUN: Final = re.compile(rf"[{_LATIN}](?:[{_LATIN}0-9'&@./:_\- ]*[{_LATIN}])?")
@@ -121,12 +121,12 @@ _SPOKEN: Final = rf"{KANA}{KANJI}{_GREEK}A-Za-z"
 
 
 def normalise_japanese(text: str, normalise_english: Callable[[str], str]) -> str:
-    """Text as it is spoken, though perhaps still with characters that nobody can read.
+    """Return the text as it is spoken, possibly with unreadable characters.
 
-    normalise_english: what each run of Latin words goes through. Raises TextError too_long.
+    normalise_english: applied to each run of Latin words. Raises TextError too_long.
     """
     check_length(text)
-    # Composition joins a kana with its voicing mark, half-width ones too; marks without a letter of their own go.
+    # NFC joins a kana with its voicing mark, half-width ones too; marks without a base letter are dropped.
     text = unicodedata.normalize("NFC", "".join(map(_fold_character, text)))
     text = "".join(character for character in text if unicodedata.category(character) != "Mn")
     text = re.sub(r"(?<=\d) (?=\d+⁄\d)", "と", text)
@@ -138,14 +138,14 @@ def normalise_japanese(text: str, normalise_english: Callable[[str], str]) -> st
 
 
 def written_as(text: str, characters: str) -> str:
-    """The characters of a written text that become any of these in its normalised form."""
+    """Return the characters of a written text that become any of these in its normalised form."""
     wanted = {*characters, *unicodedata.normalize("NFD", characters)}
     return "".join(character for character in dict.fromkeys(text) if not wanted.isdisjoint(_fold_character(character)))
 
 
 @lru_cache(maxsize=16384)
 def _fold_character(character: str) -> str:
-    """One character in its usual form: full-width and compatibility forms folded, control characters gone."""
+    """Return the usual form of a character: full-width and compatibility forms folded, control characters dropped."""
     if character in _BEFORE_FOLDING:
         return _BEFORE_FOLDING[character]
     if character.isspace():
@@ -161,12 +161,12 @@ def _fold_character(character: str) -> str:
     if "ㇰ" <= character <= "ㇿ":
         return unicodedata.lookup(name.replace("SMALL ", ""))
     folded = unicodedata.normalize("NFKC", character)
-    # A space keeps "1½" from becoming eleven halves and "①②" from becoming twelve.
+    # The space keeps "1½" from becoming eleven halves and "①②" from becoming twelve.
     return f" {folded}" if category == "No" and folded != character else folded
 
 
 def _speak_latin_runs(text: str, normalise_english: Callable[[str], str]) -> str:
-    """Latin words as English speaks them; numbers between two of them are English as well."""
+    """Return the text with Latin words as English speaks them; numbers between two of them are English as well."""
 
     def speak(match: re.Match[str]) -> str:
         run = match.group()
@@ -190,15 +190,17 @@ def _speak_latin_runs(text: str, normalise_english: Callable[[str], str]) -> str
 
 
 def _speak_wave_dashes(text: str) -> str:
-    """A wave dash draws out the kana before it, stands for "to" between kanji and is a pause elsewhere."""
+    """Replace wave dashes: a long vowel after kana, "to" between kanji, a pause elsewhere."""
     text = re.sub(rf"(?<=[{KANJI}])〜(?=[{KANJI}])", "から", text)
     text = re.sub(rf"(?<=[{KANA}])〜+", "ー", text)
     return text.replace("〜", ",")
 
 
 def _tidy_pauses(text: str) -> str:
-    """Pause marks one at a time, apostrophes and hyphens only inside words, single spaces away from the marks."""
-    # A long vowel mark with nothing before it draws nothing out.
+    """Merge adjacent pause marks; keep apostrophes and hyphens only inside words, single spaces only away from the
+    marks.
+    """
+    # A long vowel mark without a kana before it is dropped.
     text = re.sub(rf"(?<![{KANA}{KANJI}])ー+", "", text)
     text = re.sub(r"\.{2,}", "…", text)
     text = re.sub(r"(?<![A-Za-z])'|'(?![A-Za-z])", "", text)

@@ -1,7 +1,7 @@
-"""Digits in Japanese text as kanji numerals: dates, times, telephone numbers, money, measures and plain numbers.
+"""Japanese number expansion: dates, times, telephone numbers, money, measures and plain numbers to kanji numerals.
 
-Kanji numerals with their counters are what OpenJTalk reads best (三本 sambon, 二十日 hatsuka), and their characters
-still line up with the language model's tokens, which a reading in kana would not.
+OpenJTalk reads kanji numerals with their counters best (三本 sambon, 二十日 hatsuka), and unlike a reading in kana they
+still match the tokens of the text encoder.
 """
 
 import re
@@ -22,8 +22,8 @@ _CURRENCIES: Final[Mapping[str, str]] = MappingProxyType(
     {"¥": "円", "\\": "円", "$": "ドル", "€": "ユーロ", "£": "ポンド", "₩": "ウォン"}
 )
 
-# Written after a number; the longest spelling is tried first. Single capitals that are as often a name as a unit
-# (A, B, V, W) are left to be read as letters.
+# Units written after a number; the longest spelling is tried first. Single capitals that are as often a name as a unit
+# (A, B, V, W) are read as letters.
 _UNITS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "%": "パーセント",
@@ -79,7 +79,7 @@ _UNITS: Final[Mapping[str, str]] = MappingProxyType(
 _UNIT_PATTERN: Final = "|".join(re.escape(unit) for unit in sorted(_UNITS, key=len, reverse=True))
 
 # OpenJTalk's dictionary has words that are written like these minutes but mean something else (十分 "enough", 五分
-# "half"); kana keeps the minutes apart from them.
+# "half"); kana avoids them.
 _MINUTES_IN_KANA: Final[Mapping[str, str]] = MappingProxyType(
     {"5": "五ふん", "8": "八ふん", "10": "じゅっぷん", "12": "十二ふん"}
 )
@@ -88,7 +88,7 @@ _RANGE_MARK: Final = r"\s?[〜–]\s?"
 
 
 def integer_in_kanji(number: int) -> str:
-    """0 ≤ number < 10^20 as kanji numerals, "一千万" with its 一 as it is spoken."""
+    """Return a number (0 ≤ number < 10^20) in kanji numerals, with the 一 of "一千万" as it is spoken."""
     if number == 0:
         return "ゼロ"
     written = ""
@@ -110,14 +110,14 @@ def _group_in_kanji(group: int, spoken_one: bool) -> str:
 
 
 def digit_by_digit(digits: str) -> str:
-    """Each digit as its own numeral, as telephone numbers are read."""
+    """Return each digit as a numeral, as telephone numbers are read."""
     return "".join(_DIGITS[int(digit)] for digit in digits)
 
 
 def number_in_kanji(written: str, before_large_unit: bool = False) -> str:
-    """A number in ASCII digits (commas between thousands, one decimal point) as kanji numerals.
+    """Return a number in ASCII digits (commas between thousands, one decimal point) in kanji numerals.
 
-    Leading zeros and more digits than there are units make it a row of single digits.
+    Leading zeros, or more digits than there are units, make it a sequence of single digits.
     """
     whole, _, decimals = written.replace(",", "").partition(".")
     if (len(whole) > 1 and whole[0] == "0") or len(whole) > _MAX_DIGITS:
@@ -132,7 +132,9 @@ def number_in_kanji(written: str, before_large_unit: bool = False) -> str:
 
 
 def expand_numbers(text: str) -> str:
-    """The text without ASCII digits. Every rule rewrites what it recognises; the last takes what is left as numbers."""
+    """Return the text without ASCII digits. Every rule rewrites the patterns it knows; the last reads the rest as
+    numbers.
+    """
     if not re.search(r"[\d〇]", text):
         return text
     text = _expand_telephone_numbers(text)
@@ -153,13 +155,13 @@ def expand_numbers(text: str) -> str:
 
 
 def expand_units(text: str) -> str:
-    """Units of measure after a number, and "No." before one, in Japanese; the digits stay."""
+    """Return the text with units of measure after a number, and "No." before one, in Japanese; the digits stay."""
     text = re.sub(rf"(?<=\d)\s?({_UNIT_PATTERN})(?![A-Za-z²³])", lambda match: _UNITS[match[1]], text)
     return re.sub(r"(?<![A-Za-z])[Nn]o\.?\s?(?=\d)", "ナンバー", text)
 
 
 def _expand_telephone_numbers(text: str) -> str:
-    """Numbers in groups as telephone and postal numbers are: digit by digit, a pause between the groups."""
+    """Expand groups of digits that look like telephone or postal numbers digit by digit, with pauses between them."""
 
     def read(match: re.Match[str]) -> str:
         groups = [digit_by_digit(group) for group in re.findall(r"\d+", match[0])]
@@ -184,7 +186,7 @@ def _expand_dates(text: str) -> str:
         return f"{int(match[1])}年{date}" if date else match[0]
 
     def month_and_day(match: re.Match[str]) -> str:
-        # "1/2" is a half unless a date's particle follows; "12/25" and "5/1" are no fractions that anybody writes.
+        # "1/2" is a half unless a date's particle follows; "12/25" and "5/1" are dates, not fractions.
         looks_like_date = bool(match[3]) or int(match[1]) >= int(match[2]) or int(match[2]) > 12
         date = _date(match[1], match[2]) if looks_like_date else None
         return (date or f"{match[1]}/{match[2]}") + (match[3] or "")
@@ -194,7 +196,7 @@ def _expand_dates(text: str) -> str:
         r"(?<![\d/.-])((?:19|20)\d\d)/(0?[1-9]|1[0-2])(?![\d/])", lambda match: f"{match[1]}年{int(match[2])}月", text
     )
     text = re.sub(r"(?<![\d/.-])(\d{1,2})/(\d{1,2})(?![\d/])(に|から|まで|\()?", month_and_day, text)
-    # A year's digits in kanji, "二〇二四年".
+    # The digits of a year in kanji, "二〇二四年".
     return re.sub(
         r"[一二三四五六七八九][〇零一二三四五六七八九]{3}(?=年)",
         lambda match: "".join(str(max(0, "〇一二三四五六七八九".find(digit))) for digit in match[0]),
@@ -224,7 +226,7 @@ def _expand_fractions(text: str) -> str:
 def _expand_signs_and_ranges(text: str) -> str:
     text = re.sub(rf"(?<=[\d%℃年月日時分秒円人]){_RANGE_MARK}(?=[\d¥$€£])", "から", text)
     text = re.sub(r"(?<=[一二三四五六七八九十百千万])〜(?=[一二三四五六七八九十百千万])", "から", text)
-    # Three numbers and more are an address, whose hyphens are spoken.
+    # Three or more numbers are an address, whose hyphens are spoken.
     text = re.sub(r"(?<![\d-])\d+(?:-\d+){2,}(?![\d-])", lambda match: match[0].replace("-", "の"), text)
     return re.sub(r"(?<![\w\d)-])[-−](?=[\d¥$€£])|−(?=\d)", "マイナス", text)
 

@@ -1,6 +1,6 @@
-"""The Mandarin front end: normalised characters to initials and finals in the symbol table's spelling.
+"""Mandarin front end: text to initials and finals in the symbol table's notation.
 
-Words inside the text that are written in Latin letters or kana are read by the front ends of those languages.
+Words in Latin letters or kana are read by the English and Japanese front ends.
 """
 
 import re
@@ -26,38 +26,36 @@ _TOKEN: Final = re.compile(
 
 
 class MandarinFrontEnd:
-    """Standard Mandarin by phrase dictionary, rules for characters with several readings, and tone sandhi."""
+    """Standard Mandarin by phrase dictionary, rules for polyphonic characters, and tone sandhi."""
 
     language: Final = "ZH"
 
     def __init__(
         self, front_end_of: Callable[[str], FrontEnd], lexicon: Mapping[str, Sequence[str] | str] | None = None
     ) -> None:
-        """Make a front end whose Latin words and kana are read by `front_end_of("EN")` and `front_end_of("JP")`.
+        """Create a front end that reads Latin words with `front_end_of("EN")` and kana with `front_end_of("JP")`.
 
-        lexicon: word → pinyin with tone digits, a syllable a character, taken as written. Raises TextError
+        lexicon: word → pinyin with tone digits, one syllable per character, without sandhi. Raises TextError
         invalid_lexicon.
         """
         self._reader = WordReader(lexicon)
         self._front_end_of = front_end_of
 
     def normalise(self, text: str) -> str:
-        """Text as it is spoken: Han characters (as written, traditional ones too), Latin words, kana and the pause
-        marks only.
+        """Return the text as it is spoken: Han characters (as written, traditional ones too), Latin words, kana and
+        pause marks.
 
-        Numbers become words, with telephone numbers and codes digit by digit. Raises TextError: too_long,
-        unreadable_character
-        with all such characters, no_speech.
+        Numbers become words; telephone numbers and codes are read digit by digit. Raises TextError: too_long,
+        unreadable_character with all such characters, no_speech.
         """
         return normalise_mandarin(text, self._front_end_of("EN").normalise, self._reader.has_reading)
 
     def to_phones(self, normalised: str) -> PhoneSequence:
-        """Phones of a normalised text. Each character is a word of two phones, which both carry its tone (1 to 4, 5
-        neutral).
+        """Return the phones of a normalised text.
 
-        Latin words and kana come with their own languages' phones and tones, and the pause marks between two such words
-        with
-        them. Raises TextError: unreadable_character, no_speech.
+        Each character is a word of two phones that both carry its tone (1 to 4, 5 neutral). Latin words and kana have
+        the phones and tones of their own languages, as do the pause marks between two such words. Raises TextError:
+        unreadable_character, no_speech.
         """
         pieces: list[PhoneSequence] = []
         unreadable = ""
@@ -98,7 +96,7 @@ class MandarinFrontEnd:
 
 
 def _moved(sequence: PhoneSequence, offset: int, language: str) -> PhoneSequence:
-    """A part's sequence with spans in the whole text, every word marked with its language."""
+    """Return the sequence of a part with spans in the whole text and a language for every word."""
     spans = tuple((start + offset, end + offset) for start, end in sequence.word_spans)
     languages = sequence.languages or (language,) * len(sequence.words)
     return PhoneSequence(sequence.words, spans, sequence.phones, sequence.tones, sequence.word2ph, languages)

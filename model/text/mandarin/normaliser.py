@@ -1,4 +1,4 @@
-"""Written Mandarin to spoken Mandarin: characters, Latin words, numbers, symbols, then pauses."""
+"""Mandarin text normalisation: characters, Latin words, numbers, symbols, then pauses."""
 
 import re
 import unicodedata
@@ -13,14 +13,14 @@ from model.text.mandarin.numbers import expand_numbers
 KANA: Final = "\u3041-\u3096\u309d\u309e\u30a1-\u30fa\u30fc-\u30fe"
 HAN: Final = "\u3007\u3400-\u4dbf\u4e00-\u9fff\U00020000-\U000323af"
 
-# Marks as the pauses that voices know.
+# Punctuation → pause marks.
 _PAUSES: Final = str.maketrans(
     {mark: "," for mark in "，、；：;:·•・|"}
     | {"。": ".", "．": ".", "！": "!", "？": "?", "—": "-", "–": "-", "―": "-", "~": "-", "\n": ","}
     | {mark: "'" for mark in '“”‘’"«»‹›「」『』〈〉《》（）()[]{}【】〔〕〖〗‚„<>`'}
     | {"^": None, "_": " ", "\\": " ", "*": None, "#": None}
 )
-# What compatibility folding would spoil or does not know. Only characters beyond ASCII.
+# Characters that NFKC changes wrongly or not at all. Only characters beyond ASCII.
 _BEFORE_FOLDING: Final[Mapping[str, str]] = MappingProxyType(
     {
         character: character
@@ -102,7 +102,7 @@ _BEFORE_FOLDING: Final[Mapping[str, str]] = MappingProxyType(
         "㎜": "mm",
     }
 )
-# Symbols that are words of their own; only where no number rule has taken them.
+# Symbols that are spoken as words unless a number rule has consumed them.
 _SPOKEN_SYMBOLS: Final[Mapping[str, str]] = MappingProxyType(
     {
         "%": "百分号",
@@ -163,10 +163,11 @@ _ADDRESS: Final = re.compile(
     r"(?:https?://|www\.)[A-Za-z0-9./%?=&_~:+-]*[A-Za-z0-9]|[A-Za-z0-9._+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
 )
 _ENGLISH_WITH_NUMBERS: Final = re.compile(
-    r"(?<![A-Za-z0-9])[A-Za-z][A-Za-z'’.-]*(?:,? +[A-Za-z][A-Za-z'’.-]*)*(?:,? +[$£]?\d[\d.,:]*%?(?:,? +[A-Za-z][A-Za-z'’-]*)+)+(?![A-Za-z0-9])"
+    r"(?<![A-Za-z0-9])[A-Za-z][A-Za-z'’.-]*(?:,? +[A-Za-z][A-Za-z'’.-]*)*"
+    r"(?:,? +[$£]?\d[\d.,:]*%?(?:,? +[A-Za-z][A-Za-z'’-]*)+)+(?![A-Za-z0-9])"
 )
 _LATIN: Final = re.compile(r"[A-Za-z]+(?:[ ]*(?:['’.&-]|, )?[ ]*[A-Za-z]+)*(?:\.(?=[A-Za-z ]|$))?")
-# Digits, Roman numerals and numbered marks such as "①"; these are numbers each for itself, so a space keeps them apart.
+# Digits, Roman numerals and numbered marks such as "①"; each is a number, so a space separates them.
 _NUMERALS: Final = {"Nd": "{}", "Nl": "{}", "No": "{} "}
 _SPELLED: Final = frozenset({"ETC", "ABC", "UFO", "ATM"})
 _SPOKEN_CAPITALS: Final = frozenset({"OK", "NO", "HI", "GO", "OH", "MY", "WE", "ME", "DR", "MR", "MS", "SO", "HE"})
@@ -174,9 +175,9 @@ _MIN_ENGLISH_WORDS: Final = 3
 
 
 def normalise_mandarin(text: str, normalise_english: Callable[[str], str], has_reading: Callable[[str], bool]) -> str:
-    """Text as it is spoken; see MandarinFrontEnd.normalise.
+    """Return the text as it is spoken; see MandarinFrontEnd.normalise.
 
-    Latin words go through `normalise_english`; `has_reading` says which Han characters the dictionary knows.
+    Latin words go through `normalise_english`; `has_reading` returns whether the dictionary has a Han character.
     """
     check_length(text)
     is_plain = _PLAIN.fullmatch(text) is not None
@@ -197,8 +198,8 @@ def normalise_mandarin(text: str, normalise_english: Callable[[str], str], has_r
 
 
 def _normalise_latin(words: str, normalise_english: Callable[[str], str]) -> str:
-    """Words between Mandarin ones. Two capitals alone are letters here ("AI技术", "IT行业"), whatever word they would be in
-    English.
+    """Return Latin words in Mandarin text as spoken. Two capitals alone are letters here ("AI技术", "IT行业"), even if
+    they are an English word.
     """
     if words in _SPELLED or (len(words) == 2 and words.isupper() and words not in _SPOKEN_CAPITALS):
         return " ".join(words)
@@ -206,13 +207,13 @@ def _normalise_latin(words: str, normalise_english: Callable[[str], str]) -> str
 
 
 def _normalise_stretch(stretch: str, normalise_english: Callable[[str], str]) -> str:
-    """English sentences read their numbers in English; a model name before a number does not make one."""
+    """Return a Latin passage as spoken: English sentences have English numbers; a name before a number does not."""
     words = re.findall(r"[A-Za-z][A-Za-z'’]*", stretch)
     return normalise_english(stretch) if len(words) >= _MIN_ENGLISH_WORDS else stretch
 
 
 def _check_readable(text: str, has_reading: Callable[[str], bool]) -> None:
-    """Raises TextError unreadable_character with all characters that folding and dictionary leave unread."""
+    """Raise TextError unreadable_character with all characters that folding and dictionary leave unread."""
     characters = dict.fromkeys(unicodedata.normalize("NFC", text))
     unreadable = "".join(character for character in characters if not _is_readable(character, has_reading))
     if unreadable:
@@ -229,8 +230,8 @@ def _is_readable(character: str, has_reading: Callable[[str], bool]) -> bool:
 
 
 def _fold(text: str) -> str:
-    """Readable characters in the one form that later rules know: ASCII digits and letters, unified ideographs, no
-    controls.
+    """Return readable characters in the form that later rules expect: ASCII digits and letters, unified ideographs, no
+    control characters.
     """
     text = _THOUSANDS.sub(
         lambda match: match.group().replace(",", "").replace("，", ""), unicodedata.normalize("NFC", text)
@@ -265,7 +266,7 @@ def _fold_character(character: str) -> str:
 
 
 def _tidy_spaces(text: str) -> str:
-    """Spaces only between Latin words; line ends and other pauses one at a time where they were invented here."""
+    """Keep spaces only between Latin words; merge adjacent pauses where line ends or marks produced several."""
     text = re.sub(r"\s+", " ", text).strip()
     text = re.sub(rf"(?<![A-Za-z,.!?…]) | (?![A-Za-z])|(?<=[^A-Za-z][,.!?…]) (?=[A-Za-z])|^ (?=[{HAN}])", "", text)
     return re.sub(r"(?<=[,.!?…]),+", "", text)

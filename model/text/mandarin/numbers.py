@@ -1,4 +1,4 @@
-"""Digits in Mandarin text to characters as they are read: quantities, dates, times, money, measures, codes."""
+"""Mandarin number expansion: quantities, dates, times, money, measures and codes to Han characters."""
 
 import re
 from collections.abc import Callable
@@ -12,8 +12,7 @@ _MAX_QUANTITY_DIGITS: Final = 16
 _N: Final = r"\d+(?:\.\d+)?"
 _TO_DIGITS: Final = str.maketrans("0123456789", _DIGITS)
 
-# Longest first, so that "km" is not "k" and "m". "2" after a unit letter is how a compatibility square comes out of
-# folding.
+# Longest first, so that "km" is not "k" and "m". "2" after a unit letter comes from folding compatibility squares.
 _UNITS: Final = {
     "km/h": "公里每小时",
     "m/s": "米每秒",
@@ -93,7 +92,7 @@ _CURRENCIES: Final = {
     "HKD": "港元",
 }
 _CURRENCY_PATTERN: Final = "|".join(sorted(map(re.escape, _CURRENCIES), key=len, reverse=True))
-# 2 before these is 两: nouns that are counted. Dates, floors, grades and ranks keep 二.
+# 2 before these is 两: counted nouns. Dates, floors, grades and ranks keep 二.
 _COUNTED: Final = (
     r"个|只|条|张|本|件|位|名|块|种|次|天|年(?!级|代|初|底|末|前半)|周(?!年)|岁|米|斤|公斤|公里|厘米|小时|分钟|秒|点(?!\d(?!\d?分))|元|美元|"
     r"倍|家|人|瓶|杯|台|辆|匹|头|棵|朵|颗|粒|片|份|封|间|座|所|套|双|对|碗|把|支|枝|根|句|首|门|篇|段|场|顿|幅|部|架|艘|把|盒|箱|袋|包|吨|升|"
@@ -106,13 +105,13 @@ _CALLED: Final = (
 
 
 def digits_one_by_one(text: str) -> str:
-    """Each digit by its name, all else dropped: "138-00" → 一三八零零. 1 is read 一, never 幺."""
+    """Return the name of each digit and drop everything else: "138-00" → 一三八零零. 1 is read 一, never 幺."""
     return "".join(character for character in text if character.isdecimal()).translate(_TO_DIGITS)
 
 
 @lru_cache(maxsize=8192)
 def quantity(number: str) -> str:
-    """A number of ASCII digits with an optional decimal part: "1.50" → 一点五零. Leading zeros make it a code."""
+    """Return a number in ASCII digits, perhaps with decimals: "1.50" → 一点五零. Leading zeros make it a code."""
     whole, point, decimals = number.partition(".")
     if (len(whole) > 1 and whole[0] == "0") or len(whole) > _MAX_QUANTITY_DIGITS:
         spoken = digits_one_by_one(whole)
@@ -171,7 +170,7 @@ def _fraction(match: re.Match[str]) -> str:
 
 
 def _read_attached(match: re.Match[str]) -> str:
-    """Digits that belong to a Latin name: a number up to 99 ("MP3", "F-16"), a code above ("G1234")."""
+    """Return digits that belong to a Latin name: a number up to 99 ("MP3", "F-16"), a code above ("G1234")."""
     digits = match[1]
     return (
         quantity(digits)
@@ -193,11 +192,11 @@ def _versions(match: re.Match[str]) -> str:
 
 _ARITHMETIC: Final = {"+": "加", "*": "乘", "×": "乘", "x": "乘", "÷": "除以", "=": "等于"}
 _Replacement = str | Callable[[re.Match[str]], str]
-# In this order: what looks most special first, the bare number last.
+# Order matters: the most specific pattern first, the bare number last.
 _RULES: Final[tuple[tuple[re.Pattern[str], _Replacement], ...]] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        # Telephone numbers and what is announced as a code.
+        # Telephone numbers and announced codes.
         (r"\+\d{1,3}[- ]?(?=\d{3}[- ]?\d{4})", lambda match: f"加{digits_one_by_one(match.group())}"),
         (r"(?<!\d)1[3-9]\d[- ]?\d{4}[- ]?\d{4}(?!\d)", lambda match: digits_one_by_one(match.group())),
         (
@@ -246,7 +245,7 @@ _RULES: Final[tuple[tuple[re.Pattern[str], _Replacement], ...]] = tuple(
         (rf"(?:(?P<lower>{_N})到)?(?P<number>{_N})\s?(?P<sign>[%‰])", _percent),
         (r"(?<![\d./])(\d+)/(\d+)(?![\d/])", _fraction),
         (rf"(?<![A-Za-z])(?P<number>{_N})\s?(?P<unit>{_UNIT_PATTERN})(?![A-Za-z\d])", _measure),
-        # What is left: parts of Latin names, long codes, counted things, numbers.
+        # The rest: parts of Latin names, long codes, counted nouns, numbers.
         (rf"(?<=[A-Za-z])-?({_N})", _read_attached),
         (r"(?<![\d.])\d{11,}(?!\.?\d)", _long_number),
         (rf"(?<![\d.第零下初])2(?=(?:多|来)?(?:{_COUNTED}))", "两"),
@@ -263,10 +262,10 @@ def _date_or_version(match: re.Match[str]) -> str:
 
 
 def expand_numbers(text: str) -> str:
-    """Text without digits. Expects ASCII digits and marks (see the normaliser's folding).
+    """Return the text without digits. Expects ASCII digits and marks (see the normaliser's folding).
 
-    A year before 年 is read as a quantity, 二千零二十四年, as existing checkpoints were trained; in a date of figures alone,
-    2024-05-01, digit by digit.
+    A year before 年 is read as a quantity, 二千零二十四年, as existing checkpoints were trained; in a date written in
+    figures only (2024-05-01) it is read digit by digit.
     """
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)

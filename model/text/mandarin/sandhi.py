@@ -1,9 +1,8 @@
-"""Tones as they are spoken in a phrase: 一, 不, neutral syllables, and third tones before third tones.
+"""Tone sandhi in a phrase: 一, 不, neutral syllables, and third tones before third tones.
 
-Third tones follow foot formation (Shih, "The Prosodic Domain of Tone Sandhi in Chinese", 1986): short words pair up
-from the left, a
-syllable left over joins its neighbour, and the change runs from the innermost pair outwards; it stops at the feet's
-edges.
+Third tones follow foot formation (Shih, "The Prosodic Domain of Tone Sandhi in Chinese", 1986): short words pair from
+the left, a remaining syllable joins its neighbour, and the change applies from the innermost pair outwards, within the
+foot.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,7 +24,9 @@ _FOOT: Final = 3
 
 
 def spoken_tones(words: Sequence[Word], tones: Sequence[int]) -> list[int]:
-    """Tones 1 to 5 of a run of words without a pause, from their dictionary tones. A user's words keep theirs."""
+    """Return the surface tones (1 to 5) of a run of words without a pause, from their dictionary tones. Words of the
+    user lexicon keep theirs.
+    """
     text = "".join(word.text for word in words)
     spoken = list(tones)
     fixed = _users_positions(words)
@@ -56,8 +57,8 @@ def _users_positions(words: Iterable[Word]) -> set[int]:
 
 
 def _tone_of_one(text: str, index: int, tones: Sequence[int]) -> int:
-    """一: first tone as a digit, an ordinal or a last syllable; neutral in 看一看; else second before a fourth tone, fourth
-    before others.
+    """Return the tone of 一: first as a digit, an ordinal or a last syllable; neutral in 看一看; else second before a
+    fourth tone, fourth before others.
     """
     before, after = text[:index], text[index + 1 :]
     if not after or before[-1:] in ("第", "初") or _is_digit_one(before, after):
@@ -84,7 +85,7 @@ def _is_digit_one(before: str, after: str) -> bool:
 
 
 def _tone_of_not(words: Sequence[Word], text: str, index: int, tones: Sequence[int]) -> int:
-    """不: neutral inside 好不好 and 看不见, second tone before a fourth, else fourth."""
+    """Return the tone of 不: neutral inside 好不好 and 看不见, second before a fourth tone, else fourth."""
     if index + 1 == len(text):
         return 4
     if index and text[index - 1] == text[index + 1]:
@@ -114,11 +115,10 @@ def _raise_third_tones(words: Sequence[Word], spoken: list[int], fixed: set[int]
 
 
 def _feet(words: Sequence[Word], spoken: Sequence[int]) -> list[list[Span]]:
-    """Words as feet: lists of their spans, three syllables at most.
+    """Return the feet of a phrase: lists of word spans, at most three syllables each.
 
-    Words all in third tone pair first, then what meets third on third; but a single syllable joins a word of two only
-    if that is
-    all in third tone or a verb or adverb to it (没有伞, not 机场|等).
+    Words entirely in third tone pair first, then adjacent third tones; a single syllable joins a word of two only if
+    that word is entirely in third tone, or is a verb or adverb before it (没有伞, not 机场|等).
     """
     tags: dict[int, str] = {}
     feet: list[list[Span]] = []
@@ -141,7 +141,7 @@ def _feet(words: Sequence[Word], spoken: Sequence[int]) -> list[list[Span]]:
 
 
 def _joined(feet: Sequence[list[Span]], belong: Callable[[list[Span], list[Span]], bool]) -> list[list[Span]]:
-    """Neighbouring feet in pairs from the left, where they belong together and are short."""
+    """Return the feet with adjacent short ones that belong together joined in pairs, from the left."""
     joined: list[list[Span]] = []
     last_is_pair = False
     for foot in feet:
@@ -157,8 +157,8 @@ def _joined(feet: Sequence[list[Span]], belong: Callable[[list[Span], list[Span]
 def _raise_in_foot(
     foot: Sequence[Span], words_by_start: Mapping[int, Word], spoken: list[int], fixed: set[int]
 ) -> None:
-    """Innermost first: inside each word, then between the words from the right, so that single syllables bind to what
-    follows.
+    """Apply third-tone sandhi in a foot, innermost first: inside each word, then between words from the right, so that
+    single syllables bind to what follows.
     """
     for start, end in foot:
         for left in _inner_borders(start, end, words_by_start[start].binds_right):
@@ -168,7 +168,9 @@ def _raise_in_foot(
 
 
 def _inner_borders(start: int, end: int, binds_right: bool) -> list[int]:
-    """The left sides of a word's inner borders, innermost first: 展览|馆, 小|老虎, and longer words two by two."""
+    """Return the left sides of a word's inner boundaries, innermost first: 展览|馆, 小|老虎, and longer words two by
+    two.
+    """
     if end - start == _FOOT:
         return [start + 1, start] if binds_right else [start, start + 1]
     pairs = list(range(start, end - 1, 2))
@@ -181,7 +183,9 @@ def _raise_at(left: int, spoken: list[int], fixed: set[int]) -> None:
 
 
 def _raise_before_doubled(words: Sequence[Word], tones: Sequence[int], spoken: list[int], neutral: set[int]) -> None:
-    """想想 keeps the second tone that its second syllable, now neutral, would have called for; 姐姐 does not."""
+    """Give the first syllable of 想想 the second tone that its now neutral second syllable triggered; 姐姐 keeps its
+    third.
+    """
     verbs = [word.tag[:1] == "v" for word in words for _ in word.text]
     text = "".join(word.text for word in words)
     for index in neutral:

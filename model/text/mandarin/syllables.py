@@ -31,7 +31,7 @@ _INITIALS: Final = (
     "c",
     "s",
 )
-# Interjections without a vowel, by the nearest syllable that has one.
+# Interjections without a vowel, approximated by the nearest syllable with one.
 _VOWELLESS: Final = {"n": "en", "ng": "en", "m": "mu", "hm": "heng", "hng": "heng", "ê": "ei"}
 _TONE_MARKS: Final = {"\u0304": 1, "\u0301": 2, "\u030c": 3, "\u0300": 4}
 _DIAERESIS, _CIRCUMFLEX = "\u0308", "\u0302"
@@ -39,7 +39,7 @@ _DIAERESIS, _CIRCUMFLEX = "\u0308", "\u0302"
 
 @lru_cache(maxsize=4096)
 def split_tone(marked: str) -> tuple[str, int]:
-    """A syllable with its tone mark as letters and tone: "lǜ" → ("lv", 4), "ma" → ("ma", 5)."""
+    """Return a syllable with a tone mark as (letters, tone): "lǜ" → ("lv", 4), "ma" → ("ma", 5)."""
     letters, tone = "", NEUTRAL
     for part in unicodedata.normalize("NFD", marked.lower()):
         if part in _TONE_MARKS:
@@ -55,13 +55,11 @@ def split_tone(marked: str) -> tuple[str, int]:
 
 @lru_cache(maxsize=2048)
 def syllable_phones(syllable: str) -> tuple[str, str] | None:
-    """The two phones of a toneless pinyin syllable ("ü" as "v"), or None where it is not one.
+    """Return the two phones of a toneless pinyin syllable ("ü" as "v"), or None for anything else.
 
     A spelling with y or w keeps that letter as its initial; a bare vowel gets the mark AA, EE or OO. "ü" after j, q, x
-    and y
-    is spelled out, "i" after z, c, s and zh, ch, sh, r is one of the two apical vowels, and the "e" and "an" of "ye"
-    and "yan"
-    have symbols of their own.
+    and y is written as such, "i" after z, c, s and zh, ch, sh, r is one of the two apical vowels, and the "e" and "an"
+    of "ye" and "yan" have their own symbols.
     """
     syllable = _VOWELLESS.get(syllable, syllable)
     if not syllable:

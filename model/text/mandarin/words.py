@@ -1,4 +1,4 @@
-"""Words of a Mandarin text and their dictionary readings."""
+"""Mandarin word segmentation and dictionary readings."""
 
 import threading
 import warnings
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kaldifst import TextNormalizer
 
 _MAX_PHRASE: Final = 10
-# Where the phrase dictionary is wrong or has no entry and single characters would mislead.
+# Words that the phrase dictionary reads wrongly or lacks and whose characters alone would mislead.
 _PHRASES: Final[Mapping[str, str]] = {
     "大夫": "dai4 fu5",
     "数一数": "shu3 yi1 shu3",
@@ -61,17 +61,17 @@ _PHRASES: Final[Mapping[str, str]] = {
 }
 
 
-# Words in which 子 is a root and keeps its third tone; in others it is a suffix without one.
+# Words in which 子 is a root with third tone; in all others it is a neutral suffix.
 FULL_ZI_WORDS: Final = as_words(
     """
-    男子 女子 王子 公子 太子 天子 君子 才子 弟子 父子 母子 孔子 孟子 老子 庄子 荀子 墨子 孝子 游子 学子 浪子 赤子 皇子 长子 次子 独子
-    电子 原子 分子 粒子 量子 质子 中子 光子 离子 因子 核子 莲子 瓜子 棋子 石子 鱼子 精子 卵子 孢子 亲子 臣子 义子 养子 逆子 世子 童子
-    仙子 妃子 骄子 诸子 夫子 孺子 龙子
+    男子 女子 王子 公子 太子 天子 君子 才子 弟子 父子 母子 孔子 孟子 老子 庄子 荀子 墨子 孝子 游子 学子 浪子 赤子 皇子
+    长子 次子 独子 电子 原子 分子 粒子 量子 质子 中子 光子 离子 因子 核子 莲子 瓜子 棋子 石子 鱼子 精子 卵子 孢子 亲子
+    臣子 义子 养子 逆子 世子 童子 仙子 妃子 骄子 诸子 夫子 孺子 龙子
     """
 )
-# Entries of the phrase dictionary that are right for one meaning only: their characters are left to their context.
+# Entries of the phrase dictionary that fit only one meaning: their characters are read by context.
 _AMBIGUOUS_PHRASES: Final = frozenset({"一行", "两行", "行行"})
-# Where the first of the dictionary's readings is not the one that a lone character has.
+# Characters whose first dictionary reading is not their reading as a lone character.
 _CHARACTERS: Final = {
     "呀": ("ya", 5),
     "儿": ("er", 2),
@@ -85,8 +85,8 @@ _CHARACTERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One character's reading. certain: a dictionary entry or a person gave it for the word, so context must not change
-    it.
+    """Reading of one character. certain: given for the word by a dictionary entry or a person, so context must not
+    change it.
     """
 
     syllable: str
@@ -96,11 +96,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word in simplified characters.
+    """Word in simplified characters.
 
     tag: part of speech in jieba's letters, "" if unknown. binds_right: of three characters, the last two are the closer
-    pair
-    (小|老虎, against 展览|馆). is_users: the readings are a user's own.
+    pair (小|老虎, against 展览|馆). in_user_lexicon: the readings come from the user lexicon.
     """
 
     text: str
@@ -111,13 +110,17 @@ class Word:
 
 
 class WordReader:
-    """Segmentation by jieba, readings by pypinyin's phrase and character dictionaries; a user's lexicon before both.
+    """Segmentation by jieba and readings by pypinyin's phrase and character dictionaries; the user lexicon overrides
+    both.
 
-    The dictionaries are read here once. Words found by the hidden Markov model (names) count as words too.
+    The dictionaries are loaded once, on creation. Words found by jieba's hidden Markov model (names) count as words.
     """
 
     def __init__(self, lexicon: Mapping[str, Sequence[str] | str] | None = None) -> None:
-        """lexicon: word → pinyin with tone digits, one syllable a character; TextError invalid_lexicon."""
+        """Create a reader. lexicon: word → pinyin with tone digits, one syllable per character.
+
+        Raises TextError invalid_lexicon.
+        """
         from pypinyin.constants import PHRASES_DICT, PINYIN_DICT
 
         self._phrases: Mapping[str, list[list[str]]] = PHRASES_DICT
@@ -129,12 +132,12 @@ class WordReader:
         self._word = lru_cache(maxsize=65536)(self._look_up)
 
     def _has_reading(self, character: str) -> bool:
-        """Whether a Han character is in the dictionary with a syllable that can be spoken."""
+        """Return whether a Han character is in the dictionary with a syllable that the symbol table has."""
         marked = self._characters.get(ord(character), "")
         return bool(marked) and syllable_phones(split_tone(marked.partition(",")[0])[0]) is not None
 
     def words(self, text: str) -> list[Word]:
-        """The words of a run of simplified Han characters, in order and without gaps. Raises TextError
+        """Return the words of a run of simplified Han characters, in order and without gaps. Raises TextError
         unreadable_character.
         """
         if not self._lexicon:
@@ -167,7 +170,9 @@ class WordReader:
         return Word(word, self._tags.get(word, ""), self._readings(word), binds_right)
 
     def _readings(self, word: str) -> tuple[Reading, ...]:
-        """Readings by the longest phrases from the left; a character outside all phrases by its commonest reading."""
+        """Return the readings by the longest phrases from the left; a character outside all phrases has its most
+        frequent one.
+        """
         if len(word) == 1:
             return (self._character_reading(word),)
         readings: list[Reading] = []
@@ -228,12 +233,13 @@ def _user_word(word: str, reading: Sequence[str] | str) -> Word:
 
 @lru_cache(maxsize=1)
 def _load_segmenter() -> tuple["Tokenizer", Mapping[str, str]]:
-    """jieba's tokenizer over its bundled dictionary, and the dictionary's part of speech of each word.
+    """Return jieba's tokenizer over its bundled dictionary, and the dictionary's part of speech of each word.
 
-    Read in one pass, without jieba's cache file in the shared temporary folder.
+    Reads the dictionary in one pass, without jieba's cache file in the shared temporary folder.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its import of pkg_resources announces that module's end
+        # Importing jieba imports pkg_resources, which warns of its deprecation.
+        warnings.simplefilter("ignore")
         import jieba
 
     tokenizer = jieba.Tokenizer()
@@ -260,7 +266,7 @@ def _load_simplifier() -> tuple["TextNormalizer", threading.Lock]:
 
 
 def simplified(text: str) -> str:
-    """The text with traditional characters as simplified ones, one for one: the dictionaries know words in those."""
+    """Return the text with traditional characters replaced one to one by the simplified ones of the dictionaries."""
     try:
         text.encode("gb2312")
     except UnicodeEncodeError:
