@@ -58,7 +58,7 @@ class EncoderSource:
             raise ValueError(f"an encoder of kind {self.kind!r} needs a name")
         if self.kind == "hub" and not self.revision:
             raise ValueError(
-                f"hub model {self.name!r} needs a pinned revision (a commit hash), or it may change unseen"
+                f"hub model {self.name!r} needs a pinned revision (a commit hash), because a branch can change"
             )
 
     def locate(self) -> Path:
@@ -88,17 +88,17 @@ class EncoderSource:
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-        wanted = ["config.json", "tokenizer*", "vocab*", "special_tokens_map.json", *WEIGHT_FILES]
+        patterns = ["config.json", "tokenizer*", "vocab*", "special_tokens_map.json", *WEIGHT_FILES]
         try:  # a pinned revision never changes, so a local copy needs no network
             folder = Path(
-                snapshot_download(self.name, revision=self.revision, allow_patterns=wanted, local_files_only=True)
+                snapshot_download(self.name, revision=self.revision, allow_patterns=patterns, local_files_only=True)
             )
             if (folder / "config.json").is_file() and any((folder / name).is_file() for name in WEIGHT_FILES):
                 return folder
         except (LocalEntryNotFoundError, OSError):
             pass
         try:
-            return Path(snapshot_download(self.name, revision=self.revision, allow_patterns=wanted))
+            return Path(snapshot_download(self.name, revision=self.revision, allow_patterns=patterns))
         except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
             raise EncoderError(
                 f"encoder {self.name} at {self.revision} cannot be fetched ({type(error).__name__}); on a machine with "
@@ -157,7 +157,7 @@ class BertEncoder:
         layers = getattr(encoder, "layer", None)
         if layers is None:
             raise EncoderError(
-                f"{source.name}: a {type(network).__name__} has no list of encoder layers; expected a BERT or its kin"
+                f"{source.name}: a {type(network).__name__} has no list of encoder layers; expected a BERT"
             )
         n_kept = len(layers) + 1 + source.layer if source.layer < 0 else source.layer
         if not 0 < n_kept <= len(layers):
@@ -216,16 +216,16 @@ def _load_network(source: EncoderSource) -> Any:
     # Unused weights, such as those of a language-model head, are expected.
     transformers_logging.set_verbosity_error()
     try:
-        network, found = AutoModel.from_pretrained(location, local_files_only=True, output_loading_info=True)
+        network, loading = AutoModel.from_pretrained(location, local_files_only=True, output_loading_info=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise EncoderError(f"{location}: not a usable model folder ({str(error).splitlines()[0]})") from None
     finally:
         transformers_logging.set_verbosity(verbosity)
     # Missing weights are initialised at random. Only the pooler, which is not used, may lack them.
-    missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
+    missing = sorted(key for key in loading["missing_keys"] if not key.startswith("pooler."))
     if missing:
         raise EncoderError(
-            f"{location}: not a usable model folder ({len(missing)} weights are missing, {missing[0]} for one)"
+            f"{location}: not a usable model folder ({len(missing)} weights are missing, for example {missing[0]})"
         )
     return network
 

@@ -29,7 +29,7 @@ def token_rows(
     return np.where(available > 0, phone_tokens + np.repeat(first_rows, n_phones), 0)
 
 
-def spread(
+def expand_to_phones(
     features: npt.NDArray[np.float16], rows: IntArray, add_blank: bool, out: npt.NDArray[np.float16] | None = None
 ) -> npt.NDArray[np.float16]:
     """Return the features (B, P, C) at `rows` (B, P), with blanks (B, 2P + 1, C); written into `out` if given.

@@ -79,13 +79,11 @@ class QuantisedFile:
         self._data = path.read_bytes()
         self._position = 0
         if self._data[:4] != MAGIC:
-            raise EncoderError(
-                f"{path}: not a quantised encoder (it begins with {self._data[:4]!r}, expected {MAGIC!r})"
-            )
+            raise EncoderError(f"{path}: not a quantised encoder (starts with {self._data[:4]!r}, expected {MAGIC!r})")
         try:
             self._parse()
         except (struct.error, UnicodeDecodeError, ValueError, IndexError) as error:
-            raise EncoderError(f"{path}: cut off or damaged ({error}); install its package again") from None
+            raise EncoderError(f"{path}: truncated or damaged ({error}); reinstall its package") from None
 
     def _take(self, form: str) -> tuple[Any, ...]:
         values = struct.unpack_from(form, self._data, self._position)
@@ -186,12 +184,15 @@ def load_quantised_bert(path: Path) -> BertModel:
     )
     state = {name: torch.from_numpy(array) for name, array in _state(file).items()}
     with torch.device("meta"):  # no memory and no random initialisation for weights that are replaced at once
-        network = BertModel(config, add_pooling_layer=False)
+        network: BertModel = BertModel(config, add_pooling_layer=False)
     missing, unexpected = network.load_state_dict(state, strict=False, assign=True)
     if missing or unexpected:
-        raise EncoderError(f"{path}: tensors of another network (missing {missing[:3]}, unexpected {unexpected[:3]})")
+        raise EncoderError(
+            f"{path}: the tensors do not match the network (missing {missing[:3]}, unexpected {unexpected[:3]})"
+        )
     _fill_position_buffers(network)
-    return network.eval()
+    network.eval()
+    return network
 
 
 def _fill_position_buffers(network: torch.nn.Module) -> None:

@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class EncoderError(ValueError):
@@ -88,17 +88,16 @@ class TransformersTokenizer:
         from transformers import AutoTokenizer
 
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, local_files_only=True)
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, use_fast=True, local_files_only=True)
         except ImportError as error:
             raise EncoderError(
                 f"{folder}: its tokenizer needs a package that is not installed ({' '.join(str(error).split())})"
             ) from None
         except (OSError, ValueError) as error:
-            raise EncoderError(f"{folder}: no usable tokenizer there ({str(error).splitlines()[0]})") from None
-        if len(self._tokenizer) <= len(
-            set(self._tokenizer.all_special_tokens)
-        ):  # the result of transformers for a folder without a tokenizer
-            raise EncoderError(f"{folder}: no usable tokenizer there (it has no vocabulary)")
+            raise EncoderError(f"{folder}: no usable tokenizer ({str(error).splitlines()[0]})") from None
+        # transformers returns such a tokenizer for a folder that has none.
+        if len(self._tokenizer) <= len(set(self._tokenizer.all_special_tokens)):
+            raise EncoderError(f"{folder}: no usable tokenizer (it has no vocabulary)")
 
     def __call__(self, texts: Sequence[str]) -> list[Tokens]:
         """Tokenise texts, untruncated."""
@@ -132,12 +131,12 @@ def find_pieces(text: str, pieces: Sequence[str], unknown: str) -> list[tuple[in
     position = 0
     for piece in pieces:
         spelling = _fold(piece.removeprefix("##") if piece != "##" else piece)[0]
-        found = folded.find(spelling, position) if piece != unknown and spelling else -1
-        if found < 0:
+        start = folded.find(spelling, position) if piece != unknown and spelling else -1
+        if start < 0:
             spans.append(None)
             continue
-        spans.append((sources[found], sources[found + len(spelling) - 1] + 1))
-        position = found + len(spelling)
+        spans.append((sources[start], sources[start + len(spelling) - 1] + 1))
+        position = start + len(spelling)
     return _fill_gaps(spans, len(text))
 
 

@@ -135,9 +135,9 @@ def export_onnx(voice: Path, out: Path) -> list[Path]:
             facts,
         )
         _write(folder / SPEECH_FILE, SpeechGraph(network), _speech_inputs(network), ["waveform"], facts)
-        described = {"voice_sha256": facts["voice_sha256"], "metadata": speaker.metadata}
+        description = {"voice_sha256": facts["voice_sha256"], "metadata": speaker.metadata}
         (folder / VOICE_FILE).write_text(
-            json.dumps(described, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+            json.dumps(description, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
         )
     return [out / name for name in (TEXT_FILE, SPEECH_FILE, VOICE_FILE)]
 
@@ -194,13 +194,10 @@ def _flat_names(inputs: Mapping[str, Any]) -> list[str]:
     """Return the names of the inputs in the graph: features are bert_EN, bert_ZH, …"""
     names: list[str] = []
     for name, value in inputs.items():
-        names += (
-            [f"{BERT_PREFIX}{language}" for language in value]
-            if name == "bert"
-            else list(value)
-            if name == "sdp"
-            else [name]
-        )
+        if name == "bert":
+            names += [f"{BERT_PREFIX}{language}" for language in value]
+        else:
+            names += value if name == "sdp" else [name]
     return names
 
 
@@ -211,13 +208,9 @@ def _write(path: Path, graph: nn.Module, inputs: dict[str, Any], outputs: list[s
         name: {key: next(axes) for key in value} if isinstance(value, dict) else next(axes)
         for name, value in inputs.items()
     }
-    for chatty in (
-        "torch.onnx",
-        "onnxscript",
-        "onnx_ir",
-        # These log every step, and warn of packages that no voice needs.
-    ):
-        logging.getLogger(chatty).setLevel(logging.ERROR)
+    # These log every step, and warn of packages that no voice needs.
+    for logger in ("torch.onnx", "onnxscript", "onnx_ir"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -231,15 +224,11 @@ def _write(path: Path, graph: nn.Module, inputs: dict[str, Any], outputs: list[s
             verbose=False,
         )
     if program is None:
-        raise RuntimeError(f"{path}: torch.onnx.export gave nothing")
+        raise RuntimeError(f"{path}: torch.onnx.export returned no program")
     content = program.model_proto
-    for part in (
-        content.graph,
-        *content.graph.node,
-        *content.graph.value_info,
-        *content.graph.input,
-        *content.graph.output,
-    ):
+    graph_proto = content.graph
+    parts = (graph_proto, *graph_proto.node, *graph_proto.value_info, *graph_proto.input, *graph_proto.output)
+    for part in parts:
         part.ClearField("metadata_props")  # source locations of the operations
         part.ClearField("doc_string")
     onnx.helper.set_model_props(content, facts)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from model.checkpoints.checkpoint import CheckpointError, first_line
-from model.inference.voice import AbstractVoice, SpeakingStyle, Spoken
+from model.inference.voice import AbstractVoice, SpeakingStyle, Synthesis
 from model.networks.random_draws import random_state_undisturbed
 
 TEXT_FILE, SPEECH_FILE, VOICE_FILE = "text.onnx", "speech.onnx", "voice.json"
@@ -34,7 +34,7 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises many types without a common base
         raise CheckpointError(
-            f"{path}: no graph that onnxruntime can read ({first_line(error)}); export it again"
+            f"{path}: not a graph that onnxruntime can read ({first_line(error)}); export it again"
         ) from None
 
 
@@ -43,41 +43,42 @@ class OnnxVoice(AbstractVoice):
 
     def __init__(self, folder: Path) -> None:
         try:
-            described = json.loads((folder / VOICE_FILE).read_text(encoding="utf-8"))
+            description = json.loads((folder / VOICE_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(
                 f"{folder / VOICE_FILE}: unreadable ({first_line(error)}); export the voice again"
             ) from None
-        super().__init__(described["metadata"])
+        super().__init__(description["metadata"])
         self.text, self.speech = (open_session(folder / name) for name in (TEXT_FILE, SPEECH_FILE))
         for name, session in ((TEXT_FILE, self.text), (SPEECH_FILE, self.speech)):
-            if session.get_modelmeta().custom_metadata_map.get("voice_sha256") != described["voice_sha256"]:
+            if session.get_modelmeta().custom_metadata_map.get("voice_sha256") != description["voice_sha256"]:
                 raise CheckpointError(
                     f"{folder / name}: belongs to another voice than {VOICE_FILE}; export the voice again"
                 )
 
-    def _speak(
+    def _synthesise(
         self, ids: Sequence[Sequence[int]], bert: dict[str, Tensor], speaker_ids: Tensor | None, style: SpeakingStyle
-    ) -> Spoken:
+    ) -> Synthesis:
         n_phones = len(ids[0])
-        given: dict[str, Any] = {
+        inputs: dict[str, Any] = {
             name: np.array([list(values)])
             for name, values in zip(("phone_ids", "tone_ids", "language_ids"), ids, strict=True)
         }
         for language, channels in self.config.bert_channels.items():
             features = bert.get(language)
-            given[BERT_PREFIX + language] = (
+            inputs[BERT_PREFIX + language] = (
                 np.zeros((1, channels, n_phones), np.float32) if features is None else features.numpy()
             )
-        given["length_scale"] = np.array(style.length_scale, np.float32)
+        inputs["length_scale"] = np.array(style.length_scale, np.float32)
         speaker = {} if speaker_ids is None else {"speaker_ids": speaker_ids.numpy()}
         with random_state_undisturbed(self.device, style.seed):
             if self.config.use_sdp:
-                drawn = style.sdp_ratio > 0  # otherwise the torch voice draws no noise either
-                given["duration_noise"] = (torch.randn if drawn else torch.zeros)(1, 2, n_phones).numpy()
-                given["duration_noise_scale"] = np.array(style.duration_noise_scale, np.float32)
-                given["sdp_ratio"] = np.array(style.sdp_ratio, np.float32)
-            durations, hidden, prior_mean, prior_log_std = self.text.run(None, {**given, **speaker})
+                # Without the stochastic predictor, the torch voice draws no noise for it.
+                draw = torch.randn if style.sdp_ratio > 0 else torch.zeros
+                inputs["duration_noise"] = draw(1, 2, n_phones).numpy()
+                inputs["duration_noise_scale"] = np.array(style.duration_noise_scale, np.float32)
+                inputs["sdp_ratio"] = np.array(style.sdp_ratio, np.float32)
+            durations, hidden, prior_mean, prior_log_std = self.text.run(None, {**inputs, **speaker})
             n_frames = max(int(durations.sum()), 1)
             latent_noise = torch.randn(1, self.config.inter_channels, n_frames).numpy() * np.float32(style.noise_scale)
             if self.config.decoder == "source_filter":
@@ -93,4 +94,4 @@ class OnnxVoice(AbstractVoice):
                 **speaker,
             },
         )
-        return Spoken(waveform[0], durations[0])
+        return Synthesis(waveform[0], durations[0])

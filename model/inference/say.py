@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from model.bert.encoder import EncoderError, use_reproducible_kernels
+from model.bert.encoder import use_reproducible_kernels
+from model.bert.tokenizers import EncoderError
 from model.text.errors import TextError
 
 
@@ -21,20 +22,20 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--text", required=True, help="what to say")
+    parser.add_argument("--text", required=True, help="text to synthesise")
     parser.add_argument("--out", type=Path, default=Path("say.wav"), help="WAV file to write")
     parser.add_argument(
-        "--voice", type=Path, default=Path("voice"), help="folder of a trained voice, or of its ONNX graphs"
+        "--voice", type=Path, default=Path("voice"), help="folder of a trained voice or of its ONNX graphs"
     )
     parser.add_argument("--language", default="EN", help="language code of the text")
-    parser.add_argument("--speaker", help="speaker name (the voice's first one if left out)")
+    parser.add_argument("--speaker", help="speaker name (default: the voice's first)")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, …")
     for field in dataclasses.fields(SpeakingStyle):
         parser.add_argument(
             f"--{field.name.replace('_', '-')}",
             type=type(field.default),
             default=argparse.SUPPRESS,
-            help="see model.inference.voice.SpeakingStyle (the voice's own if left out)",
+            help="see model.inference.voice.SpeakingStyle (default: the voice's)",
         )
     return parser
 
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from model.inference.voice import SpeakingStyle, Voice
 
     arguments = build_parser().parse_args(argv)
-    wanted = {
+    overrides = {
         field.name: getattr(arguments, field.name)
         for field in dataclasses.fields(SpeakingStyle)
         if field.name in arguments
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             if (arguments.voice / TEXT_FILE).is_file()
             else Voice(arguments.voice, arguments.device)
         )
-        style = dataclasses.replace(voice.style, **wanted)
+        style = dataclasses.replace(voice.style, **overrides)
         pieces = split_text(arguments.text, arguments.language)
         spoken = [
             voice.say(piece.text, language=arguments.language, speaker=arguments.speaker, style=style)

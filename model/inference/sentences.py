@@ -18,7 +18,7 @@ _END: Final = re.compile(
     rf"(?P<marks>[.!?…]+)(?P<closers>{_CLOSERS})(?=\s)|(?P<wide_marks>[。．！？｡!?…]+)(?P<wide_closers>{_CLOSERS})"
 )
 # The sentence around a quotation continues after the quotation's full stop: "「はい。」と言った。"
-_GOES_ON: Final = re.compile(r"\s*[^\s\"'“‘«(\[「『（【〈《A-Z0-9]")
+_CONTINUES: Final = re.compile(r"\s*[^\s\"'“‘«(\[「『（【〈《A-Z0-9]")
 _STARTS_SMALL: Final = re.compile(r"\s*[a-z]")
 _HALF_OF_DAY: Final = re.compile(r"\b[AaPp]\.\s?[Mm]\.$")
 # Where a sentence may be cut, best places first: after these marks, or before a space.
@@ -70,7 +70,7 @@ def _ends_sentence(match: re.Match[str], abbreviations: list[tuple[int, int]]) -
     text, end = match.string, match.end()
     small = _STARTS_SMALL.match(text, end) is not None
     marks, closers = match["marks"] or match["wide_marks"], match["closers"] or match["wide_closers"]
-    if closers and _GOES_ON.match(text, end):
+    if closers and _CONTINUES.match(text, end):
         return False
     if marks in ("…", "...") and small:
         return False

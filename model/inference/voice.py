@@ -19,7 +19,7 @@ from model.audio.pitch import pitch_features
 from model.audio.settings import SpectrogramSettings
 from model.audio.spectrogram import linear_spectrogram, log_mel, mel_filterbank
 from model.bert.encoder import BertEncoder, EncoderSource, load_tokenizer
-from model.bert.phone_features import spread, token_rows
+from model.bert.phone_features import expand_to_phones, token_rows
 from model.bert.spans import LanguageSpan, language_spans
 from model.bert.tokenizers import Tokenizer
 from model.checkpoints.checkpoint import CheckpointError, load_checkpoint
@@ -57,7 +57,7 @@ class Speech:
     wall_seconds: float
 
 
-class Spoken(NamedTuple):
+class Synthesis(NamedTuple):
     """Output of the networks: samples (S,) and the frames of every phone (P,)."""
 
     samples: npt.NDArray[np.float32]
@@ -84,9 +84,9 @@ class AbstractVoice(ABC):
         self._encoders: dict[EncoderSource, tuple[Tokenizer, BertEncoder]] = {}
 
     @abstractmethod
-    def _speak(
+    def _synthesise(
         self, ids: Sequence[Sequence[int]], bert: dict[str, Tensor], speaker_ids: Tensor | None, style: SpeakingStyle
-    ) -> Spoken:
+    ) -> Synthesis:
         """Run the networks on ids of phones, tones and languages (P,) and text features."""
 
     def say(
@@ -100,10 +100,10 @@ class AbstractVoice(ABC):
         clock = _Clock()
         reading = self.read(text, language)
         with clock.stopped():
-            for each in set(reading.sequence.languages):
-                self._encoder(each)
+            for embedded in set(reading.sequence.languages):
+                self._encoder(embedded)
         encoded = encode(reading.sequence, language, self.symbols, self.add_blank)
-        spoken = self._speak(
+        spoken = self._synthesise(
             [encoded.phone_ids, encoded.tone_ids, encoded.language_ids], self.bert_features(reading), speaker_ids, style
         )
         return Speech(
@@ -125,23 +125,20 @@ class AbstractVoice(ABC):
         spans = language_spans(
             reading.normalised, reading.sequence.word_spans, reading.sequence.word2ph, reading.sequence.languages
         )
-        found = [self._span_features(span) for span in spans]
-        phone_tokens = np.concatenate([tokens for tokens, _ in found])
+        span_tokens, span_features = zip(*(self._span_features(span) for span in spans), strict=True)
+        phone_tokens = np.concatenate(span_tokens)
         n_phones = np.array([span.n_phones for span in spans])
         planes = {}
         for language, size in self.config.bert_channels.items():
-            own = [
+            features = [
                 features if span.language == language else features[:0]
-                for span, (_, features) in zip(spans, found, strict=True)
+                for span, features in zip(spans, span_features, strict=True)
             ]
-            rows = token_rows(phone_tokens, n_phones, np.array([len(features) for features in own]))
+            rows = token_rows(phone_tokens, n_phones, np.array([len(part) for part in features]))
             if rows.any():
-                tokens = np.concatenate(
-                    [np.zeros((1, size), np.float16), *(features for features in own if len(features))]
-                )
-                planes[language] = (
-                    torch.from_numpy(spread(tokens, rows[None], self.add_blank)).float().transpose(1, 2).to(self.device)
-                )
+                tokens = np.concatenate([np.zeros((1, size), np.float16), *(part for part in features if len(part))])
+                plane = expand_to_phones(tokens, rows[None], self.add_blank)
+                planes[language] = torch.from_numpy(plane).float().transpose(1, 2).to(self.device)
         return planes
 
     def _span_features(self, span: LanguageSpan) -> tuple[list[int], npt.NDArray[np.float16]]:
@@ -213,7 +210,7 @@ class Voice(AbstractVoice):
         reading = self.read(text, language)
         encoded = encode(reading.sequence, language, self.symbols, self.add_blank)
         if len(encoded.phone_ids) > frames.shape[2]:
-            raise ValueError(f"{len(encoded.phone_ids)} phones cannot lie in {frames.shape[2]} frames")
+            raise ValueError(f"{len(encoded.phone_ids)} phones do not fit into {frames.shape[2]} frames")
         phone_ids, tone_ids, language_ids = self._id_tensors(
             [encoded.phone_ids, encoded.tone_ids, encoded.language_ids]
         )
@@ -228,8 +225,9 @@ class Voice(AbstractVoice):
             speaker_ids=self._speaker_ids(speaker),
         )
         with torch.no_grad(), random_state_undisturbed(self.device):
-            durations = self.network(inputs, decode=False).durations[0]
-        return durations.round().long().cpu().numpy()
+            durations: Tensor = self.network(inputs, decode=False).durations[0]
+        frame_counts: npt.NDArray[np.int64] = durations.round().long().cpu().numpy()
+        return frame_counts
 
     def _id_tensors(self, ids: Sequence[Sequence[int]]) -> list[Tensor]:
         """Return ids of phones, tones and languages (P,) as tensors (1, P)."""
@@ -247,9 +245,9 @@ class Voice(AbstractVoice):
         frames = torch.from_numpy(np.ascontiguousarray(linear.T)).unsqueeze(0).to(self.device)  # (T, C) → (1, C, T)
         return frames, torch.tensor([frames.shape[2]], device=self.device)
 
-    def _speak(
+    def _synthesise(
         self, ids: Sequence[Sequence[int]], bert: dict[str, Tensor], speaker_ids: Tensor | None, style: SpeakingStyle
-    ) -> Spoken:
+    ) -> Synthesis:
         phone_ids, tone_ids, language_ids = self._id_tensors(ids)
         with random_state_undisturbed(self.device, style.seed):
             output = self.network.infer(
@@ -264,7 +262,7 @@ class Voice(AbstractVoice):
                 sdp_ratio=style.sdp_ratio,
                 length_scale=style.length_scale,
             )
-        return Spoken(output.waveform[0, 0].cpu().numpy(), output.durations[0].cpu().numpy())
+        return Synthesis(output.waveform[0, 0].cpu().numpy(), output.durations[0].cpu().numpy())
 
 
 class _Clock:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from model.text.phone_sequence import PhoneSequence
 
-Lexicon = Mapping[str, Sequence[str] | str]
+WordReadings = Mapping[str, Sequence[str] | str]
 
 
 class FrontEnd(Protocol):

@@ -35,7 +35,7 @@ def read_lexicon(path: Path) -> dict[str, dict[str, str]]:
     first_lines: dict[tuple[str, str], int] = {}
     entries = list(_entries(path))
     for entry in entries:
-        earlier = first_lines.setdefault((entry.language, folded(entry.word)), entry.line)
+        earlier = first_lines.setdefault((entry.language, fold_case(entry.word)), entry.line)
         if earlier != entry.line:
             raise _problem(
                 path, entry.line, f"{entry.word!r} has a reading in line {earlier} already; keep one of them"
@@ -57,16 +57,16 @@ def entries_in(lexicon: Lexicon, *texts: str) -> dict[str, dict[str, str]]:
 
     Substrings count: "tomatoes" and "多重庆幸" may depend on the readings of "tomato" and "重庆".
     """
-    haystack = "\n".join(map(folded, texts))
-    found = {
-        language: {word: reading for word, reading in words.items() if folded(word) in haystack}
+    haystack = "\n".join(map(fold_case, texts))
+    matching = {
+        language: {word: reading for word, reading in words.items() if fold_case(word) in haystack}
         for language, words in lexicon.items()
     }
-    return {language: words for language, words in found.items() if words}
+    return {language: words for language, words in matching.items() if words}
 
 
 @lru_cache(maxsize=65536)
-def folded(text: str) -> str:
+def fold_case(text: str) -> str:
     """Return a text in the form in which words are compared: NFKC, case-folded."""
     return unicodedata.normalize("NFKC", text).casefold()
 

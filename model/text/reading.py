@@ -16,7 +16,7 @@ from model.text.lexicon import Lexicon, entries_in
 from model.text.phone_sequence import PhoneSequence
 from model.text.registry import get_front_end
 
-_NOTHING: Lexicon = {}
+_NO_ENTRIES: Lexicon = {}
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Reading:
         return f"dropped {_listed(self.dropped)}" if self.dropped else ""
 
 
-def read_text(text: str, language: str, entries: Lexicon = _NOTHING, *, drop_unreadable: bool = False) -> Reading:
+def read_text(text: str, language: str, entries: Lexicon = _NO_ENTRIES, *, drop_unreadable: bool = False) -> Reading:
     """Convert a text to phones with the lexicon entries that apply to it (`lexicon_entries`).
 
     With `drop_unreadable`, unreadable characters are dropped; otherwise they raise TextError unreadable_character.
@@ -88,7 +88,7 @@ def normalise_readable(front_end: FrontEnd, text: str) -> tuple[str, str]:
                     continue
             if dropped:
                 raise TextError(
-                    error.reason_code, f"{error.detail}, after {_listed(dropped)} was left out", error.characters
+                    error.reason_code, f"{error.detail}, after dropping {_listed(dropped)}", error.characters
                 ) from None
             raise
 
@@ -97,7 +97,9 @@ def _normalise(front_end: FrontEnd, text: str) -> str:
     surrogates = "".join(dict.fromkeys(character for character in text if unicodedata.category(character) == "Cs"))
     # Surrogates come from undecodable bytes; libraries that encode to UTF-8 fail on them.
     if surrogates:
-        raise TextError(ReasonCode.UNREADABLE_CHARACTER, f"{character_name(surrogates[0])} is no character", surrogates)
+        raise TextError(
+            ReasonCode.UNREADABLE_CHARACTER, f"{character_name(surrogates[0])} is a lone surrogate", surrogates
+        )
     return front_end.normalise(text)
 
 

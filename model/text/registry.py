@@ -8,22 +8,22 @@ from functools import lru_cache
 from typing import Final
 
 from model.text.errors import ReasonCode, TextError
-from model.text.front_end import FrontEnd, Lexicon
+from model.text.front_end import FrontEnd, WordReadings
 
 
-def _make_english(lexicon: Lexicon | None) -> FrontEnd:
+def _make_english(lexicon: WordReadings | None) -> FrontEnd:
     from model.text.english.front_end import EnglishFrontEnd
 
     return EnglishFrontEnd(lexicon=lexicon)
 
 
-def _make_mandarin(lexicon: Lexicon | None) -> FrontEnd:
+def _make_mandarin(lexicon: WordReadings | None) -> FrontEnd:
     from model.text.mandarin.front_end import MandarinFrontEnd
 
     return MandarinFrontEnd(get_front_end, lexicon)
 
 
-def _make_japanese(lexicon: Lexicon | None) -> FrontEnd:
+def _make_japanese(lexicon: WordReadings | None) -> FrontEnd:
     from model.text.japanese.front_end import JapaneseFrontEnd
 
     return JapaneseFrontEnd(get_front_end, lexicon)
@@ -31,7 +31,7 @@ def _make_japanese(lexicon: Lexicon | None) -> FrontEnd:
 
 @dataclass(frozen=True)
 class _Registration:
-    make: Callable[[Lexicon | None], FrontEnd]
+    make: Callable[[WordReadings | None], FrontEnd]
     packages: tuple[str, ...]
 
 
@@ -58,7 +58,7 @@ def front_end_packages(language: str) -> tuple[str, ...]:
     return _registration(language).packages
 
 
-def get_front_end(language: str, lexicon: Lexicon | None = None) -> FrontEnd:
+def get_front_end(language: str, lexicon: WordReadings | None = None) -> FrontEnd:
     """Return the front end of a language code ("EN"), with a user lexicon that overrides its dictionary.
 
     lexicon: word → reading in the language's notation: ARPAbet with stress digits ("AE1 S T ER0 IH2 S K"), pinyin with

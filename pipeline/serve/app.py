@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from model.bert.encoder import EncoderError
+from model.bert.tokenizers import EncoderError
 from model.text.errors import TextError
 from pipeline.serve.narrator import BusyError, Narrator, RequestError, SpeakRequest
 from pipeline.serve.sound import MEDIA_TYPES, Pcm, to_file, wav_stream_header

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from model.bert.encoder import EncoderError, use_reproducible_kernels
+from model.bert.encoder import use_reproducible_kernels
+from model.bert.tokenizers import EncoderError
 from model.text.errors import TextError
 from stages.common.command import configure_logging
 

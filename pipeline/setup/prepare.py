@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from model.bert.encoder import EncoderError, EncoderSource
+from model.bert.encoder import EncoderSource
+from model.bert.tokenizers import EncoderError
 from pipeline.processes.environment import run_module
 
 READY_MADE = {  # recordings → the program that fetches or makes them

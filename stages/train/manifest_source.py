@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from model.audio.settings import SpectrogramSettings
 from model.audio.spectrogram import half_spectrogram
-from model.bert.phone_features import spread, token_rows
+from model.bert.phone_features import expand_to_phones, token_rows
 from model.text.symbols import PAD, SymbolTable, encode_phones
 from model.training.dataset import Room, fill_samples
 from stages.common import manifests
@@ -272,7 +272,7 @@ class ManifestSource:
                 self._bert.read_into(features[start:end], shard, offset_bytes)
             places = np.zeros(is_phone.shape, dtype=np.int64)
             places[is_phone] = token_rows(phone_tokens, n_phones, own_tokens)
-            spread(features, places, self.add_blank, plane)
+            expand_to_phones(features, places, self.add_blank, plane)
 
     def _read_sound(self, rows: npt.NDArray[np.int64], room: Room) -> None:
         places = self._columns.sound[:, rows].T.tolist()

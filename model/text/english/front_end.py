@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Final
 
 from model.text.english.homographs import homograph_reading
-from model.text.english.normaliser import normalise_english, with_unreadable_apart
+from model.text.english.normaliser import normalise_english, split_unreadable
 from model.text.english.pronunciation import Pronouncer, letter_name
 from model.text.errors import ReasonCode, TextError
 from model.text.phone_sequence import PhoneSequence
@@ -65,7 +65,7 @@ class EnglishFrontEnd:
         Used to compare transcripts, so it accepts every text: an unreadable character is a word.
         """
         words = []
-        for piece, readable in with_unreadable_apart(text):
+        for piece, readable in split_unreadable(text):
             if not readable:
                 words.append(piece)
                 continue
@@ -89,7 +89,7 @@ class EnglishFrontEnd:
         if lower in _HYPHEN_PREFIXES and _text_at(tokens, index + 1) == "-":
             return self._pronouncer.known(lower + "-") or self._pronouncer.pronounce(word)
         reading = homograph_reading(lower, _word_before(tokens, index), _word_at(tokens, index + 1))
-        if reading is not None and not self._pronouncer.is_users(lower):
+        if reading is not None and not self._pronouncer.in_user_lexicon(lower):
             return tuple(reading.split())
         return self._pronouncer.pronounce(word)
 

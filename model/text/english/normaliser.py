@@ -147,7 +147,7 @@ def normalise_english(text: str) -> str:
     return _normalise_folded(_fold_characters(text))
 
 
-def with_unreadable_apart(text: str) -> list[tuple[str, bool]]:
+def split_unreadable(text: str) -> list[tuple[str, bool]]:
     """Split a text into (part, readable): readable parts are normalised, the others are runs of foreign letters."""
     pieces = []
     for part in _UNREADABLE_RUN.split(_fold_characters(text)):
@@ -168,7 +168,7 @@ def _normalise_folded(text: str) -> str:
     text = expand_abbreviations(text)
     text = expand_numbers(text)
     text = _speak_symbols(text)
-    text = _tidy_pauses(text)
+    text = _normalise_pauses(text)
     _check_readable(text)
     return text
 
@@ -219,7 +219,7 @@ def _speak_symbols(text: str) -> str:
     return text
 
 
-def _tidy_pauses(text: str) -> str:
+def _normalise_pauses(text: str) -> str:
     """Attach single pause marks to the preceding word; keep hyphens only inside words."""
     text = re.sub(r"--+|(?<=\s)-+(?=\s)|^-+|-+$", ",", text)
     text = re.sub(r"[\s()\[\]{}<>\"]+$", "", text).translate(_BRACKETS)

@@ -63,9 +63,9 @@ class Pronouncer:
     """Converter of words to ARPAbet phones with stress digits, with a cache of recent words."""
 
     def __init__(self, lexicon: Mapping[str, Sequence[str] | str] | None = None) -> None:
-        self._own = {word: tuple(phones.split()) for word, phones in PROJECT_LEXICON.items()}
-        self._users_words = parse_lexicon(lexicon or {})
-        self._own |= self._users_words
+        self._overrides = {word: tuple(phones.split()) for word, phones in PROJECT_LEXICON.items()}
+        self._user_lexicon = parse_lexicon(lexicon or {})
+        self._overrides |= self._user_lexicon
         self._dictionary = load_cmu_dictionary()
         # A cache per instance is freed with the instance.
         self.pronounce = lru_cache(maxsize=50_000)(self._pronounce)
@@ -73,20 +73,20 @@ class Pronouncer:
 
     def known(self, word: str) -> Phones | None:
         """Return the phones of a lower-case word in the lexicons or the dictionary; None if it is in none of them."""
-        own = self._own.get(word)
-        if own is not None:
-            return own
+        override = self._overrides.get(word)
+        if override is not None:
+            return override
         phones = self._dictionary.get(word)
         return None if phones is None else tuple(phones.split())
 
-    def is_users(self, word: str) -> bool:
+    def in_user_lexicon(self, word: str) -> bool:
         """Return whether the user lexicon has a lower-case word."""
-        return word in self._users_words
+        return word in self._user_lexicon
 
     def _spelling(self, word: str) -> str | None:
         """Return the letters of a word that is spelled out ("GPT", "PBXs" with a final s); None for all others."""
         lower = word.lower()
-        if lower in self._own or not word.isalpha() or len(word) < 2:
+        if lower in self._overrides or not word.isalpha() or len(word) < 2:
             return None
         if word[-1] == "s" and word[:-1].isupper() and len(word) > 2:
             return word if self._spelling(word[:-1]) else None

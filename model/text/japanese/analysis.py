@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import pyopenjtalk
-from pyopenjtalk import OpenJTalk
+from pyopenjtalk.openjtalk import OpenJTalk
 from pyopenjtalk.types import NJDFeature
 
 LOW: Final = 0

@@ -15,7 +15,7 @@ from typing import Final
 from model.text.errors import MAX_CHARACTERS, ReasonCode, TextError, character_name, check_length
 from model.text.front_end import FrontEnd
 from model.text.japanese.analysis import Morpheme, analyse, read_katakana
-from model.text.japanese.normaliser import READABLE, normalise_japanese, written_as
+from model.text.japanese.normaliser import READABLE, normalise_japanese, source_characters
 from model.text.phone_sequence import PhoneSequence
 
 PAUSE_MARKS: Final = "!?…,.'-"
@@ -72,7 +72,7 @@ class JapaneseFrontEnd:
             self._rewrite(word): _lexicon_reading(word, reading) for word, reading in (lexicon or {}).items()
         }
         if "" in self._readings:
-            raise TextError(ReasonCode.INVALID_LEXICON, "lexicon: an entry's word has nothing to be spoken")
+            raise TextError(ReasonCode.INVALID_LEXICON, "lexicon: an entry's word has no spoken characters")
         self._lexicon_words = _words_pattern(self._readings)
         # `normalise` analyses the text to check it, and `to_phones` needs the same analysis.
         self._sequence: Callable[[str], PhoneSequence] = lru_cache(maxsize=256)(self._make_sequence)
@@ -102,19 +102,19 @@ class JapaneseFrontEnd:
         """Return the characters of the written text that make it unreadable, given some unreadable ones of its
         normalised form.
         """
-        found = ""
+        unreadable = ""
         while characters:
-            written = written_as(text, characters)
+            written = source_characters(text, characters)
             if not written:
-                return found or characters
-            found += written
+                return unreadable or characters
+            unreadable += written
             text = "".join(character for character in text if character not in written)
             characters = ""
             try:
                 self._sequence(self._rewrite(text))
             except TextError as error:
                 characters = error.characters
-        return found
+        return unreadable
 
     def _rewrite(self, text: str) -> str:
         return normalise_japanese(text, self._normalise_english)

@@ -134,13 +134,13 @@ def normalise_japanese(text: str, normalise_english: Callable[[str], str]) -> st
     text = _speak_latin_runs(expand_units(text), normalise_english)
     text = expand_numbers(text)
     text = "".join(_SPOKEN_SYMBOLS.get(character, character) for character in text)
-    return _tidy_pauses(_speak_wave_dashes(text).translate(_LAYOUT))
+    return _normalise_pauses(_speak_wave_dashes(text).translate(_LAYOUT))
 
 
-def written_as(text: str, characters: str) -> str:
+def source_characters(text: str, characters: str) -> str:
     """Return the characters of a written text that become any of these in its normalised form."""
-    wanted = {*characters, *unicodedata.normalize("NFD", characters)}
-    return "".join(character for character in dict.fromkeys(text) if not wanted.isdisjoint(_fold_character(character)))
+    targets = {*characters, *unicodedata.normalize("NFD", characters)}
+    return "".join(character for character in dict.fromkeys(text) if not targets.isdisjoint(_fold_character(character)))
 
 
 @lru_cache(maxsize=16384)
@@ -196,7 +196,7 @@ def _speak_wave_dashes(text: str) -> str:
     return text.replace("〜", ",")
 
 
-def _tidy_pauses(text: str) -> str:
+def _normalise_pauses(text: str) -> str:
     """Merge adjacent pause marks; keep apostrophes and hyphens only inside words, single spaces only away from the
     marks.
     """

@@ -11,7 +11,7 @@ from typing import Final
 from model.text.errors import ReasonCode, TextError, character_name
 from model.text.front_end import FrontEnd
 from model.text.mandarin.normaliser import HAN, KANA, normalise_mandarin
-from model.text.mandarin.polyphones import in_context
+from model.text.mandarin.polyphones import contextual_reading
 from model.text.mandarin.sandhi import spoken_tones
 from model.text.mandarin.syllables import syllable_phones
 from model.text.mandarin.words import WordReader, simplified
@@ -68,7 +68,7 @@ class MandarinFrontEnd:
             elif kind == "ZH":
                 pieces.append(self._read_characters(text, token.start()))
             elif kind in ("EN", "JP"):
-                pieces.append(_moved(self._front_end_of(kind).to_phones(text), token.start(), kind))
+                pieces.append(_shifted(self._front_end_of(kind).to_phones(text), token.start(), kind))
         if unreadable:
             raise TextError(
                 ReasonCode.UNREADABLE_CHARACTER,
@@ -85,7 +85,7 @@ class MandarinFrontEnd:
         readings = [reading for word in words for reading in word.readings]
         for index, reading in enumerate(readings):
             if not reading.certain:
-                readings[index] = in_context(simple, index) or reading
+                readings[index] = contextual_reading(simple, index) or reading
         phones: list[str] = []
         tones: list[int] = []
         for reading, tone in zip(readings, spoken_tones(words, [reading.tone for reading in readings]), strict=True):
@@ -95,7 +95,7 @@ class MandarinFrontEnd:
         return PhoneSequence(tuple(text), spans, tuple(phones), tuple(tones), (2,) * len(text), ("ZH",) * len(text))
 
 
-def _moved(sequence: PhoneSequence, offset: int, language: str) -> PhoneSequence:
+def _shifted(sequence: PhoneSequence, offset: int, language: str) -> PhoneSequence:
     """Return the sequence of a part with spans in the whole text and a language for every word."""
     spans = tuple((start + offset, end + offset) for start, end in sequence.word_spans)
     languages = sequence.languages or (language,) * len(sequence.words)

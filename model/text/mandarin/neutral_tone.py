@@ -43,7 +43,7 @@ def neutral_positions(words: Sequence[Word], text: str) -> set[int]:
     start = 0
     for number, word in enumerate(words):
         end = start + len(word.text)
-        if not word.is_users and not _is_the_past(word.text, text, start, end):
+        if not word.in_user_lexicon and not _means_past(word.text, text, start, end):
             if word.text[-2:] in _NEUTRAL_WORDS or (len(word.text) > 1 and _has_neutral_ending(word)):
                 positions.add(end - 1)
             if len(word.text) > 1:
@@ -56,7 +56,7 @@ def neutral_positions(words: Sequence[Word], text: str) -> set[int]:
     return positions
 
 
-def _is_the_past(word: str, text: str, start: int, end: int) -> bool:
+def _means_past(word: str, text: str, start: int, end: int) -> bool:
     """Return whether 过去 means the past, with full tones, rather than "over there"."""
     return word == "过去" and (
         text[max(0, start - 1) : start] in ("在", "从") or text[end : end + 1] in ("的", "几", "十", "一", "两", "三")
@@ -76,7 +76,7 @@ def _has_neutral_ending(word: Word) -> bool:
 
 def _neutral_inside(word: Word) -> list[int]:
     text = word.text
-    if len(text) == 2 and text[0] == text[1] and _doubles_lightly(text[0], word.tag):
+    if len(text) == 2 and text[0] == text[1] and _is_neutral_reduplication(text[0], word.tag):
         return [1]
     if len(text) == 3 and text[0] == text[1] and text[0] in TRIED_VERBS:
         return [1]
@@ -89,7 +89,7 @@ def _neutral_inside(word: Word) -> list[int]:
     ]
 
 
-def _doubles_lightly(character: str, tag: str) -> bool:
+def _is_neutral_reduplication(character: str, tag: str) -> bool:
     """Return whether the second syllable of a reduplication is neutral: verbs (看看) and names for people and things
     (妈妈), but not "every" (人人, 天天) nor manner (慢慢).
     """

@@ -194,7 +194,7 @@ def normalise_mandarin(text: str, normalise_english: Callable[[str], str], has_r
     text = re.sub(r"(?<=[，,。.！!？?；;：:、…])\n", "", text)
     text = re.sub(r"(?<=\w)\s?/\s?(?=\w)", ",", text).replace("/", "")
     text = "".join(_SPOKEN_SYMBOLS.get(character, character) for character in text)
-    return _finish(_tidy_spaces(text.translate(_PAUSES)))
+    return _finish(_normalise_spaces(text.translate(_PAUSES)))
 
 
 def _normalise_latin(words: str, normalise_english: Callable[[str], str]) -> str:
@@ -265,7 +265,7 @@ def _fold_character(character: str) -> str:
     return "".join(_fold_character(part) for part in decomposed)
 
 
-def _tidy_spaces(text: str) -> str:
+def _normalise_spaces(text: str) -> str:
     """Keep spaces only between Latin words; merge adjacent pauses where line ends or marks produced several."""
     text = re.sub(r"\s+", " ", text).strip()
     text = re.sub(rf"(?<![A-Za-z,.!?…]) | (?![A-Za-z])|(?<=[^A-Za-z][,.!?…]) (?=[A-Za-z])|^ (?=[{HAN}])", "", text)

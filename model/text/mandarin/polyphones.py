@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from model.text.mandarin.words import Reading
+from model.text.mandarin.words import CharacterReading
 
 _WINDOW: Final = 6
 _NUMBER: Final = "零一二两三四五六七八九十百千万几半数多整每这那哪各"
@@ -158,7 +158,7 @@ _RULES: Final = {
 _AFTER_SURNAME: Final = re.compile(_TITLE)
 
 
-def in_context(text: str, index: int) -> Reading | None:
+def contextual_reading(text: str, index: int) -> CharacterReading | None:
     """Return the reading of the character at `index` that its neighbours in a run of Han characters determine."""
     character = text[index]
     if character in _SURNAMES and _AFTER_SURNAME.match(text, index + 1):
@@ -173,5 +173,5 @@ def in_context(text: str, index: int) -> Reading | None:
     return None
 
 
-def _reading(pinyin: str) -> Reading:
-    return Reading(pinyin[:-1], int(pinyin[-1]), False)
+def _reading(pinyin: str) -> CharacterReading:
+    return CharacterReading(pinyin[:-1], int(pinyin[-1]), False)

@@ -50,7 +50,7 @@ def _users_positions(words: Iterable[Word]) -> set[int]:
     positions: set[int] = set()
     start = 0
     for word in words:
-        if word.is_users:
+        if word.in_user_lexicon:
             positions.update(range(start, start + len(word.text)))
         start += len(word.text)
     return positions
@@ -137,10 +137,10 @@ def _feet(words: Sequence[Word], spoken: Sequence[int]) -> list[list[Span]]:
         start, end = left[-1]
         return end - start == 1 or all_third(left, left) or tags[start] in ("v", "d")
 
-    return _joined(_joined(feet, all_third), third_meets_third)
+    return _join_feet(_join_feet(feet, all_third), third_meets_third)
 
 
-def _joined(feet: Sequence[list[Span]], belong: Callable[[list[Span], list[Span]], bool]) -> list[list[Span]]:
+def _join_feet(feet: Sequence[list[Span]], belong: Callable[[list[Span], list[Span]], bool]) -> list[list[Span]]:
     """Return the feet with adjacent short ones that belong together joined in pairs, from the left."""
     joined: list[list[Span]] = []
     last_is_pair = False

@@ -84,7 +84,7 @@ _CHARACTERS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class CharacterReading:
     """Reading of one character. certain: given for the word by a dictionary entry or a person, so context must not
     change it.
     """
@@ -104,9 +104,9 @@ class Word:
 
     text: str
     tag: str
-    readings: tuple[Reading, ...]
+    readings: tuple[CharacterReading, ...]
     binds_right: bool = False
-    is_users: bool = False
+    in_user_lexicon: bool = False
 
 
 class WordReader:
@@ -169,13 +169,13 @@ class WordReader:
         binds_right = len(word) == 3 and frequencies.get(word[1:], 0) > frequencies.get(word[:2], 0)
         return Word(word, self._tags.get(word, ""), self._readings(word), binds_right)
 
-    def _readings(self, word: str) -> tuple[Reading, ...]:
+    def _readings(self, word: str) -> tuple[CharacterReading, ...]:
         """Return the readings by the longest phrases from the left; a character outside all phrases has its most
         frequent one.
         """
         if len(word) == 1:
             return (self._character_reading(word),)
-        readings: list[Reading] = []
+        readings: list[CharacterReading] = []
         position = 0
         while position < len(word):
             length = min(_MAX_PHRASE, len(word) - position)
@@ -186,20 +186,20 @@ class WordReader:
             position += length
         for index, character in enumerate(word):
             if character == "子" and (index == 0 or word[index - 1 : index + 1] in FULL_ZI_WORDS):
-                readings[index] = Reading("zi", 3, True)
+                readings[index] = CharacterReading("zi", 3, True)
         return tuple(readings)
 
     def _has_phrase(self, piece: str) -> bool:
         return piece in _PHRASES or (piece in self._phrases and piece not in _AMBIGUOUS_PHRASES)
 
-    def _phrase_readings(self, piece: str) -> list[Reading]:
+    def _phrase_readings(self, piece: str) -> list[CharacterReading]:
         if piece in _PHRASES:
-            return [Reading(syllable[:-1], int(syllable[-1]), True) for syllable in _PHRASES[piece].split()]
+            return [CharacterReading(syllable[:-1], int(syllable[-1]), True) for syllable in _PHRASES[piece].split()]
         return [_certain_reading(readings[0]) for readings in self._phrases[piece]]
 
-    def _character_reading(self, character: str) -> Reading:
+    def _character_reading(self, character: str) -> CharacterReading:
         if character in _CHARACTERS:
-            return Reading(*_CHARACTERS[character], False)
+            return CharacterReading(*_CHARACTERS[character], False)
         marked = self._characters.get(ord(character))
         if marked is None:
             raise TextError(
@@ -207,12 +207,12 @@ class WordReader:
                 f"{character!r} (U+{ord(character):04X}) has no Mandarin reading",
                 character,
             )
-        return Reading(*split_tone(marked.partition(",")[0]), False)
+        return CharacterReading(*split_tone(marked.partition(",")[0]), False)
 
 
 @lru_cache(maxsize=4096)
-def _certain_reading(marked: str) -> Reading:
-    return Reading(*split_tone(marked), True)
+def _certain_reading(marked: str) -> CharacterReading:
+    return CharacterReading(*split_tone(marked), True)
 
 
 def _user_word(word: str, reading: Sequence[str] | str) -> Word:
@@ -227,8 +227,8 @@ def _user_word(word: str, reading: Sequence[str] | str) -> Word:
                 ReasonCode.INVALID_LEXICON,
                 f'{word!r}: {syllable!r} is not pinyin with a tone digit 1 to 5 ("chong2 qing4")',
             )
-        readings.append(Reading(letters, int(syllable[-1]), True))
-    return Word(simplified(word), "", tuple(readings), is_users=True)
+        readings.append(CharacterReading(letters, int(syllable[-1]), True))
+    return Word(simplified(word), "", tuple(readings), in_user_lexicon=True)
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,8 @@ import torch
 from tokenizers import BertWordPieceTokenizer
 from transformers import BertConfig, BertModel
 
-from model.bert.encoder import BertEncoder, EncoderError, EncoderSource, fingerprint, load_tokenizer, texts_per_batch
+from model.bert.encoder import BertEncoder, EncoderSource, fingerprint, load_tokenizer, texts_per_batch
+from model.bert.tokenizers import EncoderError
 
 VOCABULARY = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"今天气很好我们去公园吧。，")
 
@@ -33,7 +34,7 @@ def write_random_encoder(
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer"}', encoding="utf-8")
 
 
-@pytest.mark.parametrize(("hidden", "n_heads", "inner"), [(1024, 16, 4096), (768, 12, 3072), (36, 3, 50)])
+@pytest.mark.parametrize(("hidden", "n_heads", "inner"), [(768, 12, 3072), (36, 3, 50)])
 def test_an_encoder_of_any_width_gives_the_third_from_last_layer(
     tmp_path: Path, hidden: int, n_heads: int, inner: int
 ) -> None:
@@ -72,7 +73,7 @@ def test_an_encoder_whose_weights_are_not_all_there_is_refused(tmp_path: Path) -
     (tmp_path / "config.json").write_text(
         config.replace('"num_hidden_layers": 3', '"num_hidden_layers": 4'), encoding="utf-8"
     )
-    with pytest.raises(EncoderError, match=r"weights are missing, encoder\.layer\.3"):
+    with pytest.raises(EncoderError, match=r"weights are missing, for example encoder\.layer\.3"):
         BertEncoder(EncoderSource("folder", str(tmp_path)))
 
 

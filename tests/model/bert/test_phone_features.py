@@ -1,9 +1,9 @@
-"""Features of language spans on their phones: in place, zero elsewhere, and with blanks where the reference puts them."""
+"""Token features expanded to phones: zero for other languages, and with the blanks of the reference."""
 
 import numpy as np
 import pytest
 
-from model.bert.phone_features import spread, token_rows
+from model.bert.phone_features import expand_to_phones, token_rows
 
 
 def features(n_tokens: int, n_channels: int, start: int) -> np.ndarray:
@@ -19,7 +19,7 @@ def test_tokens_lie_on_their_phones_and_leave_zeros_to_the_other_language(add_bl
     if add_blank:  # a blank belongs to the phone before it, the first one to the first phone
         tokens = [tokens[0], *(token for token in tokens for _ in range(2))]
     for language, (values, n_tokens) in languages.items():
-        (plane,) = spread(values, token_rows(phone_tokens, n_phones, n_tokens)[None], add_blank)
+        (plane,) = expand_to_phones(values, token_rows(phone_tokens, n_phones, n_tokens)[None], add_blank)
         expected = [values[row] if name == language else np.zeros(values.shape[1]) for name, row in tokens]
         assert np.array_equal(plane, expected)
 
@@ -27,14 +27,14 @@ def test_tokens_lie_on_their_phones_and_leave_zeros_to_the_other_language(add_bl
 def test_blanks_take_the_tokens_that_a_whole_text_gave_them():
     values, tokens = features(4, 2, 1), [0, 1, 1, 3]
     rows = token_rows(np.array(tokens), np.array([4]), np.array([4]))
-    assert np.array_equal(spread(values, rows[None], True)[0], values[1:][[tokens[0], *np.repeat(tokens, 2)]])
+    assert np.array_equal(expand_to_phones(values, rows[None], True)[0], values[1:][[tokens[0], *np.repeat(tokens, 2)]])
 
 
 @pytest.mark.parametrize("add_blank", [False, True])
 def test_shorter_utterances_are_zero_behind_their_end(add_blank):
     values = features(3, 2, 1)
     out = np.ones((2, 11 if add_blank else 5, 2), np.float16)
-    assert spread(values, np.array([[1, 2, 3, 0, 0], [1, 1, 2, 2, 3]]), add_blank, out) is out
+    assert expand_to_phones(values, np.array([[1, 2, 3, 0, 0], [1, 1, 2, 2, 3]]), add_blank, out) is out
     n_spoken = 7 if add_blank else 3
     assert out[0, :n_spoken].all() and not out[0, n_spoken:].any() and out[1].all()
 

@@ -103,9 +103,9 @@ def test_spans_of_pieces_cut_the_text_up_without_its_spaces(
     ("change", "message"),
     [
         (lambda data: b"GGUF" + data[4:], "not a quantised encoder"),
-        (lambda data: data[:3_000_000], "cut off or damaged"),
-        (lambda data: data[:60_000_000], "cut off or damaged"),
-        (lambda data: data[:44] + b"\x40" + data[45:], "cut off or damaged"),
+        (lambda data: data[:3_000_000], "truncated or damaged"),
+        (lambda data: data[:60_000_000], "truncated or damaged"),
+        (lambda data: data[:44] + b"\x40" + data[45:], "truncated or damaged"),
     ],
 )
 def test_a_damaged_file_is_one_clear_line(tmp_path: Path, change: Callable[[bytes], bytes], message: str) -> None:

@@ -69,5 +69,5 @@ def test_a_recording_is_aligned_with_its_text_always_the_same(tmp_path: Path) ->
     assert durations.sum() == len(pcm) // voice.spectrogram.hop_samples and np.array_equal(
         durations, voice.align(pcm, "Hello.", language="EN")
     )
-    with pytest.raises(ValueError, match="phones cannot lie in"):
+    with pytest.raises(ValueError, match="phones do not fit into"):
         voice.align(pcm[: 4 * voice.spectrogram.hop_samples], "Hello, this is too long.", language="EN")
