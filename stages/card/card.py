@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
 
 from stages.common.files import content_key
 from stages.metrics.bootstrap import Interval, confidence_interval
-from stages.metrics.catalogue import METRICS, NOT_KNOWN, Metric, format_figure
+from stages.metrics.catalogue import METRICS, NOT_KNOWN, Metric, ScoreRow, format_figure
 from stages.reporting.nested import flat
 
 SUBSETS = ("train", "validation", "test")
@@ -22,121 +23,123 @@ LANGUAGE_NAMES = {"EN": "English", "ZH": "Mandarin", "JP": "Japanese"}
 
 LICENCE_FILE = re.compile(r"(copyright|copying|licen[cs]e|attribution)\b", re.IGNORECASE)
 
-ENOUGH_MINUTES, ENOUGH_UTTERANCES = 60, 100  # below: said among the limits
+ENOUGH_MINUTES, ENOUGH_UTTERANCES = 60, 100  # fewer are listed among the limits
 
 
 @dataclass(frozen=True)
-class Share:
-    """Some of the recordings: utterances and minutes."""
+class Speech:
+    """Amount of recorded speech."""
 
     utterances: int
     minutes: float
 
     @classmethod
-    def of(cls, rows: Sequence[Mapping[str, Any]], rate_hz: int) -> Share:
-        """Count rows of the split manifest."""
-        return cls(len(rows), sum(row["n_samples"] for row in rows) / rate_hz / 60)
+    def of(cls, rows: pd.DataFrame, rate_hz: int) -> Speech:
+        """Return the amount in rows of the split manifest."""
+        return cls(len(rows), int(rows["n_samples"].sum()) / rate_hz / 60)
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A metric of the voice, and of the recordings themselves where they have it."""
+class MeasuredMetric:
+    """A metric of the voice, and of the recordings themselves if it is measured for them."""
 
     metric: Metric
     voice: Interval
     recordings: Interval | None
 
     def shown(self, interval: Interval | None) -> str:
-        """Return a figure with its interval as people read it."""
+        """Return a figure with its interval for display."""
         if interval is None or not math.isfinite(interval.value):
             return NOT_KNOWN
         low, high = (format_figure(each, self.metric.unit) for each in (interval.low, interval.high))
         return f"{format_figure(interval.value, self.metric.unit)} ({low} to {high})"
 
 
-def measure(rows: Sequence[Mapping[str, Any]]) -> list[Measured]:
-    """Return every metric of the catalogue that rows of utterances.parquet have a value of."""
+def measure(rows: Sequence[ScoreRow]) -> list[MeasuredMetric]:
+    """Return every metric of the catalogue for which rows of utterances.parquet have a value."""
     measured = []
     for metric in METRICS:
         if metric.is_measured(rows):
             own = metric.of_recordings
             recordings = confidence_interval([rows], own) if own and own.key in rows[0] else None
-            measured.append(Measured(metric, confidence_interval([rows], metric), recordings))
+            measured.append(MeasuredMetric(metric, confidence_interval([rows], metric), recordings))
     return measured
 
 
 def limits(
-    train: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any], measured: Sequence[Measured], n_tested: int
+    train: pd.DataFrame, metadata: Mapping[str, Any], measured: Sequence[MeasuredMetric], n_tested: int
 ) -> Iterator[str]:
-    """Yield what is known to be weak or unknown, one sentence each, from facts alone."""
+    """Yield known weaknesses and unknowns, one sentence each, derived from facts only."""
     rate_hz = metadata["spectrogram"]["sample_rate_hz"]
-    spoken = {row["language"] for row in train}
-    foreign = [name_of(code) for code in metadata["symbols"]["languages"] if code not in spoken]
-    yield f"It learnt {join(name_of(code) for code in sorted(spoken))}" + (
-        f", and never heard {join(foreign, 'or')}." if foreign else "."
+    trained = sorted(train["language"].unique())
+    untrained = [language_name(code) for code in metadata["symbols"]["languages"] if code not in trained]
+    yield f"It was trained on {join(map(language_name, trained))}" + (
+        f", and never on {join(untrained, 'or')}." if untrained else "."
     )
     for speaker in metadata["speakers"]:
-        minutes = Share.of([row for row in train if row["speaker"] == speaker], rate_hz).minutes
+        minutes = Speech.of(train[train["speaker"] == speaker], rate_hz).minutes
         if minutes < ENOUGH_MINUTES:
-            yield f"{speaker} was learnt from {minutes:.1f} minutes of speech; an hour and more of one voice is usual."
-    if synthetic := sum(row["n_samples"] for row in train if row["synthetic"]):
-        share = synthetic / sum(row["n_samples"] for row in train)
-        yield f"{share:.0%} of the speech that it learnt from was spoken by machines, whose habits it has taken over."
-    for one in measured:
-        if one.metric.key == "cer" and one.recordings is not None and one.voice.value > one.recordings.value:
-            shown, own = (format_figure(interval.value, "percent") for interval in (one.voice, one.recordings))
-            yield f"A speech recogniser misheard {shown} of its characters, and {own} of the recordings'."
+            yield f"{speaker} has {minutes:.1f} minutes of training speech; an hour or more per voice is usual."
+    if synthetic := train.loc[train["synthetic"], "n_samples"].sum():
+        share = synthetic / train["n_samples"].sum()
+        yield f"{share:.0%} of the training speech was synthetic, and the voice reproduces its artefacts."
+    for each in measured:
+        if each.metric.key == "cer" and each.recordings is not None and each.voice.value > each.recordings.value:
+            voice, recordings = (format_figure(interval.value, "percent") for interval in (each.voice, each.recordings))
+            yield f"A speech recogniser got {voice} of its characters wrong, and {recordings} of the recordings'."
     if n_tested < ENOUGH_UTTERANCES:
-        yield f"It was measured on {n_tested} utterances: the intervals above are wide, and rare faults may not have shown."
-    yield "The test utterances come from the same recordings as the training: other texts, styles and speakers were not measured."
-    yield f"It holds no sound above {rate_hz / 2000:g} kHz."
+        yield (
+            f"It was measured on {n_tested} utterances: the intervals above are wide, and rare errors may not have "
+            "occurred."
+        )
+    yield (
+        "The test utterances come from the same recordings as the training: other texts, styles and speakers were not "
+        "measured."
+    )
+    yield f"It contains no sound above {rate_hz / 2000:g} kHz."
 
 
-def name_of(language: str) -> str:
-    """Return a language's name, or its code where we have no name for it."""
+def language_name(language: str) -> str:
+    """Return a language's name, or its code if it has no name here."""
     return LANGUAGE_NAMES.get(language, language)
 
 
 def join(items: Iterable[str], word: str = "and") -> str:
-    """Return a list in words; there is at least one item."""
+    """Return at least one item as a list in words."""
     *first, last = items
     return f"{', '.join(first)} {word} {last}" if first else last
 
 
 def licence_files(recordings: Path) -> list[Path]:
-    """Return the files beside the recordings that say whose they are."""
+    """Return the licence files beside the recordings."""
     return sorted(path for path in recordings.glob("*") if path.is_file() and LICENCE_FILE.match(path.name))
 
 
-def made_of(rows: Sequence[Mapping[str, Any]], metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the card says of the recordings: minutes by subset and by speaker, languages, the share of synthetic
-    speech.
-    """
+def recordings_facts(rows: pd.DataFrame, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the card's facts about the recordings: amounts by subset and speaker, languages, synthetic share."""
     rate_hz = metadata["spectrogram"]["sample_rate_hz"]
-    train = [row for row in rows if row["subset"] == "train"]
+    train = rows[rows["subset"] == "train"]
     speakers = []
     for speaker in metadata["speakers"]:
-        own = [row for row in train if row["speaker"] == speaker]
-        synthetic = sum(row["synthetic"] for row in own)
-        languages = ", ".join(name_of(code) for code in sorted({row["language"] for row in own}))
+        group = train[train["speaker"] == speaker]
+        synthetic = group["synthetic"]
         speakers.append(
             {
                 "name": speaker,
-                "languages": languages,
-                "share": Share.of(own, rate_hz),
-                "kind": "a person"
-                if not synthetic
+                "languages": ", ".join(map(language_name, sorted(group["language"].unique()))),
+                "speech": Speech.of(group, rate_hz),
+                "kind": "a person and a machine"
+                if synthetic.nunique() > 1
                 else "a machine"
-                if synthetic == len(own)
-                else "a person and a machine",
+                if synthetic.any()
+                else "a person",
             }
         )
     return {
-        "subsets": {subset: Share.of([row for row in rows if row["subset"] == subset], rate_hz) for subset in SUBSETS},
+        "subsets": {subset: Speech.of(rows[rows["subset"] == subset], rate_hz) for subset in SUBSETS},
         "speakers": speakers,
-        "languages": join([name_of(code) for code in sorted({row["language"] for row in train})]),
-        "synthetic_share": Share.of([row for row in train if row["synthetic"]], rate_hz).minutes
-        / Share.of(train, rate_hz).minutes,
+        "languages": join(map(language_name, sorted(train["language"].unique()))),
+        "synthetic_share": train.loc[train["synthetic"], "n_samples"].sum() / train["n_samples"].sum(),
     }
 
 
@@ -146,15 +149,15 @@ def as_text(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def lineage_of(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Return where a voice comes from: hashes of data, code and parameters, and of the voice that training began with."""
+    """Return a voice's lineage: hashes of data, code, parameters and base voice."""
     lineage = dict(metadata["lineage"])
     params = lineage.pop("params", {})
     parent = (params.get("base_voice") or {}).get("sha256")
-    return as_text({**lineage, "params": content_key(params), "parent voice": parent or "none: trained from nothing"})
+    return as_text({**lineage, "params": content_key(params), "parent voice": parent or "none: trained from scratch"})
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
-    """Fill a template that lies beside this module."""
+    """Return a template of this folder filled with values."""
     templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         trim_blocks=True,

@@ -1,6 +1,4 @@
-"""Card stage: what a voice is made of, how good it is, where it fails, and whose recordings it derives from, on one
-page.
-"""
+"""Card stage: a page about a voice with its recordings and licences, metrics, limits and lineage."""
 
 from __future__ import annotations
 
@@ -14,7 +12,17 @@ import pyarrow.parquet as pq
 from markdown_it import MarkdownIt
 
 from model.checkpoints.checkpoint import CheckpointError, checkpoint_sha256, read_listing
-from stages.card.card import as_text, join, licence_files, limits, lineage_of, made_of, measure, name_of, render
+from stages.card.card import (
+    as_text,
+    join,
+    language_name,
+    licence_files,
+    limits,
+    lineage_of,
+    measure,
+    recordings_facts,
+    render,
+)
 from stages.common import manifests
 from stages.common.errors import PipelineError
 from stages.common.files import output_folder, write_json
@@ -32,35 +40,34 @@ class CardParams:
     licence: str | None
 
 
-def check_judged(voice: Path, evaluation: Path) -> str:
-    """Return the hash of the voice; raises PipelineError when the evaluation is of another one."""
+def check_evaluated_voice(voice: Path, evaluation: Path) -> str:
+    """Return the hash of the voice; raises PipelineError if the evaluation is of another one."""
     try:
-        own = checkpoint_sha256(voice)
+        sha256 = checkpoint_sha256(voice)
     except CheckpointError as error:
         raise PipelineError(f"card: {error}") from None
-    judged = manifests.read_metadata(evaluation / "utterances.parquet").get("voice_sha256")
-    if judged != own:
+    evaluated = manifests.read_metadata(evaluation / "utterances.parquet").get("voice_sha256")
+    if evaluated != sha256:
         raise PipelineError(
-            f"card: {evaluation} judges another voice ({judged}) than the one in {voice} ({own}); run `dvc repro evaluate`"
+            f"card: {evaluation} is of another voice ({evaluated}) than {voice} ({sha256}); run `dvc repro evaluate`"
         )
-    return own
+    return sha256
 
 
 def main(split: Path, corpus: Path, voice: Path, evaluation: Path, card: Path, params: CardParams) -> None:
     """Write a voice's card.
 
-    Reads the split manifest, where the recordings lie (corpus manifest), the voice and its evaluation; writes card.md,
-    the same
-    as card.html, the figures as card.json, and copies of the recordings' licences.
+    Reads the split manifest, the recordings' folder (from the corpus manifest), the voice and its evaluation. Writes
+    card.md, the same as card.html, the figures as card.json, and copies of the recordings' licences.
     """
-    voice_sha256 = check_judged(voice, evaluation)
+    voice_sha256 = check_evaluated_voice(voice, evaluation)
     checkpoint = read_listing(voice)
     metadata = checkpoint["metadata"]
     columns = ["utterance_id", "subset", "speaker", "language", "synthetic", "n_samples"]
-    rows = manifests.read_manifest(split / "split.parquet", manifests.SPLIT, columns).to_pylist()
+    rows = manifests.read_manifest(split / "split.parquet", manifests.SPLIT, columns).to_pandas()
     tested = pq.read_table(evaluation / "utterances.parquet").to_pylist()
     measured = measure(tested)
-    spoken = sorted({row["language"] for row in tested})
+    languages = sorted({row["language"] for row in tested})
     licences = licence_files(Path(manifests.read_metadata(corpus / "corpus.parquet")["recordings"]))
     evaluators = evaluation / "evaluators.json"
     text = render(
@@ -70,10 +77,10 @@ def main(split: Path, corpus: Path, voice: Path, evaluation: Path, card: Path, p
             "metadata": metadata,
             "params": params,
             "measured": measured,
-            "name_of": name_of,
-            "limits": list(limits([row for row in rows if row["subset"] == "train"], metadata, measured, len(tested))),
+            "language_name": language_name,
+            "limits": list(limits(rows[rows["subset"] == "train"], metadata, measured, len(tested))),
             "by_language": {
-                language: measure([row for row in tested if row["language"] == language]) for language in spoken
+                language: measure([row for row in tested if row["language"] == language]) for language in languages
             },
             "n_tested": len(tested),
             "licences": [path.name for path in licences],
@@ -83,7 +90,7 @@ def main(split: Path, corpus: Path, voice: Path, evaluation: Path, card: Path, p
             },
             "lineage": lineage_of(metadata),
             "evaluators": as_text(json.loads(evaluators.read_text(encoding="utf-8"))) if evaluators.is_file() else {},
-            **made_of(rows, metadata),
+            **recordings_facts(rows, metadata),
         },
     )
     figures = {

@@ -106,15 +106,15 @@ def test_the_card_has_the_facts(folders: dict[str, Path], tmp_path: Path) -> Non
         "| ben | Mandarin | a machine | 1 | 1.0 |",
         "Synthetic speech: 25 % of the training speech.",
         "[LICENSE.txt](LICENSE.txt)",
-        "- It learnt English and Mandarin, and never heard Japanese.",
-        "- ben was learnt from 1.0 minutes of speech",
-        "- 25% of the speech that it learnt from was spoken by machines",
+        "- It was trained on English and Mandarin, and never on Japanese.",
+        "- ben has 1.0 minutes of training speech",
+        "- 25% of the training speech was synthetic",
         checkpoint_sha256(folders["voice"]),
     ):
         assert line in text, line
     assert (
         f"| {BY_KEY['cer'].name} | 10.0 % (" in text
-        and "misheard 10.0 % of its characters, and 2.5 % of the recordings'" in text
+        and "got 10.0 % of its characters wrong, and 2.5 % of the recordings'" in text
     )
     assert "<h1>Voice card: anna and ben</h1>" in files["card.html"] and "<td>a machine</td>" in files["card.html"]
 
@@ -134,7 +134,7 @@ def test_evaluators_are_named_where_the_evaluation_names_them(folders: dict[str,
 
 def test_an_evaluation_of_another_voice_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     evaluate(folders, "0" * 64)
-    with pytest.raises(PipelineError, match=r"judges another voice .* run `dvc repro evaluate`"):
+    with pytest.raises(PipelineError, match=r"is of another voice .* run `dvc repro evaluate`"):
         main(**folders, card=tmp_path / "card", params=PARAMS)
     command = [sys.executable, "-m", "stages.card", "--card", str(tmp_path / "card")]
     command += [part for name, path in folders.items() for part in (f"--{name}", str(path))]
