@@ -111,9 +111,15 @@ def test_the_speaking_program_itself_fails_in_one_line_without_its_packages(
     assert not list((tmp_path / "speaker").iterdir())
 
 
-def test_without_a_network_the_message_names_the_command_and_the_remedy(
+def test_an_environment_is_installed_once_per_lock_and_a_failure_names_command_and_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    (tmp_path / "voices.lock").write_text("", encoding="utf-8")
+    monkeypatch.setattr(voices, "ASSEMBLE_KOKORO", "")
+    python = prepare_environment(tmp_path / "environment", tmp_path / "voices.lock")
+    made = (tmp_path / "environment" / "pyvenv.cfg").stat().st_mtime_ns
+    assert python.exists() and prepare_environment(tmp_path / "environment", tmp_path / "voices.lock") == python
+    assert (tmp_path / "environment" / "pyvenv.cfg").stat().st_mtime_ns == made
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     (tmp_path / "voices.lock").write_text("hibari-tts==0.2.1\n", encoding="utf-8")
@@ -122,15 +128,5 @@ def test_without_a_network_the_message_names_the_command_and_the_remedy(
     ) as caught:
         prepare_environment(tmp_path / "environment", tmp_path / "voices.lock")
     assert "\n" not in str(caught.value)
-
-
-def test_an_environment_is_installed_once_per_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "voices.lock").write_text("", encoding="utf-8")
-    monkeypatch.setattr(voices, "ASSEMBLE_KOKORO", "")
-    python = prepare_environment(tmp_path / "environment", tmp_path / "voices.lock")
-    made = (tmp_path / "environment" / "pyvenv.cfg").stat().st_mtime_ns
-    assert python.exists() and prepare_environment(tmp_path / "environment", tmp_path / "voices.lock") == python
-    assert (tmp_path / "environment" / "pyvenv.cfg").stat().st_mtime_ns == made
-    (tmp_path / "voices.lock").write_text("# changed\n", encoding="utf-8")
-    prepare_environment(tmp_path / "environment", tmp_path / "voices.lock")
     assert (tmp_path / "environment" / "pyvenv.cfg").stat().st_mtime_ns != made
+    assert not (tmp_path / "environment" / voices.READY).exists()
