@@ -1,55 +1,58 @@
-"""Choose the voice among the kept checkpoints by what the evaluation measured of them: `python -m pipeline.choose`
-(`make choose`).
-"""
+"""Choose the voice among the kept checkpoints by a metric of their evaluation (`make choose`)."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pipeline.params.presets import PARAMS, load_params, save_params
 from stages.common.errors import PipelineError
 from stages.evaluate.checkpoints import AVERAGE, TABLE, read_checkpoints
 from stages.metrics.catalogue import BY_KEY, format_figure
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 CHECKPOINTS = Path("reports/evaluate") / TABLE
 CRITERIA = ("cer", "mos")
 
 
-def best_checkpoint(rows: Sequence[Mapping[str, str]], by: str) -> Mapping[str, str]:
-    """Return the row with the best value of a metric, of equals the first. Raises PipelineError where no row has one."""
-    measured = [row for row in rows if row[by]]
-    if not measured:
+def best_checkpoint(checkpoints: pd.DataFrame, by: str) -> pd.Series[Any]:
+    """Return the row with the best value of a metric, the first of equals. Raises PipelineError if none has a value."""
+    values = checkpoints[by].dropna()
+    if values.empty:
         raise PipelineError(f"{CHECKPOINTS} has no {by}; add it to evaluate.hear and run again")
-    pick = max if BY_KEY[by].higher_is_better else min
-    return pick(measured, key=lambda row: float(row[by]))
+    return checkpoints.loc[values.idxmax() if BY_KEY[by].higher_is_better else values.idxmin()]
 
 
 def choose(root: Path, by: str) -> str:
-    """Set `train.voice` in the params.yaml of `root` to the best checkpoint, and return in words what was chosen."""
-    rows = read_checkpoints(root / CHECKPOINTS)
-    best = best_checkpoint(rows, by)
-    described = f"{_name(best)} is the best of {len(rows)} checkpoints by {by} on {best['n_utterances']} validation utterances: {_figure(best, by)}"
+    """Set `train.voice` in the params.yaml of `root` to the best checkpoint and return a description of the choice."""
+    import pandas as pd
+
+    checkpoints = pd.DataFrame(read_checkpoints(root / CHECKPOINTS))
+    checkpoints[by] = pd.to_numeric(checkpoints[by])
+    best = best_checkpoint(checkpoints, by)
+    description = (
+        f"{_name(best)} is the best of {len(checkpoints)} checkpoints by {by} "
+        f"on {best['n_utterances']} validation utterances: {format_figure(best[by], BY_KEY[by].unit)}"
+    )
     if best["is_voice"] == "true":
-        return f"{described}. It is the voice already."
-    voice = next(row for row in rows if row["is_voice"] == "true")
+        return f"{description}. It is already the voice."
+    voice = checkpoints[checkpoints["is_voice"] == "true"].iloc[0]
     params = load_params(root / PARAMS)
     params["train"]["voice"] = AVERAGE if best["step"] == AVERAGE else int(best["step"])
     save_params(params, root / PARAMS)
     return (
-        f"{described} (the voice, {_name(voice)}: {_figure(voice, by)}).\n"
+        f"{description} (the voice, {_name(voice)}: {format_figure(voice[by], BY_KEY[by].unit)}).\n"
         f"{PARAMS}: train.voice is now {best['step']}. `make run` writes and evaluates that voice without training."
     )
 
 
-def _name(row: Mapping[str, str]) -> str:
-    return "the average" if row["step"] == AVERAGE else f"step {row['step']}"
-
-
-def _figure(row: Mapping[str, str], by: str) -> str:
-    return format_figure(float(row[by]) if row[by] else None, BY_KEY[by].unit)
+def _name(checkpoint: pd.Series[Any]) -> str:
+    return "the average" if checkpoint["step"] == AVERAGE else f"step {checkpoint['step']}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,9 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="voice-factory choose", description="Make the best kept checkpoint the voice."
     )
-    parser.add_argument(
-        "--by", choices=CRITERIA, default=CRITERIA[0], help=f"metric that decides (default: {CRITERIA[0]})"
-    )
+    parser.add_argument("--by", choices=CRITERIA, default=CRITERIA[0], help=f"metric (default: {CRITERIA[0]})")
     try:
         chosen = choose(Path(), parser.parse_args(argv).by)
     except PipelineError as error:

@@ -1,9 +1,7 @@
-"""Release the voice: a version in the registry (a git tag that DVC and GTO read) and a folder with all that others need
-of it.
+"""Release the voice: register a version (a git tag that DVC and GTO read) and export a folder to distribute.
 
-A version is a commit whose outputs are those of its code, data and parameters, so that it can be made again: a tree
-with
-changes, or stages that would run again, cannot be released.
+A version is reproducible: a commit whose outputs match its code, data and parameters. A tree with uncommitted changes
+or stages that would run again cannot be released.
 """
 
 from __future__ import annotations
@@ -48,7 +46,7 @@ VOICE, CARD = Path("voice"), Path("reports/card")
 LISTED = ("cer", "wer", "mos")
 README = """{name}: a voice and its card.
 
-card.md, card.html   what it is made of, how good it is, its limits, and the licences of the recordings
+card.md, card.html   data, metrics, limitations, and the licences of the recordings
 voice/               weights and metadata: python -m model.inference.say --voice voice --text "…"
 onnx/                the same as ONNX graphs: python -m model.inference.say --voice onnx --text "…"
 SHA256SUMS           sha256sum -c SHA256SUMS
@@ -57,7 +55,7 @@ SHA256SUMS           sha256sum -c SHA256SUMS
 
 @dataclass(frozen=True)
 class Version:
-    """A registered version: when and of which commit, and the figures by metric that stood in its card."""
+    """A registered version: its date, its commit, and its card's figures by metric."""
 
     name: str
     date: str
@@ -81,64 +79,60 @@ def registered_versions(root: Path) -> list[Version]:
     return sorted(versions, key=lambda version: SemVer(version.name), reverse=True)
 
 
-def next_version(versions: list[Version], wanted: str | None) -> str:
-    """Return the version to release: what is wanted, or the next minor one; raises PipelineError for one that cannot
-    be.
-    """
+def next_version(versions: list[Version], requested: str | None) -> str:
+    """Return the version to release: the requested or the next minor one. Raises PipelineError for an invalid one."""
     newest = versions[0].name if versions else None
-    if wanted is None:
+    if requested is None:
         return SemVer(newest).bump_minor().version if newest else FIRST_VERSION
-    wanted = wanted if wanted.startswith("v") else f"v{wanted}"
-    if not SemVer.is_valid(wanted):
-        raise PipelineError(f"release: {wanted!r} is no version; write it like v1.2.0")
-    if newest and not SemVer(wanted) > SemVer(newest):
+    requested = requested if requested.startswith("v") else f"v{requested}"
+    if not SemVer.is_valid(requested):
+        raise PipelineError(f"release: {requested!r} is not a version; write it like v1.2.0")
+    if newest and not SemVer(requested) > SemVer(newest):
         raise PipelineError(
-            f"release: {wanted} is not after {newest}, the newest version; leave VERSION out for the next one"
+            f"release: {requested} is not above {newest}, the newest version; omit VERSION for the next one"
         )
-    return wanted
+    return requested
 
 
 def check_releasable(root: Path, versions: list[Version]) -> dict[str, Any]:
-    """Return the card's figures of a voice that can be released; raises PipelineError for one that cannot."""
+    """Return the voice's card. Raises PipelineError if the voice cannot be released."""
     if changed := _git(root, "status", "--porcelain").splitlines():
         names = ", ".join(line[3:] for line in changed[:3]) + (", …" if len(changed) > 3 else "")
-        raise PipelineError(f"release: {names} changed since the last commit; commit first, as a version is a commit")
+        raise PipelineError(f"release: {names} changed since the last commit; commit first")
     if stages := changed_stages(root):
         raise PipelineError(
-            f"release: {', '.join(sorted(stages))} would run again; run `make run`, commit dvc.lock and release that"
+            f"release: {', '.join(sorted(stages))} would run again; run `make run` and commit dvc.lock first"
         )
     commit = _git(root, "rev-parse", "HEAD").strip()
     if same := [version.name for version in versions if version.commit == commit]:
         raise PipelineError(
-            f"release: this commit is {ARTIFACT} {same[0]} already; train another voice, or use that version"
+            f"release: this commit is already {ARTIFACT} {same[0]}; train another voice, or use that version"
         )
     try:
         card: dict[str, Any] = json.loads((root / CARD / "card.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PipelineError(f"release: {CARD / 'card.json'} is missing; run `make run`") from None
     if card["voice_sha256"] != checkpoint_sha256(root / VOICE):
-        raise PipelineError(f"release: the card in {CARD} is of another voice than the one in {VOICE}; run `make run`")
+        raise PipelineError(f"release: the card in {CARD} belongs to another voice than {VOICE}; run `make run`")
     return card
 
 
-def release(root: Path, wanted: str | None = None, *, dry_run: bool = False) -> Path:
+def release(root: Path, requested: str | None = None, *, dry_run: bool = False) -> Path:
     """Export the voice into releases/voice-vX.Y.Z, register the version and return the folder; a dry run only checks.
 
-    Raises PipelineError or CheckpointError with nothing written and nothing registered.
+    Raises PipelineError or CheckpointError, with nothing written or registered.
     """
     versions = registered_versions(root)
-    version = next_version(versions, wanted)
+    version = next_version(versions, requested)
     card = check_releasable(root, versions)
-    load_checkpoint(root / VOICE)  # every file is there and whole
+    load_checkpoint(root / VOICE)  # verifies every file
     out = root / "releases" / f"{ARTIFACT}-{version}"
     if out.exists():
-        raise PipelineError(
-            f"release: {out} exists already, and no release is written over; move it away or pass another VERSION"
-        )
+        raise PipelineError(f"release: {out} exists and is never overwritten; move it away or pass another VERSION")
     if dry_run:
         return out
     with new_folder(out) as folder:
-        fill(folder, root, out.name)
+        write_release(folder, root, out.name)
         try:
             gto.api.register(str(root), ARTIFACT, "HEAD", version=version, message=_message(version, card))
         except GTOException as error:
@@ -148,15 +142,15 @@ def release(root: Path, wanted: str | None = None, *, dry_run: bool = False) -> 
     return out
 
 
-def fill(folder: Path, root: Path, name: str) -> None:
-    """Write all that a release holds into an empty folder, and the hashes of it all."""
+def write_release(folder: Path, root: Path, name: str) -> None:
+    """Write the voice, its card, its ONNX graphs and their hashes into an empty folder."""
     voice = root / VOICE
     (folder / "voice").mkdir()
     for file in (METADATA_NAME, *(entry["file"] for entry in read_listing(voice)["files"].values())):
         shutil.copyfile(voice / file, folder / "voice" / file)
     for path in sorted((root / CARD).iterdir()):
         shutil.copyfile(path, folder / path.name)
-    logger.info("release: the ONNX graphs are made, which takes half a minute or more")
+    logger.info("release: exporting ONNX graphs, which takes half a minute or more")
     try:
         export_onnx(folder / "voice", folder / "onnx")
     except CheckpointError as error:
@@ -170,7 +164,7 @@ def fill(folder: Path, root: Path, name: str) -> None:
 def list_versions(versions: list[Version]) -> str:
     """Return the registered versions as a table for a terminal."""
     if not versions:
-        return "no version is registered yet; `make release` makes the first\n"
+        return "no version is registered; `make release` registers the first\n"
     header = ("version", "date", "commit", *(BY_KEY[key].name for key in LISTED))
     rows = [
         header,
@@ -183,9 +177,7 @@ def list_versions(versions: list[Version]) -> str:
 
 
 def _message(version: str, card: dict[str, Any]) -> str:
-    """Return the tag's message: the version, its voice and its figures with their intervals, which need no DVC cache to
-    be read.
-    """
+    """Return the tag's message: version, voice hash and figures with intervals, readable without the DVC cache."""
     lines = [f"{ARTIFACT} {version}", "", f"voice_sha256: {card['voice_sha256']}"]
     for key, figures in card["metrics"].items():
         if key in BY_KEY:
@@ -205,19 +197,19 @@ def _git(root: Path, *arguments: str) -> str:
     done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True)
     if done.returncode:
         why = done.stderr.strip().splitlines()[-1]
-        raise PipelineError(f"release: git {arguments[0]} failed ({why}); a voice is released from its git repository")
+        raise PipelineError(f"release: git {arguments[0]} failed ({why}); run it in the voice's git repository")
     return done.stdout
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the command line says; errors are one line and exit status 1."""
+    """Release, check or list; return the exit status, an error being one line."""
     parser = argparse.ArgumentParser(
         prog="voice-factory release", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", help="version to register, such as v1.2.0 (default: the next minor one)")
     parser.add_argument("--dry-run", action="store_true", help="check everything, write nothing")
-    parser.add_argument("--list", action="store_true", help="list the registered versions with their figures and leave")
-    parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder (default: here)")
+    parser.add_argument("--list", action="store_true", help="list the registered versions with their figures")
+    parser.add_argument("--root", type=Path, default=Path("."), help="project folder (default: .)")
     arguments = parser.parse_args(argv)
     configure_logging()
     try:

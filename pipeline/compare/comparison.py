@@ -263,7 +263,7 @@ def worst(comparison: Comparison, metric: Metric, experiment: str) -> list[str]:
 
 
 def most_different(comparison: Comparison, metric: Metric, experiment: str) -> list[str]:
-    """Return the utterances in which an experiment differs most from the first by a metric, largest difference first."""
+    """Return the utterances in which an experiment differs most from the first, largest difference first."""
     if metric.key not in comparison.utterances.index:
         return []
     values = comparison.utterances.loc[metric.key]

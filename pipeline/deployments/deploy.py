@@ -1,4 +1,4 @@
-"""What the flows need on a Prefect server: a work pool, limits, the deployments of prefect.yaml, automations."""
+"""Set up a Prefect server for the flows: work pool, limits, automations, the deployments of prefect.yaml."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from pipeline.repro.events import METRIC_WORSE, RUN_FAILED
 
 POOL = "voice"
 GPU_TAG = "gpu"
-HEARTBEAT_SECONDS = 30  # of a run: the least that Prefect takes
-SILENT_SECONDS = 900  # longer than a server takes to come back
-PROJECT = "VOICE_PROJECT"  # the environment variable of a worker that names its clone
+HEARTBEAT_SECONDS = 30  # the shortest that Prefect accepts
+SILENT_SECONDS = 900  # longer than a restart of the server
+PROJECT = "VOICE_PROJECT"  # environment variable of a worker: its clone
 
 
-async def prepare(client: PrefectClient, gpus: int) -> None:
-    """Create or update pool, limits and automations; what users changed of the pool stays."""
+async def set_up_server(client: PrefectClient, gpus: int) -> None:
+    """Create or update limits and automations, and create the pool unless it exists."""
     try:
         await client.read_work_pool(POOL)
     except ObjectNotFound:
@@ -47,9 +47,7 @@ async def prepare(client: PrefectClient, gpus: int) -> None:
 
 
 def automations() -> list[Automation]:
-    """Return the rules: silent runs crash; failed runs and worse voices are told, to be given an action such as an
-    e-mail in the UI.
-    """
+    """Return the automations: silent runs crash; failed runs and regressions trigger an action to be set in the UI."""
     ended = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed", "TimedOut")}
     silent = EventTrigger(
         match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
@@ -61,16 +59,16 @@ def automations() -> list[Automation]:
         within=timedelta(seconds=SILENT_SECONDS),
     )
     crash = ChangeFlowRunState(
-        state=StateType.CRASHED, name=None, force=False, message="no sign of life: its machine or network went down"
+        state=StateType.CRASHED, name=None, force=False, message="no heartbeat: its machine or network went down"
     )
     return [
         Automation(name="voice: crash silent runs", trigger=silent, actions=[crash]),
-        _told("voice: a run failed", RUN_FAILED),
-        _told("voice: a metric is worse than the accepted voice's", METRIC_WORSE),
+        _notification("voice: a run failed", RUN_FAILED),
+        _notification("voice: a metric is worse than the accepted voice's", METRIC_WORSE),
     ]
 
 
-def _told(name: str, event: str) -> Automation:
+def _notification(name: str, event: str) -> Automation:
     nothing: ActionTypes = DoNothing()
     trigger = EventTrigger(
         expect={event},
@@ -82,11 +80,11 @@ def _told(name: str, event: str) -> Automation:
 
 
 async def deploy(root: Path, address: str, gpus: int) -> None:
-    """Bring the server of an API address to what prefect.yaml and this module say; raises RuntimeError."""
+    """Set up the server of an API address and deploy the flows of prefect.yaml. Raises RuntimeError."""
     async with get_client() as client:
-        await prepare(client, gpus)
+        await set_up_server(client, gpus)
     environment = child_environment() | {"PREFECT_API_URL": address}
-    environment.pop(PROJECT, None)  # every worker has its own
+    environment.pop(PROJECT, None)  # every worker sets its own
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     done = await asyncio.to_thread(
         subprocess.run, command, cwd=root, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True
@@ -96,10 +94,10 @@ async def deploy(root: Path, address: str, gpus: int) -> None:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of whoever deploys."""
-    parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder (default: here)")
+    """Add the flags of commands that deploy."""
+    parser.add_argument("--root", type=Path, default=Path("."), help="project folder (default: .)")
     parser.add_argument(
-        "--gpus", type=int, default=1, help=f"how many stages with the tag {GPU_TAG} run at a time (default: 1)"
+        "--gpus", type=int, default=1, help=f"maximum number of concurrent stages with the tag {GPU_TAG} (default: 1)"
     )
 
 
@@ -107,14 +105,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Deploy to the server of PREFECT_API_URL."""
     parser = argparse.ArgumentParser(
         prog="voice-factory deploy",
-        description="Put the flows on the Prefect server of PREFECT_API_URL.",
+        description="Deploy the flows to the Prefect server of PREFECT_API_URL.",
     )
     add_arguments(parser)
     options = parser.parse_args(argv)
     address = os.environ.get("PREFECT_API_URL")
     if not address:
         sys.stderr.write(
-            "error: PREFECT_API_URL is not set; it names the server, such as http://host:4200/api (or use make serve)\n"
+            "error: PREFECT_API_URL is not set; set it to the server, such as http://host:4200/api, or use make serve\n"
         )
         return 1
     try:
@@ -122,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RuntimeError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
-    sys.stderr.write("deployed: repro, watch, experiment, sweep, compare; now start workers with make worker\n")
+    sys.stderr.write("deployed: repro, watch, experiment, sweep, compare; start workers with make worker\n")
     return 0
 
 

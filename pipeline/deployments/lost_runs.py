@@ -1,6 +1,4 @@
-"""Runs whose process is gone: what a killed worker or a machine that went down leaves `Running` for ever, in the way of
-the next run.
-"""
+"""Crash runs whose worker is gone, which would otherwise stay `Running` and block the next run."""
 
 from __future__ import annotations
 
@@ -23,11 +21,11 @@ from prefect.states import Crashed
 
 WORKER_LABEL = "prefect.worker.name"
 ACTIVE = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING, StateType.PAUSED]
-MESSAGE = "its worker ended while it ran; what was finished is kept, run it again to go on"
+MESSAGE = "its worker ended; finished stages are kept, run it again to resume"
 
 
 async def crash_lost_runs(client: PrefectClient, worker: str) -> list[FlowRun]:
-    """Set the runs of a worker that has ended to Crashed, with their stages and sub-runs; returns them."""
+    """Set the runs of an ended worker to Crashed, with their stages and sub-runs, and return them."""
     runs = await client.read_flow_runs(flow_run_filter=FlowRunFilter(state=_in(ACTIVE)))
     lost = [run for run in runs if run.labels.get(WORKER_LABEL) == worker]
     for run in lost:
@@ -44,7 +42,7 @@ async def _crash(client: PrefectClient, run: UUID) -> None:
         flow_run_filter=FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[run]), state=_in(ACTIVE))
     )
     for child in children:
-        if child.deployment_id is None:  # a run of a deployment has a process of its own
+        if child.deployment_id is None:  # runs of deployments have their own process
             await _crash(client, child.id)
     stages = await client.read_task_runs(
         flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run])),

@@ -1,4 +1,4 @@
-"""A worker of this clone, kept alive; with `--server`, a Prefect server of its own with everything deployed."""
+"""Keep a Prefect worker of this clone running; with `--server`, also a local server with all flows deployed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from pipeline.deployments.deploy import HEARTBEAT_SECONDS, POOL, PROJECT, add_arguments, deploy
 from pipeline.deployments.lost_runs import crash_lost_runs
-from pipeline.processes.locks import only_one
+from pipeline.processes.locks import exclusive_lock
 from pipeline.processes.prefect_server import HOME, LOOPBACK, Server, server
 from pipeline.processes.run import service
 
@@ -31,14 +31,13 @@ RESTART_SECONDS = 2.0
 
 
 class _Stop(Exception):
-    """Somebody asked this program to end."""
+    """SIGTERM or SIGINT."""
 
 
-def keep_worker(root: Path, address: str, own: Server | None, at_once: int | None) -> None:
-    """Run a worker until this program is asked to end; one that dies is started again, after its runs are marked as
-    crashed.
+def keep_worker(root: Path, address: str, local: Server | None, at_once: int | None) -> None:
+    """Run a worker until this program is stopped; restart one that dies, after setting its runs to Crashed.
 
-    Raises RuntimeError where the server of its own ends.
+    Raises RuntimeError if the `local` server ends.
     """
     settings = {
         "PREFECT_API_URL": address,
@@ -46,7 +45,7 @@ def keep_worker(root: Path, address: str, own: Server | None, at_once: int | Non
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
     }
-    # Tells the runs of this clone's workers from all others; Prefect takes no slash.
+    # Unique to this clone, to find its runs again. Prefect does not allow slashes.
     name = f"{socket.gethostname()} {root.name} {hashlib.sha256(bytes(root)).hexdigest()[:8]}"
     command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--name", name]
     command += ["--limit", str(at_once)] if at_once else []
@@ -58,16 +57,16 @@ def keep_worker(root: Path, address: str, own: Server | None, at_once: int | Non
             time.sleep(RESTART_SECONDS)
             continue
         for run in lost:
-            sys.stderr.write(f"marked as crashed, since the worker that did it is gone: {run}\n")
+            sys.stderr.write(f"set to Crashed, since its worker is gone: {run}\n")
         with service(command, log=root / HOME / "worker.log", settings=settings) as worker:
             while worker.poll() is None:
-                if own is not None and own.process.poll() is not None:
+                if local is not None and local.process.poll() is not None:
                     raise RuntimeError(
-                        f"the Prefect server ended; start again to go on (log: {root / HOME / 'server.log'})"
+                        f"the Prefect server ended; start again to resume (log: {root / HOME / 'server.log'})"
                     )
                 time.sleep(POLL_SECONDS)
         sys.stderr.write(
-            f"the worker ended with status {worker.returncode}; another one is started (log: {root / HOME / 'worker.log'})\n"
+            f"the worker ended with status {worker.returncode}; restarting (log: {root / HOME / 'worker.log'})\n"
         )
         time.sleep(RESTART_SECONDS)
 
@@ -82,22 +81,22 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Serve until interrupted."""
+    """Run a worker until interrupted."""
     parser = argparse.ArgumentParser(
         prog="voice-factory worker",
-        description="Do the runs of the Prefect server of PREFECT_API_URL in "
-        "this clone, until interrupted; with --server, of a server of its own.",
+        description="Execute runs of the Prefect server of PREFECT_API_URL in this clone until interrupted; "
+        "with --server, of a local server.",
     )
     add_arguments(parser)
     parser.add_argument(
         "--at-once",
         type=int,
         metavar="N",
-        help="how many runs this worker does side by side (default: no limit of its own)",
+        help="maximum number of concurrent runs of this worker (default: no limit)",
     )
-    parser.add_argument("--server", action="store_true", help="start a server with everything deployed, too")
+    parser.add_argument("--server", action="store_true", help="also start a local server with all flows deployed")
     parser.add_argument(
-        "--host", default=LOOPBACK, help=f"where the server listens, which asks for no password (default: {LOOPBACK})"
+        "--host", default=LOOPBACK, help=f"address of the server, which has no authentication (default: {LOOPBACK})"
     )
     parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}")
     options = parser.parse_args(argv)
@@ -106,25 +105,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, _stop)
     address = os.environ.get("PREFECT_API_URL", "")
     if not address and not options.server:
-        sys.stderr.write("error: PREFECT_API_URL is not set; it names the server (make serve starts one)\n")
+        sys.stderr.write("error: PREFECT_API_URL is not set; set it to the server, or start one with make serve\n")
         return 1
     try:
         with contextlib.ExitStack() as stack:
-            busy = RuntimeError(f"a worker of {root} runs already; it does several runs at once")
-            stack.enter_context(only_one(root / HOME / "worker.lock", busy))
-            own = (
+            busy = RuntimeError(f"a worker of {root} is already running; one worker executes several runs at once")
+            stack.enter_context(exclusive_lock(root / HOME / "worker.lock", busy))
+            local = (
                 stack.enter_context(server(root / HOME, host=options.host, port=options.port))
                 if options.server
                 else None
             )
-            address = own.address if own else address
+            address = local.address if local else address
             stack.enter_context(temporary_settings({PREFECT_API_URL: address}))
-            if own is not None:
+            if local is not None:
                 asyncio.run(deploy(root, address, options.gpus))
-                sys.stderr.write(f"serving {root} on {address.removesuffix('/api')} (Ctrl-C ends it)\n")
-            keep_worker(root, address, own, options.at_once)
+                sys.stderr.write(f"serving {root} on {address.removesuffix('/api')} (stop with Ctrl-C)\n")
+            keep_worker(root, address, local, options.at_once)
     except _Stop:
-        sys.stderr.write("stopped; what was finished is kept\n")
+        sys.stderr.write("stopped; finished stages are kept\n")
     except RuntimeError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

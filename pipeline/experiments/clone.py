@@ -1,5 +1,4 @@
-"""A project's clone for one experiment: its own working folder and git state, with the project's cache, recordings and
-reusable rows.
+"""A clone of the project for one experiment, sharing the project's DVC cache, recordings and reusable rows.
 
 Experiments in one working folder, or in git worktrees of it, would mix their parameters and results.
 """
@@ -10,7 +9,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from configparser import ConfigParser
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,59 +20,58 @@ from scmrepo.exceptions import SCMError
 
 from pipeline.params.overrides import apply_overrides
 from pipeline.processes.environment import dvc_command
-from pipeline.processes.locks import only_one
+from pipeline.processes.locks import exclusive_lock
 from pipeline.processes.run import run_command
 from stages.common.files import write_json
 
 FOLDER = Path(".work/experiments")
-ABOUT = "experiment.json"  # beside the clone: what it is for
+SPEC_NAME = "experiment.json"  # beside the clone
 SHARED = (".rows", "machine.env")  # reusable rows, the machine's settings
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
 class ExperimentError(ValueError):
-    """An experiment cannot be run as it was asked for."""
+    """An experiment that cannot be run as requested."""
 
 
 def check_name(name: str) -> None:
-    """Raise ExperimentError for what cannot be the name of a git reference and of a folder."""
+    """Raise ExperimentError unless a name is valid for a git reference and a folder."""
     if not _NAME.fullmatch(name) or ".." in name or name.endswith((".lock", ".")):
         raise ExperimentError(
-            f"{name!r} is no name for an experiment; use up to 80 of A-Z a-z 0-9 . _ -, a letter or digit first"
+            f"{name!r} is not a valid experiment name; use up to 80 of A-Z a-z 0-9 . _ -, a letter or digit first"
         )
 
 
-def resolve(root: Path, revision: str) -> str:
-    """Return the commit of a revision; raises ExperimentError."""
+def resolve_commit(root: Path, revision: str) -> str:
+    """Return the commit of a revision. Raises ExperimentError."""
     with Repo(str(root)) as repo:
         try:
             commit: str = repo.scm.resolve_rev(revision)
         except SCMError:
-            raise ExperimentError(f"{revision!r} is no revision of {root}") from None
+            raise ExperimentError(f"{revision!r} is not a revision of {root}") from None
     return commit
 
 
 def saved_experiments(root: Path) -> dict[str, str]:
-    """Return the project's saved experiments: name and commit."""
+    """Return the commits of the project's saved experiments by name."""
     with Repo(str(root)) as repo:
-        found = repo.experiments.ls(all_commits=True)
-    return {name: commit for experiments in found.values() for name, commit in experiments if commit}
+        listed = repo.experiments.ls(all_commits=True)
+    return {name: commit for experiments in listed.values() for name, commit in experiments if commit}
 
 
 def planned_overrides(root: Path, name: str) -> list[str] | None:
-    """Return the overrides of the experiment `name`, or of the first of its seeds, that is saved or was interrupted;
-    None without one.
-    """
-    kept = {path.parent.name: path for path in (root / FOLDER).glob(f"*/{ABOUT}")}
+    """Return the overrides of the saved or interrupted experiment `name`, or of its first seed; None without one."""
+    interrupted = {path.parent.name: path for path in (root / FOLDER).glob(f"*/{SPEC_NAME}")}
     saved = saved_experiments(root)
-    for own in sorted({*saved, *kept}):
+    for own in sorted({*saved, *interrupted}):
         if own == name or own.startswith(f"{name}-seed"):
             try:
-                about = json.loads(kept[own].read_text(encoding="utf-8") if own in kept else _message(root, saved[own]))
-                return [str(override) for override in about["overrides"]]
+                path = interrupted.get(own)
+                spec = json.loads(path.read_text(encoding="utf-8") if path else _message(root, saved[own]))
+                return [str(override) for override in spec["overrides"]]
             except (ValueError, KeyError, TypeError):
                 raise ExperimentError(
-                    f"there is an experiment {own} already that no flow has made; choose another name"
+                    f"experiment {own} exists and was not created by this flow; choose another name"
                 ) from None
     return None
 
@@ -84,8 +82,8 @@ def _message(root: Path, commit: str) -> str:
     return message
 
 
-def files_at(root: Path, commit: str, folder: Path, *paths: Path) -> None:
-    """Write files or folders of a commit into `folder`."""
+def copy_files_at(root: Path, commit: str, folder: Path, *paths: Path) -> None:
+    """Copy files or folders of a commit into `folder`."""
     with Repo(str(root)) as repo:
         files = repo.scm.get_fs(commit)
         for path in paths:
@@ -94,42 +92,42 @@ def files_at(root: Path, commit: str, folder: Path, *paths: Path) -> None:
 
 
 @contextmanager
-def reserved(root: Path, name: str) -> Iterator[Path]:
-    """Yield the folder of an experiment that no other run of that name uses meanwhile; raises ExperimentError."""
+def reserve(root: Path, name: str) -> Iterator[Path]:
+    """Yield the folder of an experiment, locked against other runs of that name. Raises ExperimentError."""
     folder = root / FOLDER / name
-    with only_one(folder / ".lock", ExperimentError(f"the experiment {name} is running already; choose another name")):
+    running = ExperimentError(f"experiment {name} is already running; choose another name")
+    with exclusive_lock(folder / ".lock", running):
         yield folder
 
 
-async def clone_project(root: Path, folder: Path, about: Mapping[str, Any], log: Any) -> Path:
-    """Return a clone in `folder` of the commit, with the preset and the overrides that `about` has; that of an
-    interrupted run of the same.
+async def clone_project(root: Path, folder: Path, spec: Mapping[str, Any], log: Callable[[str], object]) -> Path:
+    """Return a clone in `folder` of the spec's commit, with its preset and overrides applied.
 
-    Raises ExperimentError where the folder keeps a run of something else.
+    An interrupted run's clone is reused; raises ExperimentError if its spec differs.
     """
-    clone, kept = folder / "project", folder / ABOUT
-    if kept.is_file():
-        if json.loads(kept.read_text(encoding="utf-8")) != dict(about):
+    clone, spec_file = folder / "project", folder / SPEC_NAME
+    if spec_file.is_file():
+        if json.loads(spec_file.read_text(encoding="utf-8")) != dict(spec):
             raise ExperimentError(
-                f"{folder} keeps an earlier run of that name with other parameters; delete it or choose another name"
+                f"{folder} has an interrupted run of that name with other parameters; delete it or choose another name"
             )
-        log(f"going on in {clone}")
+        log(f"resuming in {clone}")
         return clone
     shutil.rmtree(clone, ignore_errors=True)
     await run_command(
         ["git", "clone", "--quiet", "--shared", "--no-checkout", str(root), str(clone)], folder=root, log=log
     )
-    await run_command(["git", "checkout", "--quiet", "--detach", str(about["commit"])], folder=clone, log=log)
-    apply_overrides(clone, about["preset"], about["overrides"])  # first: a preset may have other recordings
+    await run_command(["git", "checkout", "--quiet", "--detach", str(spec["commit"])], folder=clone, log=log)
+    apply_overrides(clone, spec["preset"], spec["overrides"])  # before linking: a preset may name other recordings
     _configure(root, clone)
     _link_sources(root, clone)
     await run_command(dvc_command("checkout", "--quiet", "--allow-missing"), folder=clone, log=log)
-    write_json(kept, dict(about))
+    write_json(spec_file, dict(spec))
     return clone
 
 
 def _configure(root: Path, clone: Path) -> None:
-    """Give the clone the project's own DVC settings, remotes' credentials included, and its cache."""
+    """Give the clone the project's local DVC settings, including credentials, and its cache."""
     settings = ConfigParser(interpolation=None)
     settings.read(root / ".dvc" / "config.local", encoding="utf-8")
     with Repo(str(root)) as repo:
@@ -140,16 +138,16 @@ def _configure(root: Path, clone: Path) -> None:
 
 
 def _link_sources(root: Path, clone: Path) -> None:
-    """Link what stages read and neither git nor DVC brings, such as recordings, and what all runs share."""
+    """Link inputs that neither git nor DVC tracks, such as recordings, and what all runs share."""
     with Repo(str(clone)) as repo:
-        made = {output.fs_path for output in repo.index.outs}
-        sources = {Path(dependency.fs_path) for dependency in repo.index.deps if dependency.fs_path not in made}
-    wanted = [path.relative_to(clone) for path in sources if path.is_relative_to(clone)] + [
+        outputs = {output.fs_path for output in repo.index.outs}
+        sources = {Path(dependency.fs_path) for dependency in repo.index.deps if dependency.fs_path not in outputs}
+    paths = [path.relative_to(clone) for path in sources if path.is_relative_to(clone)] + [
         Path(name) for name in SHARED
     ]
     (root / ".rows").mkdir(exist_ok=True)
     links = []
-    for path in sorted(wanted):  # a folder before what lies in it
+    for path in sorted(paths):  # a folder before its contents
         if (root / path).exists() and not (clone / path).exists():
             (clone / path).parent.mkdir(parents=True, exist_ok=True)
             (clone / path).symlink_to(root / path)

@@ -1,4 +1,4 @@
-"""Experiments as a Prefect flow: parameters in, an experiment of the project out, each run in a clone of its own."""
+"""Experiments as a Prefect flow: run the project with other parameters in its own clone, save a DVC experiment."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from pipeline.experiments.clone import (
     ExperimentError,
     check_name,
     clone_project,
-    files_at,
-    reserved,
-    resolve,
+    copy_files_at,
+    reserve,
+    resolve_commit,
     saved_experiments,
 )
 from pipeline.params.overrides import OverrideError, apply_overrides
@@ -30,32 +30,31 @@ from pipeline.params.presets import PARAMS, PRESETS
 from pipeline.processes.environment import dvc_command
 from pipeline.processes.prefect_server import run_on_server
 from pipeline.processes.run import CommandFailed, run_command
-from pipeline.repro.events import tell_failure
+from pipeline.repro.events import emit_failure
 from pipeline.repro.flow import repro
 from stages.reporting.nested import flat
-
-
-class ExperimentFailed(Exception):
-    """An experiment's run failed; the message says where its clone is kept."""
-
 
 OVERRIDE_CHECKS = ("pipeline.params.overrides", "pipeline.overrides")  # the second in clones of older commits
 
 
+class ExperimentFailed(Exception):
+    """A failed run of an experiment; the message has the path of its clone."""
+
+
 @dataclass(frozen=True)
-class Plan:
-    """What an experiment is: a commit of the project, a preset and overrides of its parameters."""
+class ExperimentSpec:
+    """A commit of the project, and the preset and overrides that set its parameters."""
 
     commit: str
     preset: str | None
     overrides: tuple[str, ...]
 
-    def about(self) -> dict[str, Any]:
-        """Return the same as JSON values."""
+    def to_json(self) -> dict[str, Any]:
+        """Return the spec as JSON values."""
         return {**asdict(self), "overrides": list(self.overrides)}
 
 
-@flow(name="experiment", flow_run_name="experiment {name}", on_failure=[tell_failure], on_crashed=[tell_failure])
+@flow(name="experiment", flow_run_name="experiment {name}", on_failure=[emit_failure], on_crashed=[emit_failure])
 async def experiment(
     name: str,
     overrides: Sequence[str] = (),
@@ -64,34 +63,31 @@ async def experiment(
     root: str = ".",
     push_to: str | None = None,
 ) -> dict[str, float]:
-    """Run the project at `rev` with other parameters in a clone of its own, and save it as the DVC experiment `name`.
+    """Run the project at `rev` with other parameters in its own clone and save it as the DVC experiment `name`.
 
-    `overrides` are `section.key=value`; `push_to` names a git remote that gets the experiment too, its outputs going to
-    the default
-    DVC remote. Returns the metrics. A run that fails, is cancelled or killed keeps its clone, and the same run goes on
-    there.
+    `overrides` are `section.key=value`. `push_to` is a git remote that the experiment is pushed to, with its outputs to
+    the default DVC remote. Return the metrics. The clone of a failed, cancelled or killed run is kept, and the same run
+    resumes in it.
     """
     folder, logger = Path(root).resolve(), get_run_logger()
     check_name(name)
     if name in saved_experiments(folder):
-        raise ExperimentError(
-            f"there is an experiment {name} already; choose another name, or remove it with dvc exp remove {name}"
-        )
-    plan = Plan(resolve(folder, rev), preset, tuple(overrides))
-    check_parameters(folder, plan)
-    if changes := uncommitted(folder):
-        logger.warning("not part of the experiment, since uncommitted: %s", ", ".join(changes))
-    with reserved(folder, name) as place:
-        clone = await clone_project(folder, place, plan.about(), logger.info)
+        raise ExperimentError(f"experiment {name} exists; choose another name, or remove it with dvc exp remove {name}")
+    spec = ExperimentSpec(resolve_commit(folder, rev), preset, tuple(overrides))
+    check_parameters(folder, spec)
+    if changes := uncommitted_files(folder):
+        logger.warning("uncommitted changes are not part of the experiment: %s", ", ".join(changes))
+    with reserve(folder, name) as place:
+        clone = await clone_project(folder, place, spec.to_json(), logger.info)
         try:
             await check_values(clone)
         except OverrideError:
-            shutil.rmtree(place)  # nothing has run in it
+            shutil.rmtree(place)  # nothing has run in it yet
             raise
         try:
-            await repro.with_options(flow_run_name=f"repro {name}")(str(clone), judge=False)
+            await repro.with_options(flow_run_name=f"repro {name}")(str(clone), detect_regression=False)
             await run_command(
-                dvc_command("exp", "save", "--name", name, "--message", json.dumps(plan.about())),
+                dvc_command("exp", "save", "--name", name, "--message", json.dumps(spec.to_json())),
                 folder=clone,
                 log=logger.info,
             )
@@ -100,29 +96,29 @@ async def experiment(
                 await run_command(dvc_command("exp", "push", push_to, name), folder=folder, log=logger.info)
         except Exception as error:
             reason = str(error).removeprefix("error: ")
-            raise ExperimentFailed(f"{name}: {reason} (kept in {clone}; the same run goes on there)") from error
-        found = metrics(clone)
+            raise ExperimentFailed(
+                f"{name}: {reason} (clone kept in {clone}; run the same experiment again to resume)"
+            ) from error
+        figures = metrics(clone)
         shutil.rmtree(place)
     await acreate_table_artifact(
-        [{"metric": key, "value": value} for key, value in found.items()],
+        [{"metric": key, "value": value} for key, value in figures.items()],
         key="experiment-metrics",
         description=f"{name}: {' '.join(overrides)}",
     )
-    logger.info("saved: dvc exp show; dvc exp apply %s", name)
-    return found
+    logger.info("saved; see `dvc exp show` and `dvc exp apply %s`", name)
+    return figures
 
 
-def check_parameters(root: Path, plan: Plan) -> None:
-    """Check preset and overrides against the parameters of the plan's commit, before anything is started; raises
-    OverrideError.
-    """
+def check_parameters(root: Path, spec: ExperimentSpec) -> None:
+    """Check preset and overrides against the parameters of the spec's commit. Raises OverrideError."""
     with tempfile.TemporaryDirectory() as scratch:
-        files_at(root, plan.commit, Path(scratch), PARAMS, *([PRESETS] if plan.preset is not None else []))
-        apply_overrides(Path(scratch), plan.preset, plan.overrides)
+        copy_files_at(root, spec.commit, Path(scratch), PARAMS, *([PRESETS] if spec.preset is not None else []))
+        apply_overrides(Path(scratch), spec.preset, spec.overrides)
 
 
 async def check_values(clone: Path) -> None:
-    """Have the clone's own stages check its params.yaml, where it is new enough to have that; raises OverrideError."""
+    """Check params.yaml with the clone's own code, if that commit has the check. Raises OverrideError."""
     module = next(
         (name for name in OVERRIDE_CHECKS if (clone / name.replace(".", "/")).with_suffix(".py").is_file()), None
     )
@@ -134,7 +130,7 @@ async def check_values(clone: Path) -> None:
         raise OverrideError(error.lines[-1].removeprefix("error: ") if error.lines else str(error)) from None
 
 
-def uncommitted(root: Path) -> list[str]:
+def uncommitted_files(root: Path) -> list[str]:
     """Return the tracked files that differ from the last commit."""
     with Repo(str(root)) as repo:
         staged, unstaged, _ = repo.scm.status(untracked_files="no")
@@ -142,7 +138,7 @@ def uncommitted(root: Path) -> list[str]:
 
 
 def metrics(root: Path, revision: str | None = None) -> dict[str, float]:
-    """Return the metrics of the workspace or of a revision by name, sections joined by dots."""
+    """Return the metrics of the workspace or a revision by dotted name."""
     with Repo(str(root)) as repo:
         shown = repo.metrics.show(revs=[revision] if revision else None, hide_workspace=revision is not None)
     files = shown[revision or ""].get("data", {})
@@ -156,24 +152,24 @@ def metrics(root: Path, revision: str | None = None) -> dict[str, float]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags that experiments and sweeps share."""
-    parser.add_argument("--preset", help="a preset of presets/ to start from (default: the parameters as they are)")
-    parser.add_argument("--rev", default="HEAD", help="the commit to run (default: the last)")
-    parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder (default: here)")
+    parser.add_argument("--preset", help="preset to start from (default: params.yaml of the revision)")
+    parser.add_argument("--rev", default="HEAD", help="revision to run (default: HEAD)")
+    parser.add_argument("--root", type=Path, default=Path("."), help="project folder (default: .)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one experiment in the foreground."""
     parser = argparse.ArgumentParser(
         prog="voice-factory experiment",
-        description="Run the project with other parameters, in a "
-        "clone of its own, and save the result as a DVC experiment (dvc exp show).",
+        description="Run the project with other parameters in its own clone, "
+        "and save the result as a DVC experiment (dvc exp show).",
     )
-    parser.add_argument("name", help="the experiment's name")
+    parser.add_argument("name", help="name of the experiment")
     parser.add_argument(
-        "overrides", nargs="*", metavar="section.key=value", help="parameters, such as train.optimisation.steps=200"
+        "overrides", nargs="*", metavar="section.key=value", help="overrides, such as train.optimisation.steps=200"
     )
     add_arguments(parser)
-    parser.add_argument("--push-to", metavar="REMOTE", help="a git remote that gets the experiment too")
+    parser.add_argument("--push-to", metavar="REMOTE", help="git remote to push the experiment to")
     return run_on_server(experiment, **vars(parser.parse_args(argv)))
 
 

@@ -1,8 +1,7 @@
-"""How the experiments of a sweep rank, as a table and as a picture."""
+"""The ranking of a sweep's experiments as a table and a parallel coordinates plot."""
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import statistics
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -26,9 +26,7 @@ MARGIN = 0.06
 
 @dataclass
 class Trial:
-    """A combination of values (in YAML) and what its experiments, one for each seed, came to; `problems` has the
-    failures.
-    """
+    """A combination of values (in YAML), and the figures and failures of its experiments, one experiment per seed."""
 
     name: str
     values: dict[str, Any]
@@ -37,46 +35,30 @@ class Trial:
 
     @property
     def mean(self) -> float:
-        """Return the mean over the seeds; NaN where none is finished."""
+        """Return the mean over the seeds; NaN if none has finished."""
         return statistics.fmean(self.figures.values()) if self.figures else math.nan
 
-    @property
-    def spread(self) -> float | None:
-        """Return the standard deviation over the seeds; None with fewer than two."""
-        return statistics.stdev(self.figures.values()) if len(self.figures) > 1 else None
+
+def rank(trials: Sequence[Trial], metric: str, *, maximise: bool) -> pd.DataFrame:
+    """Return a row per trial, the best first and those without a figure last; missing values are "-"."""
+    table = pd.DataFrame([trial.values for trial in trials])
+    figures = pd.DataFrame([trial.figures for trial in trials], dtype=float, index=table.index)
+    table[metric] = figures.mean(axis=1)
+    table["standard deviation of seeds"] = figures.std(axis=1)
+    table["experiments"] = [", ".join(trial.figures) for trial in trials]
+    table["failed"] = ["; ".join(trial.problems) or None for trial in trials]
+    places = table[metric].rank(method="first", ascending=not maximise)
+    table.insert(0, "rank", places.astype("Int64"))
+    for column in (metric, "standard deviation of seeds"):
+        table[column] = table[column].map("{:.5g}".format).astype(float)
+    return table.sort_values("rank").astype(object).where(table.notna(), "-")
 
 
-def rank(trials: Sequence[Trial], *, maximise: bool) -> list[Trial]:
-    """Return the trials, the best first and those without a figure last."""
-    return sorted(
-        trials, key=lambda trial: (math.isnan(trial.mean), -trial.mean if maximise else trial.mean, trial.name)
-    )
-
-
-def table(ranked: Sequence[Trial], metric: str) -> list[dict[str, Any]]:
-    """Return the ranking as rows: rank, values, mean and standard deviation over the seeds, experiments, failures."""
-    rows = []
-    for place, trial in enumerate(ranked, start=1):
-        rows.append(
-            {
-                "rank": place if trial.figures else "-",
-                **trial.values,
-                metric: _rounded(trial.mean) if trial.figures else "-",
-                "standard deviation of seeds": "-" if trial.spread is None else _rounded(trial.spread),
-                "experiments": ", ".join(trial.figures),
-                "failed": "; ".join(trial.problems) or "-",
-            }
-        )
-    return rows
-
-
-def write(folder: Path, rows: Sequence[dict[str, Any]], picture: bytes | None) -> None:
-    """Write the table and the picture."""
+def write(folder: Path, ranking: pd.DataFrame, picture: bytes | None) -> None:
+    """Write the ranking and its plot."""
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / TABLE) as path, path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
+    with atomic_path(folder / TABLE) as path:
+        ranking.to_csv(path, index=False)
     if picture is not None:
         with atomic_path(folder / PICTURE) as path:
             path.write_bytes(picture)
@@ -85,9 +67,7 @@ def write(folder: Path, rows: Sequence[dict[str, Any]], picture: bytes | None) -
 def parallel_coordinates(
     dimensions: Sequence[Dimension], trials: Sequence[Trial], metric: str, *, maximise: bool
 ) -> bytes | None:
-    """Return a line through each trial's values to its metric, coloured by it, with a thin one for each seed; None
-    without a figure.
-    """
+    """Plot a line per trial through its values to its metric, and a thin one per seed; None without a figure."""
     finished = [trial for trial in trials if trial.figures]
     if not finished:
         return None
@@ -97,10 +77,12 @@ def parallel_coordinates(
     better = scale if maximise else (lambda value: 1 - scale(value))
     figure = Figure(figsize=(1.9 * (len(dimensions) + 1) + 1.2, 4.2), dpi=130, facecolor=GROUND)
     axes = figure.add_subplot()
-    places = [_Places(dimension, [trial.values[dimension.name] for trial in finished]) for dimension in dimensions]
+    positions = [
+        _Positions(dimension, [trial.values[dimension.name] for trial in finished]) for dimension in dimensions
+    ]
     colours = matplotlib.colormaps["viridis"]
-    for trial in reversed(rank(finished, maximise=maximise)):
-        heights = [place.height(trial.values[place.dimension.name]) for place in places]
+    for trial in sorted(finished, key=lambda trial: trial.mean, reverse=not maximise):  # the best on top
+        heights = [position.of(trial.values[position.dimension.name]) for position in positions]
         for value in trial.figures.values():
             axes.plot(range(len(heights) + 1), [*heights, scale(value)], color=PALE, linewidth=0.7, zorder=1)
         axes.plot(
@@ -110,13 +92,15 @@ def parallel_coordinates(
             linewidth=1.8,
             zorder=2,
         )
-    for number, place in enumerate(places):
-        _axis(axes, number, place.marks())
-    _axis(axes, len(places), [(0.0, f"{low:.4g}"), (1.0, f"{high:.4g}")] if high > low else [(0.5, f"{low:.4g}")])
+    for number, position in enumerate(positions):
+        _axis(axes, number, position.marks())
+    _axis(axes, len(positions), [(0.0, f"{low:.4g}"), (1.0, f"{high:.4g}")] if high > low else [(0.5, f"{low:.4g}")])
     axes.set_xticks(
-        range(len(places) + 1), [*(dimension.name.replace(".", ".\n") for dimension in dimensions), metric], fontsize=8
+        range(len(positions) + 1),
+        [*(dimension.name.replace(".", ".\n") for dimension in dimensions), metric],
+        fontsize=8,
     )
-    axes.set_xlim(-0.3, len(places) + 0.4)
+    axes.set_xlim(-0.3, len(positions) + 0.4)
     axes.set_ylim(-MARGIN, 1 + MARGIN)
     axes.yaxis.set_visible(False)
     axes.set_title(f"dark is better ({'higher' if maximise else 'lower'} {metric}); thin lines are seeds", fontsize=9)
@@ -125,15 +109,15 @@ def parallel_coordinates(
     return as_png(figure, 0.8)
 
 
-class _Places:
-    """Where the values of a dimension lie on its axis, from 0 to 1."""
+class _Positions:
+    """Positions of a dimension's values on its axis, from 0 to 1."""
 
     def __init__(self, dimension: Dimension, values: Sequence[Any]) -> None:
         self.dimension = dimension
         self._values = values
         self._order = [json.dumps(choice, ensure_ascii=False) for choice in dimension.choices]
 
-    def height(self, value: Any) -> float:
+    def of(self, value: Any) -> float:
         if self._order:
             return self._order.index(value) / max(1, len(self._order) - 1)
         low, high, value = (
@@ -143,7 +127,7 @@ class _Places:
 
     def marks(self) -> list[tuple[float, str]]:
         if self._order:
-            return [(self.height(text), text.strip('"')) for text in self._order]
+            return [(self.of(text), text.strip('"')) for text in self._order]
         return [(0.0, f"{self.dimension.low:.4g}"), (1.0, f"{self.dimension.high:.4g}")]
 
 
@@ -160,7 +144,3 @@ def _axis(axes: Axes, number: int, marks: Sequence[tuple[float, str]]) -> None:
             zorder=3,
             bbox={"facecolor": GROUND, "edgecolor": "none", "pad": 0.6, "alpha": 0.8},
         )
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.5g}")

@@ -1,4 +1,4 @@
-"""What a sweep searches: parameters, each with a list or a range of values, in the notation of overrides."""
+"""Search spaces of sweeps: parameters with a list or range of values, in the notation of overrides."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ruamel.yaml import YAML, YAMLError
 
 from pipeline.params.overrides import OverrideError, parse_override
 
-_NUMBER = r"[+-]?[\w+-]+(?:\.\d[\w+-]*)?"  # or a word, which is then refused
+_NUMBER = r"[+-]?[\w+-]+(?:\.\d[\w+-]*)?"  # or a word, which is refused later
 _RANGE = re.compile(rf"\s*(?P<low>{_NUMBER})\.\.(?P<high>{_NUMBER})(?P<log>\s+log)?\s*")
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """A parameter (`train.optimisation.learning_rate`) and its values: some of a list, or all between two numbers."""
+    """A parameter (`train.optimisation.learning_rate`) with a list of choices or a range from `low` to `high`."""
 
     name: str
     choices: tuple[Any, ...] = ()
@@ -30,7 +30,7 @@ class Dimension:
 
     @property
     def distribution(self) -> BaseDistribution:
-        """Return the same for Optuna."""
+        """Return the Optuna distribution."""
         if self.choices:
             return CategoricalDistribution([_text(choice) for choice in self.choices])
         if isinstance(self.low, int) and isinstance(self.high, int):
@@ -38,28 +38,29 @@ class Dimension:
         return FloatDistribution(self.low, self.high, log=self.log)
 
     def holds(self, value: Any) -> bool:
-        """Return whether a value of the distribution is one of these."""
+        """Return whether a value of the distribution is in this dimension."""
         return value in map(_text, self.choices) if self.choices else bool(self.low <= value <= self.high)
 
     def override(self, value: Any) -> str:
-        """Return what sets the parameter to a value of the distribution."""
+        """Return the override that sets the parameter to a value of the distribution."""
         return f"{self.name}={value if self.choices else _text(value)}"
 
 
 def _text(value: Any) -> str:
-    """Return a value in YAML, on one line."""
+    """Return a value as YAML on one line."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def parse_space(space: Sequence[str]) -> list[Dimension]:
-    """Return the dimensions of `section.key=1e-4..1e-2 log` (a range; of whole numbers, where both are) and
-    `section.key=a,b,c`.
+    """Return the dimensions of `section.key=a,b,c` and ranges such as `section.key=1e-4..1e-2 log`.
+
+    A range between two integers is one of integers. Raises OverrideError.
     """
     dimensions = [_dimension(text) for text in space]
     names = [dimension.name for dimension in dimensions]
     if not dimensions or len(set(names)) < len(names):
         raise OverrideError(
-            "a sweep needs parameters to vary, each of them once: section.key=1,2,3 or section.key=1e-4..1e-2 log"
+            "a sweep needs parameters to vary, each named once: section.key=1,2,3 or section.key=1e-4..1e-2 log"
         )
     return dimensions
 
@@ -68,35 +69,36 @@ def _dimension(text: str) -> Dimension:
     name, equals, values = text.partition("=")
     path, _ = parse_override(f"{name}{equals}0")  # the name's syntax
     yaml = YAML(typ="safe", pure=True)
-    if found := _RANGE.fullmatch(values):
-        low, high = yaml.load(found["low"]), yaml.load(found["high"])
+    if bounds := _RANGE.fullmatch(values):
+        low, high = yaml.load(bounds["low"]), yaml.load(bounds["high"])
         if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high)) or not low < high:
-            raise OverrideError(f"{text!r}: a range goes from a number to a larger one")
-        if found["log"] and low <= 0:
-            raise OverrideError(f"{text!r}: a logarithmic range begins above 0")
-        return Dimension(".".join(path), low=low, high=high, log=bool(found["log"]))
+            raise OverrideError(f"{text!r}: a range needs a number and a larger one")
+        if bounds["log"] and low <= 0:
+            raise OverrideError(f"{text!r}: a logarithmic range starts above 0")
+        return Dimension(".".join(path), low=low, high=high, log=bool(bounds["log"]))
     try:
         choices = yaml.load(f"[{values}]")
     except YAMLError as error:
-        raise OverrideError(f"{text!r}: the values are no YAML: {' '.join(str(error).split())}") from None
+        raise OverrideError(f"{text!r}: the values are not YAML: {' '.join(str(error).split())}") from None
     if not choices or len({_text(choice) for choice in choices}) < len(choices):
-        raise OverrideError(f"{text!r}: give some values, each once")
+        raise OverrideError(f"{text!r}: list at least one value, each once")
     return Dimension(".".join(path), tuple(choices))
 
 
 def grid(dimensions: Sequence[Dimension]) -> list[dict[str, Any]]:
-    """Return all combinations of listed values, the last parameter varying fastest; raises OverrideError for a range."""
+    """Return all combinations of choices, the last parameter varying fastest. Raises OverrideError for a range."""
     if ranges := [dimension.name for dimension in dimensions if not dimension.choices]:
         raise OverrideError(
-            f"a grid needs lists of values, {', '.join(ranges)} is a range; list values, or search with random or bayesian"
+            f"a grid needs lists of values, but {', '.join(ranges)} is a range; "
+            "list values, or use --method random or bayesian"
         )
     names = [dimension.name for dimension in dimensions]
     return [
         dict(zip(names, values, strict=True))
-        for values in itertools.product(*([_text(each) for each in one.choices] for one in dimensions))
+        for values in itertools.product(*([_text(choice) for choice in dimension.choices] for dimension in dimensions))
     ]
 
 
 def overrides_of(dimensions: Sequence[Dimension], values: Mapping[str, Any]) -> list[str]:
-    """Return the overrides that a combination of values is."""
+    """Return the overrides that set a combination of values."""
     return [dimension.override(values[dimension.name]) for dimension in dimensions]

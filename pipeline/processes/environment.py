@@ -1,4 +1,4 @@
-"""The environment of the programs that the pipeline starts: the project's own Python, and nobody told what we do."""
+"""Environment of child processes: this Python's programs first on the PATH, analytics off."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def child_environment() -> dict[str, str]:
 
 
 def dvc_command(*arguments: str) -> list[str]:
-    """Return the command line of DVC in this environment."""
+    """Return the command line that runs DVC with this Python."""
     return [sys.executable, "-m", "dvc", *arguments]
 
 
 def run_module(module: str, *arguments: str) -> int:
-    """Run a module as a program in this environment and return its exit status."""
+    """Run a module as a program and return its exit status."""
     return subprocess.run([sys.executable, "-m", module, *arguments], env=child_environment()).returncode

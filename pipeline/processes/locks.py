@@ -1,4 +1,4 @@
-"""What one process at a time may do; the system frees a lock when its process ends, however it does."""
+"""Exclusive file lock, released by the OS even after a crash."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from pathlib import Path
 
 
 @contextmanager
-def only_one(lock: Path, otherwise: Exception) -> Iterator[None]:
-    """Hold a lock file, whose folder is made, for as long as the context; raises `otherwise` where another process
-    does.
-    """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as stream:
+def exclusive_lock(path: Path, error: Exception) -> Iterator[None]:
+    """Hold a lock on a file, which is created; raise `error` if another process holds it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise otherwise from None
+            raise error from None
         yield

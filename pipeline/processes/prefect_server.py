@@ -1,4 +1,4 @@
-"""A Prefect server of one's own on the loopback interface, and flows that run here and now with it."""
+"""Start a local Prefect server and run flows in the foreground."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from pipeline.processes.run import service
 
-HOME = Path(".work/prefect")  # in the project: database, logs
+HOME = Path(".work/prefect")  # in the project: database and logs
 LOOPBACK = "127.0.0.1"
-ADDRESS = "address"  # of the server that runs, in its folder
+ADDRESS = "address"  # file with the address of the running server
 START_SECONDS = 90.0
-# Slots of runs that a crash left unfinished are known after a restart, and free again soon.
+# Concurrency slots survive a restart of the server, and those of crashed runs expire soon.
 LIMITS = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "60",
 }
 DRAIN_SECONDS = 10.0
-ANY_PORT = {"PREFECT_SERVER_UI_API_URL": "/api"}  # the pages ask whichever address they came from
+ANY_PORT = {"PREFECT_SERVER_UI_API_URL": "/api"}  # the UI calls the address it was loaded from
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Server:
 
 @contextmanager
 def server(home: Path, *, host: str = LOOPBACK, port: int | None = None) -> Iterator[Server]:
-    """Yield a server that lives as long as the context, its database and log in `home`; raises RuntimeError."""
+    """Run a server for the duration of the context, its database and log in `home`. Raises RuntimeError."""
     if other := running_server(home):
-        raise RuntimeError(f"a server with the database in {home} runs already: {other.removesuffix('/api')}")
+        raise RuntimeError(f"a server with the database in {home} is already running: {other.removesuffix('/api')}")
     port = port or free_port()
     log = home / "server.log"
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
@@ -62,7 +62,7 @@ def server(home: Path, *, host: str = LOOPBACK, port: int | None = None) -> Iter
 
 
 def running_server(home: Path) -> str | None:
-    """Return the API address of the server that uses `home` at present; None where none does."""
+    """Return the API address of the running server that uses `home`; None without one."""
     with suppress(OSError):
         address = (home / ADDRESS).read_text(encoding="utf-8")
         if _answers(f"{address}/health"):
@@ -71,22 +71,20 @@ def running_server(home: Path) -> str | None:
 
 
 @contextmanager
-def given_or_own_server(home: Path) -> Iterator[str]:
-    """Yield the API address of PREFECT_API_URL, of the server that uses `home` already, or of `server`."""
-    if found := os.environ.get("PREFECT_API_URL") or running_server(home):
-        yield found
+def existing_or_local_server(home: Path) -> Iterator[str]:
+    """Yield the API address of PREFECT_API_URL, of a running server that uses `home`, or of a new one."""
+    if existing := os.environ.get("PREFECT_API_URL") or running_server(home):
+        yield existing
         return
-    with server(home) as own:
-        yield own.address
+    with server(home) as local:
+        yield local.address
 
 
 def run_on_server(flow: Callable[..., Any], root: Path, **parameters: Any) -> int:
-    """Run an async flow with the server of `given_or_own_server` and return the exit status, an error's message on the
-    error stream.
-    """
-    with given_or_own_server(root / HOME) as address, temporary_settings({PREFECT_API_URL: address}):
+    """Run an async flow in the foreground; return the exit status, with an error message on the error stream."""
+    with existing_or_local_server(root / HOME) as address, temporary_settings({PREFECT_API_URL: address}):
         state: State = asyncio.run(flow(root=str(root), **parameters, return_state=True))
-        # Logs and events are sent from threads: a server that stops first leaves them waiting for it.
+        # Threads send logs and events: they would block on a server that has stopped.
         APILogWorker.drain_all(timeout=DRAIN_SECONDS)
         EventsWorker.drain_all(timeout=DRAIN_SECONDS)
     if state.is_completed():
@@ -96,7 +94,7 @@ def run_on_server(flow: Callable[..., Any], root: Path, **parameters: Any) -> in
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on."""
+    """Return a free port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
@@ -107,7 +105,7 @@ def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RuntimeError(f"the Prefect server ended at once; see {log}")
+            raise RuntimeError(f"the Prefect server exited at start; see {log}")
         if _answers(address):
             return
         time.sleep(0.2)

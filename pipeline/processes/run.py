@@ -1,4 +1,4 @@
-"""Programs that flows run: output line by line, and nothing left running whatever ends the flow."""
+"""Run programs from flows: output line by line, and no process left running however the flow ends."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipeline.processes import leash
+from pipeline.processes import supervisor
 from pipeline.processes.environment import child_environment
 
-PATIENCE_SECONDS = 3 * leash.GRACE_SECONDS
+TIMEOUT_SECONDS = 3 * supervisor.GRACE_SECONDS
 SHOWN_LINES = 3  # of a failed program's output, in its error
 KEPT_LINES = 200
 _PERCENT = re.compile(r"(\d{1,3})%\|")  # of a progress bar
 
 
 class CommandFailed(Exception):
-    """A program ended with an error; `lines` are the last of its output."""
+    """A failed program; `lines` are the last of its output."""
 
     def __init__(self, command: Sequence[str], status: int, lines: Sequence[str]) -> None:
         self.lines = list(lines)
         super().__init__(
-            " | ".join(self.lines[-SHOWN_LINES:]) or f"{' '.join(command)} ended with status {status} and said nothing"
+            " | ".join(self.lines[-SHOWN_LINES:]) or f"{' '.join(command)} ended with status {status} without output"
         )
 
 
@@ -39,15 +39,13 @@ async def run_command(
     log: Callable[[str], object],
     progress: Callable[[int], Awaitable[None]] | None = None,
 ) -> list[str]:
-    """Run a program on a leash in `folder`, every line of output given to `log`, and return the last ones; raises
-    CommandFailed.
+    """Run a program in `folder`, pass every line of output to `log` and return the last ones. Raises CommandFailed.
 
-    `progress` is told the percentages that progress bars show. Cancelling, a timeout and the death of this process by
-    whatever cause
-    end the program and all that it started.
+    `progress` gets the percentages of progress bars. The program and all its descendants end when this coroutine is
+    cancelled or this process dies.
     """
     process = await asyncio.create_subprocess_exec(
-        *_leashed(command),
+        *_supervised(command),
         cwd=folder,
         env=child_environment(),
         stdin=asyncio.subprocess.PIPE,
@@ -62,7 +60,7 @@ async def run_command(
             log(line)
         status = await process.wait()
     finally:
-        await _let_go(process)
+        await _end(process)
     if status != 0:
         raise CommandFailed(command, status, lines)
     return list(lines)
@@ -72,11 +70,11 @@ async def run_command(
 def service(
     command: Sequence[str], *, log: Path, settings: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Keep a program running on a leash for as long as the context, its output in a file."""
+    """Run a program for the duration of the context, its output appended to a file."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(
-            _leashed(command),
+            _supervised(command),
             env={**child_environment(), **(settings or {})},
             stdin=subprocess.PIPE,
             stdout=output,
@@ -89,20 +87,20 @@ def service(
         if process.stdin is not None:
             process.stdin.close()
         try:
-            process.wait(PATIENCE_SECONDS)
+            process.wait(TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
-def _leashed(command: Sequence[str]) -> list[str]:
-    return [sys.executable, "-I", str(Path(leash.__file__)), *command]
+def _supervised(command: Sequence[str]) -> list[str]:
+    return [sys.executable, "-I", str(Path(supervisor.__file__)), *command]
 
 
 async def _lines(
     process: asyncio.subprocess.Process, progress: Callable[[int], Awaitable[None]] | None
 ) -> AsyncIterator[str]:
-    """Yield output lines; a progress bar's carriage returns end lines too, of which only the last is kept."""
+    """Yield output lines, of a progress bar its last state only."""
     stream = process.stdout
     pending = b""
     while stream is not None and (chunk := await stream.read(4096)):
@@ -120,12 +118,12 @@ def _last_state(line: bytes) -> str:
     return line.rsplit(b"\r", 1)[-1].decode("utf-8", "replace").strip()
 
 
-async def _let_go(process: asyncio.subprocess.Process) -> None:
-    """Let go of the leash and wait until nothing is left."""
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Close the supervisor's input and wait until it has ended all processes."""
     if process.stdin is not None:
         process.stdin.close()
     try:
-        await asyncio.wait_for(process.wait(), PATIENCE_SECONDS)
+        await asyncio.wait_for(process.wait(), TIMEOUT_SECONDS)
     except TimeoutError:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

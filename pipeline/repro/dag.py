@@ -1,4 +1,4 @@
-"""The DAG as DVC sees it, read from dvc.yaml: names, edges, metadata, and which stages have changed."""
+"""The DAG of dvc.yaml as DVC reads it: stages, edges, metadata, and which stages have changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LOCK = "dvc.lock"
 
 @dataclass(frozen=True)
 class StageNode:
-    """One DVC stage: its name, the stages it waits for, and dvc.yaml's `meta` (retries, timeout, tags)."""
+    """A DVC stage, the stages it depends on, and its `meta` of dvc.yaml (retries, timeout, tags)."""
 
     name: str
     upstream: tuple[str, ...]
@@ -24,11 +24,11 @@ class StageNode:
 
 
 def read_dag(root: Path) -> dict[str, StageNode]:
-    """Return the stages of dvc.yaml by name, each after the ones it waits for."""
+    """Return the stages of dvc.yaml by name in topological order."""
     with Repo(str(root)) as repo:
         graph = repo.index.graph
         names = {stage: stage.name for stage in graph.nodes if getattr(stage, "name", None)}
-        # DVC's edges point from a stage to what it depends on.
+        # DVC's edges point from a stage to its dependencies.
         nodes = {
             name: StageNode(
                 name,
@@ -55,21 +55,22 @@ def changed_stages(root: Path) -> set[str]:
 
 
 def locked_stages(root: Path) -> list[str]:
-    """Return the stages of dvc.lock in its order; none where there is no such file."""
+    """Return the stages of dvc.lock in its order; none without the file."""
     path = root / LOCK
     return list(parse_yaml(path.read_text(encoding="utf-8"), path).get("stages", {})) if path.is_file() else []
 
 
 def order_lock(root: Path, before: Sequence[str]) -> None:
-    """Put the stages of dvc.lock into the order in which `dvc repro` leaves them, `before` being theirs before the run.
+    """Sort the stages of dvc.lock as `dvc repro` would; `before` is their order before the run.
 
-    DVC adds a new stage at the end; stages that ran side by side are there in the order in which they happened to end.
+    DVC appends a new stage at the end, so stages that ran in parallel are in the order in which they finished.
     """
     with Repo(str(root)) as repo:
         planned = [stage.name for stage in plan_repro(repo.index.graph) if getattr(stage, "name", None)]
-        wanted = [*before, *(name for name in planned if name not in before)]
-        found = locked_stages(root)
-        if found != (ordered := sorted(found, key=lambda name: wanted.index(name) if name in wanted else len(wanted))):
+        order = [*before, *(name for name in planned if name not in before)]
+        locked = locked_stages(root)
+        ordered = sorted(locked, key=lambda name: order.index(name) if name in order else len(order))
+        if locked != ordered:
             with repo.lock, modify_yaml(root / LOCK) as content:
                 for name in ordered:
                     content["stages"].move_to_end(name)

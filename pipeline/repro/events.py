@@ -1,4 +1,4 @@
-"""Events that automations listen for: a run failed; the new voice is worse than the accepted one, by more than chance."""
+"""Prefect events for automations: a failed run, and a voice significantly worse than the accepted version."""
 
 from __future__ import annotations
 
@@ -13,37 +13,34 @@ from prefect.events import emit_event
 
 RUN_FAILED = "voice.run.failed"
 METRIC_WORSE = "voice.metric.worse"
-_TAG = "voice@"  # of registered versions
+_TAG = "voice@"  # prefix of registered versions
 
 
 def accepted_version(root: Path) -> str | None:
-    """Return the tag of the newest registered version of the voice; None where there is none."""
+    """Return the tag of the newest registered version of the voice; None without one."""
     with Repo(str(root)) as repo:
         tags = [tag.removeprefix("refs/tags/") for tag in repo.scm.iter_refs("refs/tags/")]
     versions = [tag for tag in tags if tag.startswith(_TAG) and SemVer.is_valid(tag.removeprefix(_TAG))]
     return max(versions, key=lambda tag: SemVer(tag.removeprefix(_TAG)), default=None)
 
 
-def tell_what_is_worse(root: Path) -> list[str]:
-    """Compare the voice in the workspace with the accepted one; emit an event where a metric is worse, and return its
-    sentences.
+def emit_regression(root: Path) -> list[str]:
+    """Compare the workspace's voice with the accepted version and emit an event if a metric is worse.
 
-    Raises PipelineError where the evaluations cannot be compared.
+    Return a sentence for each worse metric. Raises PipelineError if the evaluations cannot be compared.
     """
     accepted = accepted_version(root)
     if accepted is None or not (root / "metrics.json").is_file():
         return []
-    # Imported here: scipy and matplotlib would make every run's start a second longer.
+    # Imported here: scipy and pandas take a second.
     from pipeline.compare.comparison import MACHINE_DEPENDENT, compare_experiments
     from pipeline.compare.experiments import WORKSPACE, fetch_experiment
     from stages.metrics.bootstrap import Verdict
 
     with tempfile.TemporaryDirectory() as scratch:
-        both = [
-            fetch_experiment(root, name, Path(scratch) / str(number))
-            for number, name in enumerate((accepted, WORKSPACE))
-        ]
-        comparison = compare_experiments(both)
+        comparison = compare_experiments(
+            [fetch_experiment(root, name, Path(scratch) / name) for name in (accepted, WORKSPACE)]
+        )
     worse = {
         result.metric.key: contrast.sentence
         for result in comparison.results
@@ -59,8 +56,8 @@ def tell_what_is_worse(root: Path) -> list[str]:
     return list(worse.values())
 
 
-def tell_failure(flow: Any, flow_run: FlowRun, state: State) -> None:
-    """Emit an event for a run that failed or crashed (a hook of the flows)."""
+def emit_failure(flow: Any, flow_run: FlowRun, state: State) -> None:
+    """Emit an event for a failed or crashed run (a hook of the flows)."""
     emit_event(
         RUN_FAILED,
         resource={"prefect.resource.id": f"voice.{flow.name}", "prefect.resource.name": flow_run.name},

@@ -1,8 +1,7 @@
-"""The flow over the same DAG that `dvc repro` runs.
+"""The DAG of dvc.yaml as a Prefect flow.
 
-DVC decides what is up to date; the flow starts only what changed, independent stages side by side, and shows the rest
-as
-UpToDate. Retries, timeouts and tags of a stage are `meta` in dvc.yaml.
+DVC decides which stages are up to date; the flow runs the others, independent ones in parallel, and shows the rest as
+UpToDate. A stage's retries, timeout and tags are its `meta` in dvc.yaml.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from prefect.tasks import Task
 from pipeline.processes.environment import dvc_command
 from pipeline.processes.prefect_server import run_on_server
 from pipeline.processes.run import CommandFailed, run_command
-from pipeline.repro.artifacts import show_results
+from pipeline.repro.artifacts import create_artifacts
 from pipeline.repro.dag import StageNode, changed_stages, locked_stages, order_lock, read_dag
-from pipeline.repro.events import tell_failure, tell_what_is_worse
+from pipeline.repro.events import emit_failure, emit_regression
 from stages.common.errors import PipelineError
 
 UP_TO_DATE = "UpToDate"
@@ -35,18 +34,18 @@ PROGRESS_EVERY_SECONDS = 5.0
 
 
 class StageFailed(Exception):
-    """A stage's command ended with an error; the message holds its last lines."""
+    """A failed stage; the message has the last lines of its output."""
 
 
-class StageRefused(StageFailed):
-    """A stage said what is wrong with its input or parameters: trying again would change nothing."""
+class InputRejected(StageFailed):
+    """A stage that reported an error in its input or parameters, which a retry cannot fix."""
 
 
 @task(task_run_name="{name}")
 async def run_stage(name: str, root: str, needs_run: bool) -> State | None:
-    """Run one DVC stage, its output line by line in the run's log; UpToDate when nothing was to do."""
+    """Run one DVC stage with its output in the run's log; return UpToDate if there was nothing to do."""
     if not needs_run:
-        return Completed(name=UP_TO_DATE, message="nothing it depends on has changed")
+        return Completed(name=UP_TO_DATE, message="no dependency has changed")
     try:
         lines = await run_command(
             dvc_command("--wait-for-lock", "repro", "--single-item", name),
@@ -55,16 +54,16 @@ async def run_stage(name: str, root: str, needs_run: bool) -> State | None:
             progress=_StageProgress(name).show,
         )
     except CommandFailed as error:
-        refusals = [line for line in error.lines if line.startswith("error: ")]
-        message = f"stage {name} failed: {refusals[-1].removeprefix('error: ') if refusals else error}"
-        raise (StageRefused if refusals else StageFailed)(message) from None
+        errors = [line for line in error.lines if line.startswith("error: ")]
+        message = f"stage {name} failed: {errors[-1].removeprefix('error: ') if errors else error}"
+        raise (InputRejected if errors else StageFailed)(message) from None
     if any(re.search(rf"Stage '{re.escape(name)}' didn't change", line) for line in lines):
         return Completed(name=UP_TO_DATE, message="DVC found nothing to do")
     return None
 
 
 class _StageProgress:
-    """A stage's latest progress bar as an artifact of its run."""
+    """Progress artifact of a stage, updated from its progress bars."""
 
     def __init__(self, stage: str) -> None:
         self._key = f"{stage.replace('_', '-')}-progress"
@@ -73,28 +72,28 @@ class _StageProgress:
         self._artifact: object = None
 
     async def show(self, percent: int) -> None:
-        """Show a percentage, unless the last one was shown a moment ago."""
+        """Show a percentage, at most once every PROGRESS_EVERY_SECONDS."""
         if time.monotonic() < self._next and percent < 100:
             return
         self._next = time.monotonic() + PROGRESS_EVERY_SECONDS
         if self._artifact is None:
             self._artifact = await acreate_progress_artifact(
-                percent, key=self._key, description=f"the present step of {self._stage}"
+                percent, key=self._key, description=f"current step of {self._stage}"
             )
         else:
             await aupdate_progress_artifact(self._artifact, percent)  # type: ignore[arg-type]
 
 
-async def _may_help(task: Task, run: TaskRun, state: State) -> bool:
-    """Return whether another try of a failed stage could end otherwise."""
-    return not isinstance(await state.aresult(raise_on_failure=False), StageRefused)
+async def _is_retryable(task: Task[..., Any], run: TaskRun, state: State) -> bool:
+    """Return whether a retry of a failed stage could succeed."""
+    return not isinstance(await state.aresult(raise_on_failure=False), InputRejected)
 
 
-@flow(name="repro", on_failure=[tell_failure], on_crashed=[tell_failure])
-async def repro(root: str = ".", judge: bool = True) -> dict[str, str]:
-    """Bring every stage of dvc.yaml up to date; returns the name of each stage's final state.
+@flow(name="repro", on_failure=[emit_failure], on_crashed=[emit_failure])
+async def repro(root: str = ".", detect_regression: bool = True) -> dict[str, str]:
+    """Run every stage of dvc.yaml that is not up to date; return the name of each stage's final state.
 
-    With `judge` a voice that is worse than the newest registered version raises an event.
+    `detect_regression` emits an event if the voice is worse than the newest registered version.
     """
     folder = Path(root).resolve()
     nodes, locked = read_dag(folder), locked_stages(folder)
@@ -103,7 +102,7 @@ async def repro(root: str = ".", judge: bool = True) -> dict[str, str]:
     finished: dict[str, asyncio.Future[State | None]] = {}
 
     async def bring_up_to_date(node: StageNode) -> State | None:
-        """Return the state in which the stage ended; None where it was not started, since one before it failed."""
+        """Return the stage's final state; None if it was not started because a dependency failed."""
         before = [await finished[name] for name in node.upstream]
         if any(state is None or not state.is_completed() for state in before):
             return None
@@ -116,15 +115,15 @@ async def repro(root: str = ".", judge: bool = True) -> dict[str, str]:
         finished[name] = asyncio.ensure_future(bring_up_to_date(node))
     states = dict(zip(finished, await asyncio.gather(*finished.values()), strict=True))
     await asyncio.to_thread(order_lock, folder, locked)
-    await show_results(folder)
+    await create_artifacts(folder)
     problems = [
         await _problem(name, state) for name, state in states.items() if state is not None and not state.is_completed()
     ]
     if problems:
         waiting = [name for name, state in states.items() if state is None]
         raise StageFailed("; ".join([*problems, *([f"not started: {', '.join(waiting)}"] if waiting else [])]))
-    if judge:
-        await _judge(folder)
+    if detect_regression:
+        await _detect_regression(folder)
     return {name: str(state.name) for name, state in states.items() if state is not None}
 
 
@@ -133,10 +132,10 @@ async def _problem(stage: str, state: State) -> str:
     return str(error) if isinstance(error, StageFailed) else f"stage {stage}: {state.name}: {error}"
 
 
-async def _judge(root: Path) -> None:
+async def _detect_regression(root: Path) -> None:
     logger = get_run_logger()
     try:
-        for sentence in await asyncio.to_thread(tell_what_is_worse, root):
+        for sentence in await asyncio.to_thread(emit_regression, root):
             logger.warning(sentence)
     except PipelineError as error:
         logger.warning("not compared with the accepted voice: %s", error)
@@ -147,7 +146,7 @@ def _with_options(node: StageNode) -> Any:
     return run_stage.with_options(
         retries=int(node.meta.get("retries", 0)),
         retry_delay_seconds=float(node.meta.get("retry_delay_seconds", 0)),
-        retry_condition_fn=_may_help,
+        retry_condition_fn=_is_retryable,
         timeout_seconds=node.meta.get("timeout_seconds"),
         tags=list(node.meta.get("tags", [])),
     )
@@ -157,10 +156,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the repro flow in the foreground."""
     parser = argparse.ArgumentParser(
         prog="voice-factory flow",
-        description="Run the DAG of dvc.yaml as a Prefect flow, with the server "
-        "of PREFECT_API_URL or one on the loopback interface for as long as the run lasts.",
+        description="Run the DAG of dvc.yaml as a Prefect flow, on the server of PREFECT_API_URL "
+        "or on a local one that lasts as long as the run.",
     )
-    parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder (default: here)")
+    parser.add_argument("--root", type=Path, default=Path("."), help="project folder (default: .)")
     return run_on_server(repro, parser.parse_args(argv).root)
 
 

@@ -1,51 +1,53 @@
-"""What a run did, on one screen: utterances kept and rejected with reasons, speech, steps, metrics, the report."""
+"""Summary of a run on one screen: utterances kept and rejected, speech, training steps, metrics, pages."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stages.evaluate.checkpoints import TABLE, read_checkpoints
 from stages.reporting.markdown import table
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 ROW_STAGES = ("corpus", "resample", "clean_text", "spectrogram", "bert", "split")
+SUBSETS = ("train", "validation", "test")
 REPORT = Path("reports/evaluate/index.html")
 CHECKPOINTS = Path("reports/evaluate") / TABLE
 CARD = Path("reports/card/card.html")
+METRICS = {
+    "cer": "character error rate (Whisper base)",
+    "wer": "word error rate",
+    "mos": "DistillMOS, 1 to 5",
+    "speaker_similarity": "speaker similarity, cosine",
+    "mcd_db": "mel-cepstral distortion, dB",
+    "f0_rmse_cents": "F0 error, cents",
+    "voicing_error": "voicing error, share of frames",
+    "duration_error": "length error, relative",
+    "real_time_factor": "real-time factor",
+    "peak_memory_mib": "memory while speaking, MiB",
+}
 
 
-@dataclass(frozen=True)
-class StageCount:
-    """A stage's utterances: kept, rejected, and the rejects by reason."""
+def utterance_counts(root: Path) -> pd.DataFrame:
+    """Return a row per stage with outputs: `stage`, `kept`, `rejected`, and the rejections by reason in `why`."""
+    import pandas as pd
 
-    name: str
-    kept: int
-    rejected: int
-    reasons: dict[str, int]
-
-
-def stage_counts(root: Path) -> list[StageCount]:
-    """Return the counts of every stage whose manifest exists."""
-    counts = []
+    rows = []
     for name in ROW_STAGES:
         manifest, rejects = root / "data" / name / f"{name}.parquet", root / "data" / name / "rejects.parquet"
         if manifest.is_file() and rejects.is_file():
-            reasons = Counter(pq.read_table(rejects, columns=["reason"]).column("reason").to_pylist())
-            counts.append(
-                StageCount(
-                    name, pq.read_metadata(manifest).num_rows, sum(reasons.values()), dict(reasons.most_common())
-                )
-            )
-    return counts
+            reasons = pd.read_parquet(rejects, columns=["reason"])["reason"].value_counts()
+            why = ", ".join(f"{reason} {count}" for reason, count in reasons.items())
+            rows.append((name, pq.read_metadata(manifest).num_rows, reasons.sum(), why or "-"))
+    return pd.DataFrame(rows, columns=["stage", "kept", "rejected", "why"])
 
 
 def minutes_of_speech(root: Path) -> dict[str, float]:
@@ -53,61 +55,26 @@ def minutes_of_speech(root: Path) -> dict[str, float]:
     path = root / "data" / "split" / "split.parquet"
     if not path.is_file():
         return {}
-    table = pq.read_table(path, columns=["subset", "n_samples"])
     facts = json.loads((pq.read_schema(path).metadata or {})[b"voice"])
-    rate = facts["resample"]["sample_rate_hz"]
-    return {
-        subset: pc.sum(table.filter(pc.equal(table.column("subset"), subset)).column("n_samples")).as_py() / rate / 60
-        for subset in sorted(set(table.column("subset").to_pylist()), key=("train", "validation", "test").index)
-    }
-
-
-def _json(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def _voice(root: Path) -> dict[str, Any]:
-    for path in (root / "voice").glob("*.json"):
-        return dict(_json(path).get("metadata", {}))
-    return {}
-
-
-# metric, what it is, its name for the recordings themselves
-HEADLINES = (
-    ("cer", "character error rate (Whisper base)", "recording_cer"),
-    ("wer", "word error rate", "recording_wer"),
-    ("mos", "DistillMOS, 1 to 5", "recording_mos"),
-    ("speaker_similarity", "speaker similarity, cosine", "recording_speaker_similarity"),
-    ("mcd_db", "mel-cepstral distortion, dB", None),
-    ("f0_rmse_cents", "F0 error, cents", None),
-    ("voicing_error", "voicing error, share of frames", None),
-    ("duration_error", "length error, relative", None),
-    ("real_time_factor", "real-time factor", None),
-    ("peak_memory_mib", "memory while speaking, MiB", None),
-)
+    utterances = pq.read_table(path, columns=["subset", "n_samples"]).to_pandas()
+    minutes = utterances.groupby("subset")["n_samples"].sum() / facts["resample"]["sample_rate_hz"] / 60
+    return {subset: float(minutes[subset]) for subset in SUBSETS if subset in minutes}
 
 
 def text_summary(root: Path) -> str:
     """Return the summary for a terminal."""
     lines = ["", "utterances     kept  rejected  why"]
-    for count in stage_counts(root):
-        reasons = ", ".join(f"{reason} {number}" for reason, number in count.reasons.items()) or "-"
-        lines.append(f"  {count.name:<12} {count.kept:>5}  {count.rejected:>8}  {reasons}")
-    minutes = minutes_of_speech(root)
-    if minutes:
+    for count in utterance_counts(root).itertuples():
+        lines.append(f"  {count.stage:<12} {count.kept:>5}  {count.rejected:>8}  {count.why}")
+    if minutes := minutes_of_speech(root):
         shares = ", ".join(f"{subset} {value:.1f}" for subset, value in minutes.items())
         lines += ["", f"speech         {sum(minutes.values()):.1f} minutes ({shares})"]
-    voice = _voice(root)
-    if voice:
+    if voice := _json(root / "voice/metadata.json").get("metadata"):
         lines.append(f"training       {voice['step']} steps; {voice['source_note']}")
-    metrics = {**_json(root / "metrics.json"), **_json(root / "speed.json")}
-    if metrics:
-        lines += ["", f"{int(metrics.get('n_utterances', 0))} held-out utterances              voice  recordings"]
-        for name, title, recorded in HEADLINES:
-            if name in metrics:
-                beside = f"{metrics[recorded]:>10.3f}" if recorded and recorded in metrics else " " * 10
-                lines.append(f"  {title:<36} {metrics[name]:>7.3f}  {beside}")
-    lines += _checkpoint_lines(root)
+    if metrics := {**_json(root / "metrics.json"), **_json(root / "speed.json")}:
+        lines += ["", _metrics_text(metrics)]
+    if (root / CHECKPOINTS).is_file():
+        lines += ["", _checkpoints_text(root / CHECKPOINTS)]
     if (root / REPORT).is_file():
         lines += ["", f"listen         {(root / REPORT).resolve()}", 'speak          make say TEXT="…"']
     if (root / CARD).is_file():
@@ -115,38 +82,45 @@ def text_summary(root: Path) -> str:
     return "\n".join(lines)
 
 
-def _checkpoint_lines(root: Path) -> list[str]:
-    """Return what the kept checkpoints are worth, where the evaluation measured them."""
-    if not (root / CHECKPOINTS).is_file():
-        return []
-    rows = read_checkpoints(root / CHECKPOINTS)
-    lines = ["", f"kept checkpoints on {rows[0]['n_utterances']} validation utterances (make choose)    cer     mos"]
-    for row in rows:
-        figures = "  ".join(f"{float(row[name]):>6.3f}" if row[name] else " " * 6 for name in ("cer", "mos"))
-        lines.append(f"  {row['step']:<10} {row['folder']:<38} {figures}")
-    return lines
+def _json(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _metrics_text(metrics: Mapping[str, Any]) -> str:
+    import pandas as pd
+
+    title = f"{int(metrics.get('n_utterances', 0))} held-out utterances"
+    rows = {
+        f"  {name}": {"voice": metrics[key], "recordings": metrics.get(f"recording_{key}")}
+        for key, name in METRICS.items()
+        if key in metrics
+    }
+    figures = pd.DataFrame.from_dict(rows, orient="index", dtype=float).rename_axis(columns=title)
+    return figures.to_string(float_format="{:.3f}".format, na_rep="")
+
+
+def _checkpoints_text(path: Path) -> str:
+    """Return the kept checkpoints with the metrics that `voice-factory choose` takes."""
+    import pandas as pd
+
+    checkpoints = pd.DataFrame(read_checkpoints(path)).set_index(["step", "folder"])
+    figures = checkpoints[["cer", "mos"]].apply(pd.to_numeric).rename_axis(index=[None, None])
+    title = f"kept checkpoints on {checkpoints['n_utterances'].iloc[0]} validation utterances (make choose)"
+    return f"{title}\n{figures.to_string(float_format='{:.3f}'.format, na_rep='')}"
 
 
 def markdown_summary(root: Path) -> str:
     """Return the summary as Markdown, for a Prefect artifact."""
-    counts = [
-        (
-            count.name,
-            count.kept,
-            count.rejected,
-            ", ".join(f"{reason} {number}" for reason, number in count.reasons.items()),
-        )
-        for count in stage_counts(root)
-    ]
     metrics = [
         (name, f"{value:.4g}")
         for name, value in sorted(_json(root / "metrics.json").items())
         if isinstance(value, int | float)
     ]
+    counts = utterance_counts(root)
     return "\n\n".join(
         [
             "## Utterances",
-            table(["stage", "kept", "rejected", "why"], counts),
+            table(list(counts), counts.to_numpy().tolist()),
             "## Metrics",
             table(["metric", "value"], metrics),
         ]
@@ -156,7 +130,7 @@ def markdown_summary(root: Path) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the summary."""
     parser = argparse.ArgumentParser(prog="voice-factory summary", description="Print the results of the last run.")
-    parser.add_argument("--root", type=Path, default=Path("."), help="the project's folder (default: here)")
+    parser.add_argument("--root", type=Path, default=Path("."), help="project folder (default: .)")
     sys.stdout.write(text_summary(parser.parse_args(argv).root) + "\n")
     return 0
 

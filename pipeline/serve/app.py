@@ -1,4 +1,4 @@
-"""The service's addresses: what is accepted, what is answered, and how errors look."""
+"""The service's HTTP interface: routes, limits and error responses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pipeline.serve.sound import MEDIA_TYPES, Pcm, to_file, wav_stream_header
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 2
-CLIENT_LEFT = 499  # nobody reads it; the access log shows it
+CLIENT_DISCONNECTED = 499  # for the access log only
 PAGE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; media-src blob:; "
     "img-src data:; frame-ancestors 'none'"
@@ -39,14 +39,14 @@ AUDIO_HEADERS = {
 
 
 class BodyLimit:
-    """ASGI middleware: 413 for a body of more than `max_bytes`, without reading the rest."""
+    """ASGI middleware that answers 413 to a body over `max_bytes` without reading the rest."""
 
     def __init__(self, app: ASGIApp, max_bytes: int) -> None:
         self.app = app
         self.max_bytes = max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, counting what arrives of its body."""
+        """Forward a request, counting the bytes of its body."""
         n_bytes = 0
 
         async def counted() -> Message:
@@ -54,36 +54,40 @@ class BodyLimit:
             message = await receive()
             n_bytes += len(message.get("body", b""))
             if n_bytes > self.max_bytes:
-                raise HTTPException(413, f"the request is longer than {self.max_bytes:,} bytes; send less text at once")
+                raise HTTPException(
+                    413, f"the request is longer than {self.max_bytes:,} bytes; send less text per request"
+                )
             return message
 
         await self.app(scope, counted if scope["type"] == "http" else receive, send)
 
 
 class SpeechStream(StreamingResponse):
-    """A stream that ends after `max_seconds`, also when the client stops reading, and then gives up what it holds."""
+    """Audio stream that ends after `max_seconds`, even if the client stops reading, and then releases `resources`."""
 
-    def __init__(self, content: AsyncIterator[bytes], holds: ExitStack, max_seconds: float) -> None:
+    def __init__(self, content: AsyncIterator[bytes], resources: ExitStack, max_seconds: float) -> None:
         super().__init__(content, media_type=MEDIA_TYPES["wav"], headers=AUDIO_HEADERS)
-        self.holds = holds
+        self.resources = resources
         self.max_seconds = max_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the stream; one cut short by the limit ends without its last chunk, which clients report as an error."""
-        with self.holds:
+        """Send the stream; on timeout it ends without its last chunk, which clients report as an error."""
+        with self.resources:
             try:
                 async with asyncio.timeout(self.max_seconds):
                     await super().__call__(scope, receive, send)
             except TimeoutError:
-                logger.warning("a stream was cut off after %g seconds", self.max_seconds)
+                logger.warning("a stream timed out after %g seconds", self.max_seconds)
 
 
 def create_app(narrator: Narrator, allowed_hosts: Sequence[str]) -> FastAPI:
-    """Return the service of a voice. Requests that name another host than `allowed_hosts` are refused: a page of a site
-    whose name was made to point here must not use the voice (DNS rebinding)."""
+    """Return the service of a voice.
+
+    Requests with a Host header outside `allowed_hosts` are refused, against DNS rebinding.
+    """
     app = FastAPI(
-        title="Voice", description="Speaks texts.", docs_url=None, redoc_url=None
-    )  # their pages come from a CDN
+        title="Voice", description="Speech synthesis with one trained voice.", docs_url=None, redoc_url=None
+    )  # the documentation pages load scripts from a CDN
     app.add_middleware(BodyLimit, max_bytes=narrator.limits.max_body_bytes)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(allowed_hosts), www_redirect=False)
     _add_error_handlers(app)
@@ -95,11 +99,11 @@ def create_app(narrator: Narrator, allowed_hosts: Sequence[str]) -> FastAPI:
     async def show_page() -> HTMLResponse:
         return HTMLResponse(page, headers={"Content-Security-Policy": PAGE_POLICY, "X-Content-Type-Options": "nosniff"})
 
-    @app.get("/healthz", summary="whether the service runs, and how busy it is")
+    @app.get("/healthz", summary="status and number of running requests")
     async def health() -> dict[str, Any]:
         return {"status": "ok", "requests": narrator.n_requests, "max_requests": narrator.limits.max_requests}
 
-    @app.get("/voice", summary="speakers, languages, sample rate, own style, limits and origin")
+    @app.get("/voice", summary="speakers, languages, sample rate, default style, limits and origin")
     async def describe() -> dict[str, Any]:
         voice = narrator.voice
         return {
@@ -113,39 +117,41 @@ def create_app(narrator: Narrator, allowed_hosts: Sequence[str]) -> FastAPI:
         }
 
     @app.post("/speak", response_class=Response, responses=audio, summary="speak a text")
-    async def speak(wanted: SpeakRequest, request: Request) -> Response:
-        return await _answer(narrator, wanted, request)
+    async def speak(speech: SpeakRequest, request: Request) -> Response:
+        return await _answer(narrator, speech, request)
 
-    @app.get("/speak", response_class=Response, responses=audio, summary="the same, for the source of an audio element")
-    async def speak_from_address(wanted: Annotated[SpeakRequest, Query()], request: Request) -> Response:
-        return await _answer(narrator, wanted, request)
+    @app.get(
+        "/speak", response_class=Response, responses=audio, summary="speak a text given in the URL, for audio elements"
+    )
+    async def speak_from_address(speech: Annotated[SpeakRequest, Query()], request: Request) -> Response:
+        return await _answer(narrator, speech, request)
 
     return app
 
 
-async def _answer(narrator: Narrator, wanted: SpeakRequest, request: Request) -> Response:
-    """Return the spoken text, whole or as a stream. What can go wrong does so before the first byte is sent."""
+async def _answer(narrator: Narrator, speech: SpeakRequest, request: Request) -> Response:
+    """Return the spoken text, whole or as a stream; the first piece is spoken before the status is sent."""
     limits, sample_rate_hz = narrator.limits, narrator.voice.spectrogram.sample_rate_hz
-    with ExitStack() as holds:
-        holds.enter_context(narrator.admitted())
+    with ExitStack() as resources:
+        resources.enter_context(narrator.slot())
         try:
             async with asyncio.timeout(limits.max_seconds):
-                sounds = narrator.speak(await narrator.pieces(wanted), wanted)
+                sounds = narrator.speak(await narrator.pieces(speech), speech)
                 spoken = [await anext(sounds)]
-                if wanted.stream and wanted.format == "wav":
+                if speech.stream and speech.format == "wav":
                     return SpeechStream(
-                        _wav_chunks(spoken[0], sounds, sample_rate_hz), holds.pop_all(), limits.max_seconds
+                        _wav_chunks(spoken[0], sounds, sample_rate_hz), resources.pop_all(), limits.max_seconds
                     )
                 async for pcm in sounds:
                     if await request.is_disconnected():
-                        return Response(status_code=CLIENT_LEFT)
+                        return Response(status_code=CLIENT_DISCONNECTED)
                     spoken.append(pcm)
         except TimeoutError:
             raise HTTPException(
-                503, f"not spoken within {limits.max_seconds:g} seconds; send less text at once"
+                503, f"not spoken within {limits.max_seconds:g} seconds; send less text per request"
             ) from None
-        content = to_file(np.concatenate(spoken), sample_rate_hz, wanted.format)
-        return Response(content, media_type=MEDIA_TYPES[wanted.format], headers=AUDIO_HEADERS)
+        content = to_file(np.concatenate(spoken), sample_rate_hz, speech.format)
+        return Response(content, media_type=MEDIA_TYPES[speech.format], headers=AUDIO_HEADERS)
 
 
 async def _wav_chunks(first: Pcm, others: AsyncIterator[Pcm], sample_rate_hz: int) -> AsyncIterator[bytes]:
@@ -184,4 +190,4 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def broken(_: Request, error: Exception) -> JSONResponse:
-        return answer(500, "the service failed; its log says why")
+        return answer(500, "internal error; see the service's log")

@@ -1,7 +1,7 @@
-"""One voice for several clients: requests checked, read and spoken piece by piece, in one thread.
+"""One voice for concurrent clients: requests are validated, then spoken piece by piece in one thread.
 
-Pieces of different requests take turns, so that a short text does not wait for the end of a long one. What a client
-who left had still to hear is never spoken, but for the piece that is being spoken.
+Pieces of different requests alternate, so that a short text does not wait for a long one. When a client disconnects,
+the rest of its text is not spoken.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from model.inference.voice import SpeakingStyle, Voice
 from pipeline.serve.sound import Pcm, to_pcm
 
 ResultT = TypeVar("ResultT")
-# A sentence per language, with a word that no dictionary has: what is loaded late is loaded by it.
+# A sentence per language with a word outside the dictionaries, which also loads the fallback models.
 WARM_UP = {"EN": "Ready, florbish.", "ZH": "准备好了, florbish。", "JP": "準備ができました, florbish。"}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one client may ask for, and all together."""
+    """Limits of one request and of concurrent requests."""
 
     max_characters: int = 5000
     max_requests: int = 4
@@ -37,43 +37,43 @@ class Limits:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             if getattr(self, field.name) <= 0:
-                raise ValueError(f"{field.name} is {getattr(self, field.name)}; use more than 0")
+                raise ValueError(f"{field.name} is {getattr(self, field.name)}; it must be above 0")
 
     @property
     def max_body_bytes(self) -> int:
-        """The longest text as JSON that escapes every character, and the other fields."""
+        """Return the size of the longest text in JSON with every character escaped, plus the other fields."""
         return 12 * self.max_characters + 4096
 
 
 class SpeakRequest(BaseModel):
-    """What to say and how; what is left out is the voice's own."""
+    """A text and how to speak it; omitted fields take the voice's defaults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    text: Annotated[str, Field(min_length=1, description="what to say")]
-    speaker: Annotated[str | None, Field(description="name; the voice's first if left out")] = None
-    language: Annotated[str | None, Field(description="code; the voice's first if left out")] = None
+    text: Annotated[str, Field(min_length=1, description="text to speak")]
+    speaker: Annotated[str | None, Field(description="name; default: the voice's first")] = None
+    language: Annotated[str | None, Field(description="code; default: the voice's first")] = None
     speed: Annotated[float, Field(ge=0.5, le=2.0, description="2 is twice as fast")] = 1.0
     noise: Annotated[
-        float | None, Field(ge=0.0, le=1.5, description="spread of the prior; the voice's own if left out")
+        float | None, Field(ge=0.0, le=1.5, description="scale of the prior's noise; default: the voice's")
     ] = None
-    seed: Annotated[int, Field(ge=0, lt=2**32, description="of the random draws")] = 0
-    format: Annotated[Literal["wav", "flac"], Field(description="kind of file")] = "wav"
+    seed: Annotated[int, Field(ge=0, lt=2**32, description="random seed")] = 0
+    format: Annotated[Literal["wav", "flac"], Field(description="file format")] = "wav"
     stream: Annotated[
-        bool, Field(description="WAV only: send every sentence as soon as it is spoken, in a file of unknown length")
+        bool, Field(description="WAV only: send each sentence as soon as it is spoken, in a file of unknown length")
     ] = False
 
 
 class RequestError(ValueError):
-    """A request that this voice cannot fulfil; the message is for the client."""
+    """A request that this voice cannot serve; the message is for the client."""
 
 
 class BusyError(RuntimeError):
-    """As many requests as are allowed are in work."""
+    """The maximum number of concurrent requests is reached."""
 
 
 class Narrator:
-    """Speaks for a bounded number of requests at a time; used from one event loop."""
+    """Speaker for a bounded number of concurrent requests; used from one event loop."""
 
     def __init__(self, voice: Voice, limits: Limits) -> None:
         self.voice = voice
@@ -82,15 +82,15 @@ class Narrator:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="voice")
 
     def warm_up(self) -> None:
-        """Speak a sentence of every language, so that no client waits for loading. Raises EncoderError, TextError."""
+        """Speak a sentence of every language, so that all models are loaded. Raises EncoderError, TextError."""
         for language in self.voice.languages:
             self.voice.say(WARM_UP[language], language=language)
 
     @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """Count as a request in work. Raises BusyError."""
+    def slot(self) -> Iterator[None]:
+        """Hold one of the slots for concurrent requests. Raises BusyError."""
         if self.n_requests >= self.limits.max_requests:
-            raise BusyError(f"as many requests are in work as are allowed ({self.n_requests}); try again soon")
+            raise BusyError(f"the maximum of {self.limits.max_requests} concurrent requests is reached; try again soon")
         self.n_requests += 1
         try:
             yield
@@ -98,13 +98,13 @@ class Narrator:
             self.n_requests -= 1
 
     async def pieces(self, request: SpeakRequest) -> list[Piece]:
-        """Return the request's text in pieces that can all be read.
+        """Return the request's text in pieces, all of which the front end can read.
 
-        Raises RequestError (speaker, language, length), TextError for what cannot be read.
+        Raises RequestError (speaker, language, length) or TextError.
         """
         if len(request.text) > self.limits.max_characters:
             raise RequestError(
-                f"the text has {len(request.text):,} characters; at most {self.limits.max_characters:,} are spoken at once"
+                f"the text has {len(request.text):,} characters; the maximum is {self.limits.max_characters:,}"
             )
         if request.speaker is not None and request.speaker not in self.voice.speakers:
             raise RequestError(f"unknown speaker {request.speaker!r}; this voice has {', '.join(self.voice.speakers)}")
@@ -126,11 +126,11 @@ class Narrator:
             yield to_pcm(speech.samples, piece.pause_seconds / request.speed, speech.sample_rate_hz)
 
     def style(self, request: SpeakRequest) -> SpeakingStyle:
-        """Return the voice's own style with what the request says."""
-        own = self.voice.style
-        noise = own.noise_scale if request.noise is None else request.noise
+        """Return the voice's style with the request's changes."""
+        default = self.voice.style
+        noise = default.noise_scale if request.noise is None else request.noise
         return dataclasses.replace(
-            own, noise_scale=noise, length_scale=own.length_scale / request.speed, seed=request.seed
+            default, noise_scale=noise, length_scale=default.length_scale / request.speed, seed=request.seed
         )
 
     def _language(self, request: SpeakRequest) -> str:

@@ -1,4 +1,4 @@
-"""Serve a trained voice: a page to type and listen on http://HOST:PORT/, and POST /speak for programs."""
+"""Serve a trained voice: a page to type and listen at http://HOST:PORT/, and POST /speak for programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stages.common.command import configure_logging
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 MAX_CONNECTIONS = 64
-LEAVING_SECONDS = 3
+SHUTDOWN_SECONDS = 3
 
 logger = logging.getLogger(__name__)
 
@@ -29,21 +29,23 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--voice", type=Path, default=Path("voice"), help="folder of a trained voice")
     parser.add_argument(
-        "--host", default="127.0.0.1", help="address to listen on; any but this machine's own lets others use the voice"
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; other than loopback addresses let other machines use the voice",
     )
     parser.add_argument("--port", type=int, default=8500, help="port to listen on")
     parser.add_argument(
-        "--allow-host", action="append", default=[], metavar="NAME", help="a further name under which clients may ask"
+        "--allow-host", action="append", default=[], metavar="NAME", help="additional host name that clients may use"
     )
-    parser.add_argument("--max-characters", type=int, default=5000, help="longest text spoken at once")
-    parser.add_argument("--max-requests", type=int, default=4, help="requests in work; more are told to come again")
-    parser.add_argument("--max-seconds", type=float, default=120.0, help="longest time for one request")
+    parser.add_argument("--max-characters", type=int, default=5000, help="longest text of one request")
+    parser.add_argument("--max-requests", type=int, default=4, help="maximum concurrent requests; further ones get 503")
+    parser.add_argument("--max-seconds", type=float, default=120.0, help="timeout of one request")
     parser.add_argument("--device", default="cpu", help="cpu, cuda, …")
     return parser
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only programs on this machine reach a host."""
+    """Return whether a host is reachable from this machine only."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -55,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     if not arguments.voice.is_dir():
         return _fail(f"{arguments.voice}: no voice there; train one with `make run`, or pass --voice FOLDER")
-    use_reproducible_kernels()  # before torch is imported: text features to the last bit as training had them
+    use_reproducible_kernels()  # before torch is imported: text features are bit-identical to training
     import torch
     import uvicorn
 
@@ -65,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pipeline.serve.narrator import Limits, Narrator
 
     configure_logging()
-    torch.set_num_threads(1)  # as the evaluation speaks
+    torch.set_num_threads(1)  # as in the evaluation
     try:
         limits = Limits(arguments.max_characters, arguments.max_requests, arguments.max_seconds)
         narrator = Narrator(Voice(arguments.voice, arguments.device), limits)
@@ -76,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not is_loopback(arguments.host):
         names.append(socket.gethostname())
         logger.warning(
-            "%s is open to other machines, without a password or encryption; clients may ask for %s",
+            "%s is reachable from other machines, without authentication or encryption; accepted host names: %s",
             arguments.host,
             ", ".join(names),
         )
@@ -88,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         log_config=None,
         server_header=False,
         limit_concurrency=MAX_CONNECTIONS,
-        timeout_graceful_shutdown=LEAVING_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     return 0
 

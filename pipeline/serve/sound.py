@@ -1,4 +1,4 @@
-"""Samples as bytes: a WAV stream of unknown length, and whole files."""
+"""Encode samples as WAV streams of unknown length and as files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ UNKNOWN_LENGTH = 0xFFFFFFFF
 
 
 def to_pcm(samples: npt.NDArray[np.float32], pause_seconds: float, sample_rate_hz: int) -> Pcm:
-    """Return samples (S,) in -1 to 1 as 16 bits, with silence after them."""
+    """Return samples (S,) in -1 to 1 as 16-bit samples, followed by silence."""
     pcm = np.rint(np.clip(samples, -1.0, 1.0) * 32767).astype("<i2")
     return np.concatenate([pcm, np.zeros(round(pause_seconds * sample_rate_hz), "<i2")])
 
 
 def wav_stream_header(sample_rate_hz: int) -> bytes:
-    """Return the 44 bytes before 16-bit mono samples whose number nobody knows yet; players read on to the end.
+    """Return the 44-byte header of 16-bit mono audio of unknown length; players read to the end.
 
     Source: Multimedia Programming Interface and Data Specifications 1.0 (IBM and Microsoft, 1991), chapter 3.
     """
@@ -32,7 +32,7 @@ def wav_stream_header(sample_rate_hz: int) -> bytes:
 
 
 def to_file(pcm: Pcm, sample_rate_hz: int, file_format: str) -> bytes:
-    """Return 16-bit samples (S,) as the content of a file: wav or flac."""
+    """Return 16-bit samples (S,) as the bytes of a wav or flac file."""
     buffer = io.BytesIO()
     soundfile.write(buffer, pcm, sample_rate_hz, subtype="PCM_16", format=file_format.upper())
     return buffer.getvalue()

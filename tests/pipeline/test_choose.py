@@ -42,12 +42,14 @@ def write(root: Path, *rows: dict[str, Any]) -> None:
         (
             (),
             1000,
-            "step 1000 is the best of 4 checkpoints by cer on 16 validation utterances: 12.5\u202f% (the voice, step 1250: 12.5\u202f%)",
+            "step 1000 is the best of 4 checkpoints by cer on 16 validation utterances: "
+            "12.5\u202f% (the voice, step 1250: 12.5\u202f%)",
         ),
         (
             ("--by", "mos"),
             "average",
-            "the average is the best of 4 checkpoints by mos on 16 validation utterances: 3.75 (the voice, step 1250: –)",
+            "the average is the best of 4 checkpoints by mos on 16 validation utterances: "
+            "3.75 (the voice, step 1250: –)",
         ),
     ],
 )
@@ -78,7 +80,7 @@ def test_the_best_that_is_the_voice_already_changes_nothing(project: Path, capsy
     write(project, ROWS[0], ROWS[2])
     before = (project / "params.yaml").read_bytes()
     assert choose.main([]) == 0
-    assert "step 1250 is the best" in (shown := capsys.readouterr().out) and "It is the voice already." in shown
+    assert "step 1250 is the best" in (shown := capsys.readouterr().out) and "It is already the voice." in shown
     assert (project / "params.yaml").read_bytes() == before
 
 

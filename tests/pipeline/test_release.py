@@ -96,7 +96,7 @@ def test_a_release_is_whole_registered_and_found_by_dvc_from_another_clone(
     )
     assert project.git("cat-file", "-t", "voice@v1.0.0").strip() == "tag"
     assert project.git("rev-parse", "voice@v1.0.0^{commit}") == project.git("rev-parse", "HEAD")
-    with pytest.raises(PipelineError, match=r"this commit is voice v1\.0\.0 already"):
+    with pytest.raises(PipelineError, match=r"this commit is already voice v1\.0\.0"):
         release(project.root)
 
     put_voice(project, 24, n_speakers=0, use_reference_encoder=True)
@@ -126,7 +126,7 @@ def test_what_cannot_be_released_is_refused_with_a_remedy_and_leaves_nothing(pro
 
     assert (
         run_release(project, "--version", "one").stderr
-        == "error: release: 'vone' is no version; write it like v1.2.0\n"
+        == "error: release: 'vone' is not a version; write it like v1.2.0\n"
     )
     (project.root / "note").touch()
     assert "note changed since the last commit" in refusal()
@@ -139,18 +139,18 @@ def test_what_cannot_be_released_is_refused_with_a_remedy_and_leaves_nothing(pro
         json.dumps({"voice_sha256": "0" * 64, "metrics": {}}), encoding="utf-8"
     )
     train(project, "A card of another voice")
-    assert "is of another voice" in refusal()
+    assert "belongs to another voice" in refusal()
     put_voice(project, 24, n_speakers=0, use_reference_encoder=True)
     train(project, "A voice")
     (project.root / "releases" / "voice-v1.0.0").mkdir(parents=True)
-    assert "exists already" in refusal()
+    assert "exists and is never overwritten" in refusal()
     assert release(project.root, "2.0.0", dry_run=True).name == "voice-v2.0.0"
     assert project.git("tag") == "" and [path.name for path in (project.root / "releases").iterdir()] == [
         "voice-v1.0.0"
     ]
     release(project.root, "v2.0.0")
     project.git("commit", "-q", "--allow-empty", "-m", "Later")
-    assert "v1.5.0 is not after v2.0.0" in refusal("v1.5.0")
+    assert "v1.5.0 is not above v2.0.0" in refusal("v1.5.0")
     project.git("tag", "-d", "voice@v2.0.0")
 
 

@@ -39,7 +39,8 @@ elif name == "train":
     out.write_text(json.dumps([settings["learning_rate"], settings["seed"], pathlib.Path("corpus.out").read_text()]))
 else:
     rate, seed, text = json.loads(pathlib.Path("voice.out").read_text())
-    out.write_text(json.dumps({"cer": abs(rate - 0.004) * 10 + seed / 1e4, "mos": 3.0 + rate, "texts": len(text.split())}))
+    cer = abs(rate - 0.004) * 10 + seed / 1e4
+    out.write_text(json.dumps({"cer": cer, "mos": 3.0 + rate, "texts": len(text.split())}))
 """
 STAGES = {
     "corpus": {

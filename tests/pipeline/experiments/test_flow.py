@@ -15,8 +15,8 @@ from dvc.repo import Repo
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 
-from pipeline.experiments import clone as experiment_clone
-from pipeline.experiments.clone import FOLDER, ExperimentError, check_name, reserved, saved_experiments
+from pipeline.experiments import clone
+from pipeline.experiments.clone import FOLDER, ExperimentError, check_name, reserve, saved_experiments
 from pipeline.experiments.flow import ExperimentFailed, experiment, metrics
 from pipeline.params.overrides import OverrideError
 from tests.pipeline.compare.comparable_project import ComparableProject
@@ -114,27 +114,27 @@ def test_what_fails_is_kept_and_the_same_run_goes_on_there(
     with pytest.raises(
         ExperimentFailed,
         match=r"^broken: stage corpus failed: corpus: recordings/bad.txt is no recording; delete it; "
-        r"not started: train, evaluate \(kept in .*/broken/project; the same run goes on there\)",
+        r"not started: train, evaluate \(clone kept in .*/broken/project; run the same experiment again to resume\)",
     ):
         run(project, "broken", "split.salt='9'")
-    clone = project.root / FOLDER / "broken" / "project"
-    assert yaml.safe_load((clone / "params.yaml").read_text(encoding="utf-8"))["split"]["salt"] == "9"
+    kept = project.root / FOLDER / "broken" / "project"
+    assert yaml.safe_load((kept / "params.yaml").read_text(encoding="utf-8"))["split"]["salt"] == "9"
     with pytest.raises(
         ExperimentError,
-        match="keeps an earlier run of that name with other parameters; delete it or choose another name",
+        match="has an interrupted run of that name with other parameters; delete it or choose another name",
     ):
         run(project, "broken", "split.salt='8'")
     (recordings / "bad.txt").unlink()
     assert run(project, "broken", "split.salt='9'")["texts"] == 1
-    assert not clone.exists()
+    assert not kept.exists()
 
 
 @pytest.mark.slow
 def test_nothing_is_overwritten(project: ComparableProject) -> None:
     run(project, "once")
-    with pytest.raises(ExperimentError, match="there is an experiment once already"):
+    with pytest.raises(ExperimentError, match="experiment once exists"):
         run(project, "once", "split.salt='2'")
-    with reserved(project.root, "busy"), pytest.raises(ExperimentError, match="the experiment busy is running already"):
+    with reserve(project.root, "busy"), pytest.raises(ExperimentError, match="experiment busy is already running"):
         run(project, "busy")
 
 
@@ -160,7 +160,7 @@ NO_NAMES = (
 
 @pytest.mark.parametrize("name", NO_NAMES)
 def test_names_that_are_no_names(name: str) -> None:
-    with pytest.raises(ExperimentError, match="is no name for an experiment"):
+    with pytest.raises(ExperimentError, match="is not a valid experiment name"):
         check_name(name)
 
 
@@ -170,9 +170,9 @@ def test_names_that_are_no_names(name: str) -> None:
         ({"overrides": ["split.salt=x; touch pwned", "train.nothing=1"]}, OverrideError, "train has no 'nothing'"),
         ({"overrides": ["$(touch pwned)"]}, OverrideError, "is not an override"),
         ({"preset": "$(touch pwned)"}, OverrideError, "unknown preset"),
-        ({"rev": "--upload-pack=touch pwned"}, ExperimentError, "is no revision"),
-        ({"rev": "nowhere"}, ExperimentError, "is no revision"),
-        ({"name": "x;touch pwned"}, ExperimentError, "is no name"),
+        ({"rev": "--upload-pack=touch pwned"}, ExperimentError, "is not a revision"),
+        ({"rev": "nowhere"}, ExperimentError, "is not a revision"),
+        ({"name": "x;touch pwned"}, ExperimentError, "is not a valid experiment name"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_process_starts(
@@ -222,7 +222,7 @@ def test_uncommitted_changes_are_named_and_left_out(
         run(project, "clean")
     finally:
         work.write_text(before, encoding="utf-8")
-    assert "not part of the experiment, since uncommitted: work.py" in caplog.text
+    assert "uncommitted changes are not part of the experiment: work.py" in caplog.text
 
 
 @pytest.mark.slow
@@ -234,15 +234,15 @@ def test_credentials_stay_out_of_what_others_see(project: ComparableProject, pre
     )
     try:
         found: list[str] = []
-        configure = experiment_clone._configure
+        configure = clone._configure
 
-        def look(root: Path, clone: Path) -> None:
-            configure(root, clone)
-            path = clone / ".dvc" / "config.local"
+        def look(root: Path, folder: Path) -> None:
+            configure(root, folder)
+            path = folder / ".dvc" / "config.local"
             found.append(f"{path.stat().st_mode & 0o777:o} {secret in path.read_text(encoding='utf-8')}")
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(experiment_clone, "_configure", look)
+            patch.setattr(clone, "_configure", look)
             run(project, "private")
     finally:
         local.unlink()

@@ -13,7 +13,7 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from pipeline.experiments.clone import saved_experiments
-from pipeline.experiments.ranking import Trial, parallel_coordinates, rank, table
+from pipeline.experiments.ranking import Trial, parallel_coordinates, rank
 from pipeline.experiments.search_space import Dimension, grid, overrides_of, parse_space
 from pipeline.experiments.sweep import SweepIncomplete, sweep
 from pipeline.params.overrides import OverrideError
@@ -42,13 +42,13 @@ def test_a_space_is_lists_and_ranges(text: str, expected: Dimension) -> None:
     ("space", "message"),
     [
         ([], "needs parameters to vary"),
-        (["a.b=1", "a.b=2"], "each of them once"),
-        (["a.b=2..1"], "from a number to a larger one"),
-        (["a.b=x..y"], "from a number to a larger one"),
-        (["a.b=0..1 log"], "begins above 0"),
+        (["a.b=1", "a.b=2"], "each named once"),
+        (["a.b=2..1"], "needs a number and a larger one"),
+        (["a.b=x..y"], "needs a number and a larger one"),
+        (["a.b=0..1 log"], "starts above 0"),
         (["a.b=1,1"], "each once"),
-        (["a.b="], "some values"),
-        (["a.b=["], "are no YAML"),
+        (["a.b="], "at least one value"),
+        (["a.b=["], "are not YAML"),
         (["=1,2"], "is not an override"),
         (["a.b"], "is not an override"),
     ],
@@ -62,7 +62,7 @@ def test_a_grid_is_every_combination_and_takes_no_ranges() -> None:
     dimensions = parse_space(["a.b=1,2", "a.c=x,y,z"])
     combinations = [overrides_of(dimensions, values) for values in grid(dimensions)]
     assert combinations == [[f"a.b={b}", f'a.c="{c}"'] for b in (1, 2) for c in "xyz"]
-    with pytest.raises(OverrideError, match="a.b is a range; list values, or search with random or bayesian"):
+    with pytest.raises(OverrideError, match="a.b is a range; list values, or use --method random or bayesian"):
         grid(parse_space(["a.b=1..2", "a.c=x"]))
 
 
@@ -77,11 +77,11 @@ def trial(name: str, value: int, *figures: float, problem: str = "") -> Trial:
 
 def test_the_ranking_has_mean_and_spread_of_seeds_and_failures_last() -> None:
     trials = [trial("s-0", 1, 0.3, 0.5), trial("s-1", 2, problem="no disk"), trial("s-2", 3, 0.1)]
-    rows = table(rank(trials, maximise=False), "cer")
+    rows = rank(trials, "cer", maximise=False).to_dict("records")
     assert [
         (row["rank"], row["a.b"], row["cer"], row["standard deviation of seeds"], row["failed"]) for row in rows
     ] == [(1, "3", 0.1, "-", "-"), (2, "1", 0.4, 0.14142, "-"), ("-", "2", "-", "-", "no disk")]
-    assert [each.name for each in rank(trials, maximise=True)] == ["s-0", "s-2", "s-1"]
+    assert rank(trials, "cer", maximise=True)["a.b"].tolist() == ["1", "3", "2"]
 
 
 @pytest.mark.parametrize("figures", [(0.1, 0.2), (0.1, 0.1)])
@@ -144,7 +144,8 @@ def test_failures_are_listed_and_the_same_sweep_goes_on(project: ComparableProje
     run(project, "part", f"{RATE}=1e-3,4e-3", trials=1)
     bad.write_text("refused", encoding="utf-8")
     with pytest.raises(
-        SweepIncomplete, match=r"1 experiments failed, the same sweep run again goes on; part-001: stage corpus failed"
+        SweepIncomplete,
+        match=r"1 experiments failed; run the same sweep again to retry them; part-001: stage corpus failed",
     ):
         run(project, "part", f"{RATE}=1e-3,4e-3")
     bad.unlink()
@@ -154,7 +155,7 @@ def test_failures_are_listed_and_the_same_sweep_goes_on(project: ComparableProje
 @pytest.mark.slow
 def test_another_search_of_the_same_name_is_refused(project: ComparableProject) -> None:
     run(project, "mine", f"{RATE}=1e-3..2e-3", method="random", trials=1)
-    with pytest.raises(ValueError, match="mine-000 exists and is of another search: it does not set train.ranks"):
+    with pytest.raises(ValueError, match="mine-000 exists and belongs to another search: it does not set train.ranks"):
         run(project, "mine", "train.ranks=1..3", method="random", trials=1)
     with pytest.raises(ValueError, match="another value; choose another name"):
         run(project, "mine", f"{RATE}=3e-3..4e-3", method="random", trials=1)
@@ -165,8 +166,8 @@ def test_another_search_of_the_same_name_is_refused(project: ComparableProject) 
     ("space", "options", "message"),
     [
         ("train.nothing=1,2", {}, "train has no 'nothing'"),
-        (f"{RATE}=1,2", {"metric": "beauty"}, "'beauty' is no metric to rank by; there are cer"),
-        (f"{RATE}=1..2", {"method": "random"}, "say how many trials"),
+        (f"{RATE}=1,2", {"metric": "beauty"}, "'beauty' is not a metric; choose one of cer"),
+        (f"{RATE}=1..2", {"method": "random"}, "pass the number of trials"),
         (f"{RATE}=1..2", {}, "is a range"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Programs on a leash: their output line by line, and nothing left of them whatever ends whoever holds the leash."""
+"""Supervised programs: their output line by line, and no process left however the caller ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.processes import leash
+from pipeline.processes import supervisor
 from pipeline.processes.environment import child_environment, dvc_command, run_module
 from pipeline.processes.run import CommandFailed, run_command, service
 from tests.small_corpus import ROOT
@@ -23,7 +23,7 @@ FAMILY = """
 import os, subprocess, sys, time
 {first}
 away = subprocess.Popen(["sleep", "600"], start_new_session=True)
-start = "import subprocess; print(subprocess.Popen(['sleep', '600'], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).pid)"
+start = "import subprocess as s; print(s.Popen(['sleep', '600'], stdout=s.DEVNULL, stderr=s.DEVNULL).pid)"
 orphan = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True).stdout.strip()
 print(os.getpid(), away.pid, orphan, flush=True)
 {last}
@@ -53,7 +53,10 @@ def test_the_percentages_of_progress_bars_are_told() -> None:
     async def tell(percent: int) -> None:
         told.append(percent)
 
-    code = "import sys, time\nfor n in (10, 55):\n    sys.stderr.write(f'\\rtrain: {n:3d}%|##  | 1/2'); sys.stderr.flush(); time.sleep(0.3)"
+    code = (
+        "import sys, time\nfor n in (10, 55):\n"
+        "    sys.stderr.write(f'\\rtrain: {n:3d}%|##  | 1/2'); sys.stderr.flush(); time.sleep(0.3)"
+    )
     asyncio.run(run_command(python(code), folder=Path.cwd(), log=print, progress=tell))
     assert told == [10, 55]
 
@@ -62,7 +65,7 @@ def test_a_failure_has_the_last_lines_and_the_status() -> None:
     with pytest.raises(CommandFailed, match=r"^one \| two \| three$") as failure:
         run("print('zero\\none\\ntwo\\nthree'); raise SystemExit(3)")
     assert failure.value.lines == ["zero", "one", "two", "three"]
-    with pytest.raises(CommandFailed, match="ended with status 3 and said nothing"):
+    with pytest.raises(CommandFailed, match="ended with status 3 without output"):
         run("raise SystemExit(3)")
     with pytest.raises(CommandFailed, match=f"status {128 + signal.SIGKILL}"):
         run("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
@@ -100,14 +103,15 @@ def test_a_killed_holder_leaves_nothing(number: signal.Signals, tmp_path: Path) 
     family.write_text(FAMILY.format(first="", last="time.sleep(600)"), encoding="utf-8")
     holder = (
         f"import asyncio, sys\nfrom pathlib import Path\nfrom pipeline.processes.run import run_command\n"
-        f"asyncio.run(run_command([sys.executable, {str(family)!r}], folder=Path('.'), log=lambda line: print(line, flush=True)))"
+        f"command = [sys.executable, {str(family)!r}]\n"
+        f"asyncio.run(run_command(command, folder=Path('.'), log=lambda line: print(line, flush=True)))"
     )
     with subprocess.Popen(python(holder), cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         told = [int(each) for each in process.stdout.readline().split()]
         assert len(told) == 3 and all(map(lives, told))
         process.send_signal(number)
-    wait_for(lambda: not any(map(lives, told)), "the family to end", leash.GRACE_SECONDS + 10)
+    wait_for(lambda: not any(map(lives, told)), "the family to end", supervisor.GRACE_SECONDS + 10)
 
 
 def test_a_service_lives_as_long_as_its_context(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ from dvc.repo import Repo
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL
 
-from pipeline.processes.prefect_server import given_or_own_server, running_server, server
-from pipeline.repro import events as voice_events
+from pipeline.processes.prefect_server import existing_or_local_server, running_server, server
+from pipeline.repro import events
 from pipeline.repro.dag import changed_stages
-from pipeline.repro.events import METRIC_WORSE, accepted_version, tell_what_is_worse
+from pipeline.repro.events import METRIC_WORSE, accepted_version, emit_regression
 from pipeline.repro.flow import StageFailed, repro
 from pipeline.repro.watch import watch
 from pipeline.setup import ui_shot
@@ -63,9 +63,9 @@ def test_a_server_that_runs_already_is_used_and_not_started_twice(
     prefect: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    with given_or_own_server(prefect) as address:
+    with existing_or_local_server(prefect) as address:
         assert address == PREFECT_API_URL.value()
-    with pytest.raises(RuntimeError, match="runs already: http://127.0.0.1:"), server(prefect):
+    with pytest.raises(RuntimeError, match="is already running: http://127.0.0.1:"), server(prefect):
         pass
     (prefect / "stale").mkdir()
     (prefect / "stale" / "address").write_text("http://127.0.0.1:9/api", encoding="utf-8")
@@ -137,18 +137,18 @@ def test_new_recordings_start_a_run_once_they_are_whole(project: ComparableProje
 def test_a_voice_worse_than_the_accepted_one_raises_an_event(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICE_WORK_DIR", str(tmp_path / "work"))
     told: list[dict[str, Any]] = []
-    monkeypatch.setattr(voice_events, "emit_event", lambda event, **rest: told.append({"event": event, **rest}))
+    monkeypatch.setattr(events, "emit_event", lambda event, **rest: told.append({"event": event, **rest}))
     project = start_project(tmp_path / "voice")
     project.evaluate(evaluation())
-    assert accepted_version(project.root) is None and tell_what_is_worse(project.root) == []
+    assert accepted_version(project.root) is None and emit_regression(project.root) == []
     project.commit(evaluation(seed=1), "first")
     for tag in ("voice@v1.0.0", "voice@v1.10.0", "voice@v1.9.0", "voice@none", "other@v3.0.0"):
         project.git("tag", tag)
     assert accepted_version(project.root) == "voice@v1.10.0"
     project.evaluate(evaluation(seed=2, mos=0.4))
-    assert tell_what_is_worse(project.root) == [] and told == []
+    assert emit_regression(project.root) == [] and told == []
     project.evaluate(evaluation(seed=3, mos=-0.4))
-    (sentence,) = tell_what_is_worse(project.root)
+    (sentence,) = emit_regression(project.root)
     assert "naturalness" in sentence.lower()
     assert [(each["event"], each["payload"]["accepted"], each["payload"]["metrics"]) for each in told] == [
         (METRIC_WORSE, "voice@v1.10.0", ["mos"])

@@ -92,7 +92,7 @@ def test_a_client_that_reads_nothing_is_given_up(voice: HeardVoice, caplog: pyte
 
     asyncio.run(scenario())
     assert voice.spoken == ["One."] and narrator.n_requests == 0
-    assert "cut off after 1 seconds" in caplog.text
+    assert "timed out after 1 seconds" in caplog.text
 
 
 def test_a_full_service_says_when_to_come_again(voice: HeardVoice) -> None:
@@ -102,21 +102,21 @@ def test_a_full_service_says_when_to_come_again(voice: HeardVoice) -> None:
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(create_app(narrator, ["localhost"])), base_url="http://localhost"
         ) as client:
-            with narrator.admitted():
+            with narrator.slot():
                 refused = await client.post("/speak", json={"text": "Hello."})
             return [refused, await client.post("/speak", json={"text": "Hello."})]
 
     refused, spoken = asyncio.run(scenario())
     assert refused.status_code == 503 and int(refused.headers["retry-after"]) > 0
-    assert refused.json() == {"error": "as many requests are in work as are allowed (1); try again soon"}
+    assert refused.json() == {"error": "the maximum of 1 concurrent requests is reached; try again soon"}
     assert spoken.status_code == 200 and narrator.n_requests == 0
 
 
 def test_a_failed_request_makes_room(voice: HeardVoice) -> None:
     narrator = Narrator(voice, Limits(max_requests=1))
-    with pytest.raises(RuntimeError, match="broken"), narrator.admitted():
+    with pytest.raises(RuntimeError, match="broken"), narrator.slot():
         raise RuntimeError("broken")
-    with narrator.admitted(), pytest.raises(BusyError), narrator.admitted():
+    with narrator.slot(), pytest.raises(BusyError), narrator.slot():
         pass
     assert narrator.n_requests == 0
 

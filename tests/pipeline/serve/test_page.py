@@ -97,7 +97,8 @@ def test_everything_is_named_reachable_and_legible(page: Page) -> None:
         page.keyboard.press("Tab")
         reached.append(
             page.evaluate(
-                "() => document.activeElement.labels?.[0]?.firstChild.textContent.trim() || document.activeElement.textContent"
+                "() => document.activeElement.labels?.[0]?.firstChild.textContent.trim()"
+                " || document.activeElement.textContent"
             )
         )
     assert reached == ["Speaker", "Language", "Speed", "Noise", "Speak"]

@@ -1,13 +1,9 @@
-"""A command on a leash: it ends, with all that it started, as soon as whoever holds the leash lets go of it, even by
-being killed.
+"""Run a command and end it, with all its descendants, when standard input closes.
 
-`python leash.py COMMAND …` runs the command; its own standard input is the leash, a pipe whose other end the holder
-keeps open
-and never writes to. A holder that closes it, or dies in whatever way, ends the command: first by request, then by
-force. Whatever
-the command leaves running when it ends by itself is ended too. Processes in sessions of their own do not escape on
-Linux, where
-orphans become children of this program.
+`python supervisor.py COMMAND …`: standard input is a pipe whose other end the caller keeps open and never writes to.
+When the caller closes it or dies, even by SIGKILL, the command is terminated, then killed. Processes that the command
+leaves running when it ends are ended too. On Linux, descendants in other sessions do not escape, since this program is
+the parent of orphans (a child subreaper).
 """
 
 from __future__ import annotations
@@ -29,44 +25,44 @@ _SET_CHILD_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER of Linux's prctl
 
 
 def adopt_orphans() -> None:
-    """Become the parent of descendants whose own parent dies; does nothing where the system cannot."""
+    """Become the parent of orphaned descendants; without effect where the system does not support it."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def end_descendants() -> None:
-    """End all that descends from this process: asked until the grace is over, then killed."""
-    asked: set[psutil.Process] = set()
+    """Terminate all descendants, and kill those left after GRACE_SECONDS."""
+    terminated: set[psutil.Process] = set()
     deadline = time.monotonic() + GRACE_SECONDS
     while descendants := psutil.Process().children(recursive=True):
         for process in descendants:
             with suppress(psutil.NoSuchProcess):
                 if time.monotonic() > deadline:
                     process.kill()
-                elif process not in asked:
+                elif process not in terminated:
                     process.terminate()
-        asked |= set(descendants)
+        terminated |= set(descendants)
         psutil.wait_procs(descendants, timeout=POLL_SECONDS)
 
 
 def main() -> int:
-    """Run the command of the arguments; returns its exit status, 128 and the signal's number where one ended it."""
+    """Run the command of the arguments; return its exit status, 128 plus the signal's number if one ended it."""
     adopt_orphans()
     ending = threading.Lock()
     child = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL)
 
-    def let_go() -> None:
+    def end_at_eof() -> None:
         os.read(sys.stdin.fileno(), 1)
         with ending:
             end_descendants()
 
-    def asked_to_end(number: int, _: object) -> None:
+    def forward_signal(number: int, _: object) -> None:
         with suppress(ProcessLookupError):
             child.send_signal(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, asked_to_end)
-    threading.Thread(target=let_go, daemon=True).start()
+        signal.signal(number, forward_signal)
+    threading.Thread(target=end_at_eof, daemon=True).start()
     status = child.wait()
     with ending:
         end_descendants()
