@@ -1,4 +1,4 @@
-"""The pitch of speech at each frame, as the source-filter decoder and the posterior encoder beside it read it.
+"""Pitch of speech per frame, as input of the source-filter decoder and its posterior encoder.
 
 Legend: S samples, T frames.
 """
@@ -12,19 +12,19 @@ import numpy as np
 import numpy.typing as npt
 
 REFERENCE_HZ = 150.0
-UNIT = 0.15  # of natural logarithm, about 2.6 semitones: log-pitches of one voice then spread about as log-mels do
+UNIT = 0.15  # of natural logarithm, about 2.6 semitones: gives one voice's log-pitch about the spread of log-mels
 FLOOR_HZ, CEILING_HZ = 60.0, 600.0
-WORLD_FLOOR_HZ, WORLD_CEILING_HZ = 71.0, 800.0  # where WORLD looks unless told otherwise
+WORLD_FLOOR_HZ, WORLD_CEILING_HZ = 71.0, 800.0  # WORLD's defaults
 MIN_SECONDS = 0.1  # WORLD's analysis windows span several periods of the lowest voice
 
 
 def pitch_features(
     pcm: npt.NDArray[np.int16], sample_rate_hz: int, hop_samples: int, n_frames: int
 ) -> npt.NDArray[np.float32]:
-    """Return (2, T) for a recording (S,): log-pitch above 150 Hz in units of 0.15, straight through unvoiced frames,
-    and voicing, 1 or -1.
+    """Return (2, T) for a recording (S,): log-pitch relative to 150 Hz in units of 0.15, and voicing, 1 or -1.
 
-    Frame t is centred on sample (t + 1/2) · hop. Source: see `pitch_track`.
+    Log-pitch is interpolated linearly through unvoiced frames. Frame t is centred on sample (t + 1/2) · hop.
+    Source: see `pitch_track`.
     """
     half_frame_ms = 500.0 * hop_samples / sample_rate_hz
     track_hz, _ = pitch_track(pcm.astype(np.float64) / 32768, sample_rate_hz, half_frame_ms, FLOOR_HZ, CEILING_HZ)
@@ -46,9 +46,9 @@ def pitch_track(
     floor_hz: float = WORLD_FLOOR_HZ,
     ceiling_hz: float = WORLD_CEILING_HZ,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return the pitch in Hz (T,), 0 where unvoiced, and the times in seconds (T,) of a waveform (S,), one every
-    `frame_ms`.
+    """Return the pitch in Hz (T,), 0 where unvoiced, and the times in seconds (T,) of a waveform (S,).
 
+    There is one frame every `frame_ms`.
     Source: DIO and StoneMask (Morise et al. 2009 and 2016), the package pyworld.
     """
     pyworld = load_pyworld()
@@ -58,8 +58,9 @@ def pitch_track(
 
 
 def load_pyworld() -> ModuleType:
-    """Import pyworld when it is needed, and without its notice."""
+    """Import pyworld without its deprecation notice."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # it announces the end of pkg_resources, which is pinned
+        warnings.simplefilter("ignore", UserWarning)  # about pkg_resources, which is pinned
         import pyworld
-    return pyworld
+    module: ModuleType = pyworld
+    return module
