@@ -810,7 +810,7 @@ def test_defect_20_validation_is_numbers_that_fall_as_the_voice_gets_better(
     torch.rand(3)  # validation's noise does not depend on what else was drawn
     assert trainer.evaluate(batch, None) == worse
     trainer.synthesizer.load_state_dict(load_checkpoint(trained / "voice").tensors["synthesizer"])
-    trainer.reset_average()
+    trainer.reset_ema()
     assert trainer.evaluate(batch, None)["mel"] < worse["mel"]
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from model.checkpoints.checkpoint import CheckpointError, first_line
 from model.inference.voice import AbstractVoice, SpeakingStyle, Synthesis
-from model.networks.random_draws import random_state_undisturbed
+from model.networks.random_draws import isolated_random_state
 
 TEXT_FILE, SPEECH_FILE, VOICE_FILE = "text.onnx", "speech.onnx", "voice.json"
 BERT_PREFIX = "bert_"
@@ -71,7 +71,7 @@ class OnnxVoice(AbstractVoice):
             )
         inputs["length_scale"] = np.array(style.length_scale, np.float32)
         speaker = {} if speaker_ids is None else {"speaker_ids": speaker_ids.numpy()}
-        with random_state_undisturbed(self.device, style.seed):
+        with isolated_random_state(self.device, style.seed):
             if self.config.use_sdp:
                 # Without the stochastic predictor, the torch voice draws no noise for it.
                 draw = torch.randn if style.sdp_ratio > 0 else torch.zeros

@@ -25,7 +25,7 @@ from model.bert.tokenizers import Tokenizer
 from model.checkpoints.checkpoint import CheckpointError, load_checkpoint
 from model.config import ModelConfig
 from model.networks.decoders.source_filter import posterior_frames
-from model.networks.random_draws import random_state_undisturbed
+from model.networks.random_draws import isolated_random_state
 from model.synthesizer import Synthesizer, SynthesizerInputs
 from model.text.reading import Reading, read_with_lexicon
 from model.text.symbols import PAD, SymbolTable, encode
@@ -194,7 +194,7 @@ class Voice(AbstractVoice):
         deterministic.
         """
         frames, lengths = self._posterior_input(pcm)
-        with random_state_undisturbed(self.device):  # some decoders draw noise
+        with isolated_random_state(self.device):  # some decoders draw noise
             waveform = self.network.reconstruct(frames, lengths, self._speaker_ids(speaker))
         return waveform[0, 0].cpu().numpy()
 
@@ -224,7 +224,7 @@ class Voice(AbstractVoice):
             spectrogram_lengths=lengths,
             speaker_ids=self._speaker_ids(speaker),
         )
-        with torch.no_grad(), random_state_undisturbed(self.device):
+        with torch.no_grad(), isolated_random_state(self.device):
             durations: Tensor = self.network(inputs, decode=False).durations[0]
         frame_counts: npt.NDArray[np.int64] = durations.round().long().cpu().numpy()
         return frame_counts
@@ -249,7 +249,7 @@ class Voice(AbstractVoice):
         self, ids: Sequence[Sequence[int]], bert: dict[str, Tensor], speaker_ids: Tensor | None, style: SpeakingStyle
     ) -> Synthesis:
         phone_ids, tone_ids, language_ids = self._id_tensors(ids)
-        with random_state_undisturbed(self.device, style.seed):
+        with isolated_random_state(self.device, style.seed):
             output = self.network.infer(
                 phone_ids,
                 torch.tensor([phone_ids.shape[1]], device=self.device),

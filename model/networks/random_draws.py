@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 @contextmanager
-def random_state_undisturbed(device: torch.device, seed: int = 0) -> Iterator[None]:
+def isolated_random_state(device: torch.device, seed: int = 0) -> Iterator[None]:
     """Let what happens inside draw random numbers from a seed of its own; those outside go on as if it had not been."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)

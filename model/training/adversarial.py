@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from model.synthesizer import SynthesizerOutput
 from model.training.dataset import Batch
 from model.training.discriminators import DurationDiscriminator
-from model.training.distributed import gather, is_alone, shares
+from model.training.distributed import gather, is_single_process, shares
 
 COUNTED_BY = {
     "mel": "items",
@@ -31,25 +31,25 @@ COUNTED_BY = {
 
 
 @dataclass(frozen=True)
-class Judged:
+class AdversarialSubset:
     """rows (N,) of this rank's batch that the waveform discriminators see, and how many of them count: all or none."""
 
     rows: Tensor
     count: int
 
 
-def choose_judged(order: Sequence[float], share: float, device: torch.device) -> Judged:
+def select_subset(order: Sequence[float], share: float, device: torch.device) -> AdversarialSubset:
     """Choose a share of all ranks' utterances, at least one: those that come first in `order`, a number per utterance.
 
     So the choice does not depend on how utterances lie on ranks. A rank without any judges its first, which does not
     count: ranks must take the same steps.
     """
     if share == 1.0:
-        return Judged(torch.arange(len(order), device=device), len(order))
+        return AdversarialSubset(torch.arange(len(order), device=device), len(order))
     every = sorted(gather(order, device))
     last = every[max(1, round(len(every) * share)) - 1]
     rows = [row for row, number in enumerate(order) if number <= last]
-    return Judged(torch.tensor(rows or [0], device=device), len(rows))
+    return AdversarialSubset(torch.tensor(rows or [0], device=device), len(rows))
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class GlobalShares:
     @classmethod
     def of(cls, batch: Batch, n_judged: int, device: torch.device) -> GlobalShares:
         """Return the shares of a batch; one small message."""
-        if is_alone():
+        if is_single_process():
             return cls(1.0, 1.0, 1.0, 1.0)
         counts = (len(batch.indices), int(batch.frame_lengths.sum()), int(batch.phone_lengths.sum()), n_judged)
         items, frames, phones, judged = shares(counts, device)
@@ -76,7 +76,7 @@ class GlobalShares:
         return getattr(self, COUNTED_BY[name]) if name in COUNTED_BY else 1.0
 
 
-def judge_durations(
+def discriminate_durations(
     network: DurationDiscriminator | None, output: SynthesizerOutput | None, reference_quirks: bool, *, learn: bool
 ) -> tuple[Tensor, Tensor] | None:
     """Return the verdicts on true and on predicted durations, (N,) each over all phones; None without a network or an

@@ -27,7 +27,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Room:
+class BatchBuffers:
     """Arrays of a batch for a source to fill: phone, tone and language ids (3, B, P) and speaker_ids (B,), zeros at
     first; by language
     bert (B, P, C) fp16, linear (B, T, F) fp16 magnitudes and pcm (B, S) int16, full of anything at first."""
@@ -56,8 +56,8 @@ class UtteranceSource(Protocol):
         """Pitch (2, T) of every utterance, for models that read it."""
         ...
 
-    def load(self, indices: IntArray, room: Room) -> None:
-        """Read utterances into the rows of `room`: samples that are too many are cut, what an utterance does not fill
+    def load(self, indices: IntArray, buffers: BatchBuffers) -> None:
+        """Read utterances into the rows of `buffers`: samples that are too many are cut, what an utterance does not fill
         is zero.
         """
         ...
@@ -167,10 +167,10 @@ class _Memory:
         return held.reshape(shape)
 
 
-def fill_samples(room: npt.NDArray[np.int16], pcm: npt.NDArray[np.int16]) -> None:
-    """Copy samples into their room: what is too much is cut, what is missing is zero."""
-    room[: len(pcm)] = pcm[: len(room)]
-    room[len(pcm) :] = 0
+def fill_samples(buffers: npt.NDArray[np.int16], pcm: npt.NDArray[np.int16]) -> None:
+    """Copy samples into their buffers: what is too much is cut, what is missing is zero."""
+    buffers[: len(pcm)] = pcm[: len(buffers)]
+    buffers[len(pcm) :] = 0
 
 
 class BatchDataset(Dataset[StoredBatch]):
@@ -198,26 +198,26 @@ class BatchDataset(Dataset[StoredBatch]):
     def __getitem__(self, position: int) -> StoredBatch:
         indices, source = np.array(self.batches[position], dtype=np.int64), self.source
         n_phones, n_frames = source.n_phones[indices], source.n_frames[indices]
-        room = self._room(len(indices), int(n_phones.max()), int(n_frames.max()))
-        source.load(indices, room)
-        phone_ids, tone_ids, language_ids = torch.from_numpy(room.ids)
+        buffers = self._buffers(len(indices), int(n_phones.max()), int(n_frames.max()))
+        source.load(indices, buffers)
+        phone_ids, tone_ids, language_ids = torch.from_numpy(buffers.ids)
         return StoredBatch(
             indices=torch.from_numpy(indices),
             phone_ids=phone_ids,
             phone_lengths=torch.from_numpy(n_phones),
             tone_ids=tone_ids,
             language_ids=language_ids,
-            bert={name: torch.from_numpy(plane) for name, plane in room.bert.items()},
-            linear=torch.from_numpy(room.linear),
+            bert={name: torch.from_numpy(plane) for name, plane in buffers.bert.items()},
+            linear=torch.from_numpy(buffers.linear),
             frame_lengths=torch.from_numpy(n_frames),
-            waveform=torch.from_numpy(room.pcm),
-            speaker_ids=torch.from_numpy(room.speaker_ids),
+            waveform=torch.from_numpy(buffers.pcm),
+            speaker_ids=torch.from_numpy(buffers.speaker_ids),
             pitch=self._pitch(indices, int(n_frames.max())),
         )
 
-    def _room(self, n_batch: int, n_phones: int, n_frames: int) -> Room:
+    def _buffers(self, n_batch: int, n_phones: int, n_frames: int) -> BatchBuffers:
         half, array = np.dtype(np.float16), self._memory.array
-        return Room(
+        return BatchBuffers(
             ids=np.zeros((3, n_batch, n_phones), dtype=np.int64),
             speaker_ids=np.zeros(n_batch, dtype=np.int64),
             linear=array((n_batch, n_frames, self.source.n_frequencies), half),

@@ -71,11 +71,11 @@ class MultiPeriodDiscriminator(nn.Module):
 
     def forward(self, real: Tensor, generated: Tensor) -> DiscriminatorPair:
         """Judge real and generated waveforms, (B, 1, S) each, in one pass; for the discriminator's step."""
-        outputs = self.judge(torch.cat((real, generated)))
+        outputs = self.outputs(torch.cat((real, generated)))
         pairs = [output.split(len(real)) for output in outputs]
         return DiscriminatorPair([first for first, _ in pairs], [second for _, second in pairs])
 
-    def judge(self, waveform: Tensor) -> list[DiscriminatorOutput]:
+    def outputs(self, waveform: Tensor) -> list[DiscriminatorOutput]:
         """Judge one batch (B, 1, S).
 
         The generator's step judges the real clips without gradients and the generated ones with them:

@@ -18,14 +18,14 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def is_alone() -> bool:
+def is_single_process() -> bool:
     """Return whether there is no other rank."""
     return not dist.is_initialized() or dist.get_world_size() == 1
 
 
 def shares(counts: Sequence[int], device: torch.device) -> list[float]:
     """Return this rank's part of each count's sum over all ranks (0 of 0 is 0); one small message."""
-    if is_alone():
+    if is_single_process():
         return [1.0] * len(counts)
     totals = torch.tensor(counts, dtype=torch.int64, device=device)
     dist.all_reduce(totals)
@@ -34,7 +34,7 @@ def shares(counts: Sequence[int], device: torch.device) -> list[float]:
 
 def gather(numbers: Sequence[float], device: torch.device) -> list[float]:
     """Return the numbers of all ranks, however many each has, in the order of ranks."""
-    if is_alone():
+    if is_single_process():
         return list(numbers)
     n_ranks = dist.get_world_size()
     sizes = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(n_ranks)]
@@ -49,7 +49,7 @@ def gather(numbers: Sequence[float], device: torch.device) -> list[float]:
 
 def total(values: Tensor) -> Tensor:
     """Return the sum over all ranks of a tensor of one shape everywhere."""
-    if is_alone():
+    if is_single_process():
         return values
     summed = values.detach().clone()
     dist.all_reduce(summed)
@@ -62,7 +62,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     A parameter that some ranks did not use counts as zero there; one that no rank used keeps no gradient, as it would
     in one process.
     """
-    if is_alone():
+    if is_single_process():
         return
     every = list(parameters)
     used = torch.tensor([float(each.grad is not None) for each in every], device=every[0].device)

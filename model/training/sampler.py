@@ -29,11 +29,11 @@ SMALL_CORPUS = 1000
 LENGTH_JITTER = 0.05  # relative, of a small corpus
 POOL_BATCHES_OF_SMALL, POOL_BATCHES = 100, 400
 
-Hand = tuple[int, ...]  # one rank's utterance indices in a step
+RankBatch = tuple[int, ...]  # one rank's utterance indices in a step
 ItemT = TypeVar("ItemT")
 
 
-class MadeOnDemand(Sequence[ItemT]):
+class LazySequence(Sequence[ItemT]):
     """The sequence make(0), make(1), … make(length - 1), each made whenever it is asked for."""
 
     def __init__(self, length: int, make: Callable[[int], ItemT]) -> None:
@@ -50,7 +50,7 @@ class MadeOnDemand(Sequence[ItemT]):
     def __getitem__(self, position: int | slice) -> ItemT | Sequence[ItemT]:
         if isinstance(position, slice):
             chosen = self._positions[position]
-            return MadeOnDemand(len(chosen), lambda index: self._make(chosen[index]))
+            return LazySequence(len(chosen), lambda index: self._make(chosen[index]))
         return self._make(self._positions[position])
 
 
@@ -67,13 +67,13 @@ class EpochPlan:
     n_ranks: int
 
     @property
-    def steps(self) -> Sequence[tuple[Hand, ...]]:
+    def steps(self) -> Sequence[tuple[RankBatch, ...]]:
         """Return each step's utterance indices, rank by rank."""
-        return MadeOnDemand(len(self.starts), self._deal)
+        return LazySequence(len(self.starts), self._deal)
 
     def of_rank(self, rank: int) -> Sequence[list[int]]:
         """Return one rank's batches."""
-        return MadeOnDemand(len(self.starts), lambda step: list(self._deal(step)[rank]))
+        return LazySequence(len(self.starts), lambda step: list(self._deal(step)[rank]))
 
     @property
     def repeated(self) -> tuple[int, ...]:
@@ -87,7 +87,7 @@ class EpochPlan:
     def _repeats(self, batch: Sequence[int]) -> list[int]:
         return [batch[index % len(batch)] for index in range(self.n_ranks - len(batch))]
 
-    def _deal(self, step: int) -> tuple[Hand, ...]:
+    def _deal(self, step: int) -> tuple[RankBatch, ...]:
         """Deal a global batch to the ranks, to and fro from the longest down, so that they get about equal frames."""
         batch = self._global_batch(step)
         dealt = [*batch, *self._repeats(batch)]

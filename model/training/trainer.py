@@ -21,9 +21,9 @@ from model.audio.spectrogram_torch import log_mel, log_mel_spectrogram
 from model.config import ConfigError, DiscriminatorConfig, ModelConfig
 from model.networks.decoders.source_filter import posterior_frames
 from model.networks.masks import slice_segments
-from model.networks.random_draws import UtteranceDraws, random_state_undisturbed
+from model.networks.random_draws import UtteranceDraws, isolated_random_state
 from model.synthesizer import Synthesizer, SynthesizerInputs, SynthesizerOutput
-from model.training.adversarial import GlobalShares, Judged, choose_judged, frozen, judge_durations
+from model.training.adversarial import AdversarialSubset, GlobalShares, discriminate_durations, frozen, select_subset
 from model.training.config import TrainingConfig
 from model.training.dataset import Batch
 from model.training.discriminators import DurationDiscriminator, MultiPeriodDiscriminator
@@ -109,8 +109,8 @@ class Trainer:
         ]
         self.generator_updater = Updater(trained, training.learning_rate, training, device)
         self.discriminator_updater = Updater(judges, training.discriminator_learning_rate, training, device)
-        self.average: dict[str, Tensor] = {}
-        self.reset_average()
+        self.ema_weights: dict[str, Tensor] = {}
+        self.reset_ema()
         self.step_count = 0
         self._n_pending = 0  # batches whose gradients wait for the update
         self._decay_from_epoch: int | None = 0  # None: the next step's
@@ -124,10 +124,10 @@ class Trainer:
         """Whether gradients of some batches wait for those of others: no state may be saved now."""
         return self._n_pending > 0
 
-    def reset_average(self) -> None:
+    def reset_ema(self) -> None:
         """Start the average anew from the current weights; for weights that came from elsewhere."""
         # Every floating-point tensor of the networks is a parameter: the average needs no buffers.
-        self.average = (
+        self.ema_weights = (
             {name: value.detach().clone() for name, value in self.synthesizer.named_parameters() if value.requires_grad}
             if self.config.ema_decay
             else {}
@@ -166,7 +166,7 @@ class Trainer:
         )
         output, clips = self._generate(batch, inputs, noise, draws)
         judged = (
-            choose_judged(draws.order, self.config.adversarial_share, self.device) if self._is_adversarial() else None
+            select_subset(draws.order, self.config.adversarial_share, self.device) if self._is_adversarial() else None
         )
         shares = GlobalShares.of(batch, judged.count if judged else 0, self.device)
         self._n_pending = (self._n_pending + 1) % self.config.accumulation_steps
@@ -179,7 +179,7 @@ class Trainer:
         losses.update(self._generator_losses(clips, output, judged, shares))
         if not self.between_updates:
             norm = self.generator_updater.update()
-            self._update_average()
+            self._update_ema()
             self.step_count += 1
         return self._report(losses, shares, norm)
 
@@ -240,7 +240,7 @@ class Trainer:
         """Send gradients into the discriminators."""
         with self._autocast():
             pair = self.discriminator(clips.real, clips.generated.detach())
-            verdicts = judge_durations(self.duration_discriminator, output, self.reference_quirks, learn=True)
+            verdicts = discriminate_durations(self.duration_discriminator, output, self.reference_quirks, learn=True)
         losses = {
             "discriminator": discriminator_loss(
                 [each.logits for each in pair.real], [each.logits for each in pair.generated]
@@ -252,7 +252,11 @@ class Trainer:
         return losses
 
     def _generator_losses(
-        self, clips: Clips | None, output: SynthesizerOutput | None, judged: Judged | None, shares: GlobalShares
+        self,
+        clips: Clips | None,
+        output: SynthesizerOutput | None,
+        judged: AdversarialSubset | None,
+        shares: GlobalShares,
     ) -> dict[str, Tensor]:
         """Send gradients into the generator."""
         losses = _latent_losses(output) if output else {}
@@ -270,8 +274,8 @@ class Trainer:
         # Both passes share weights that need no gradients: their normalisation is computed once.
         with self._autocast(), frozen(self.discriminator), parametrize.cached():
             with torch.no_grad():
-                real_outputs = self.discriminator.judge(clips.real)
-            outputs = self.discriminator.judge(clips.generated)
+                real_outputs = self.discriminator.outputs(clips.real)
+            outputs = self.discriminator.outputs(clips.generated)
         losses = {
             "adversarial": generator_loss([each.logits for each in outputs])[0],
             "feature": feature_matching_loss(
@@ -279,7 +283,7 @@ class Trainer:
             ),
         }
         with self._autocast():
-            verdicts = judge_durations(self.duration_discriminator, output, self.reference_quirks, learn=False)
+            verdicts = discriminate_durations(self.duration_discriminator, output, self.reference_quirks, learn=False)
         if verdicts:
             losses["duration_adversarial"] = generator_loss([verdicts[1]])[0]
         return losses
@@ -298,13 +302,15 @@ class Trainer:
         return report if norm is None else {**report, "gradient_norm": float(norm)}
 
     @torch.no_grad()
-    def _update_average(self) -> None:
-        if not self.average:
+    def _update_ema(self) -> None:
+        if not self.ema_weights:
             return
         # A short memory at first, or the average would be made of untrained weights.
         decay = min(self.config.ema_decay, (1 + self.step_count) / (10 + self.step_count))
         weights = dict(self.synthesizer.named_parameters())
-        torch._foreach_lerp_(list(self.average.values()), [weights[name].detach() for name in self.average], 1 - decay)
+        torch._foreach_lerp_(
+            list(self.ema_weights.values()), [weights[name].detach() for name in self.ema_weights], 1 - decay
+        )
 
     @torch.no_grad()
     def evaluate(self, batch: Batch, durations: Tensor | None) -> dict[str, float]:
@@ -318,7 +324,7 @@ class Trainer:
         inputs = batch.inputs(
             self.posterior_input(batch), with_speakers=network.config.n_speakers > 0, durations=durations
         )
-        with random_state_undisturbed(self.device):
+        with isolated_random_state(self.device):
             output = network(inputs, decode=False)
             resynthesis = network.reconstruct(inputs.spectrogram, inputs.spectrogram_lengths, inputs.speaker_ids)
         mels = [
@@ -338,7 +344,7 @@ class Trainer:
         return self._evaluated
 
     @contextmanager
-    def judging(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
+    def evaluating(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
         """Let `voice_network` and `evaluate` have other generator weights inside the block, which trains nothing."""
         network = self.voice_network()
         try:
@@ -349,7 +355,7 @@ class Trainer:
 
     def voice_state(self) -> dict[str, Tensor]:
         """Return the generator weights to keep: the averaged ones where there are any."""
-        return {**self.synthesizer.state_dict(), **self.average}
+        return {**self.synthesizer.state_dict(), **self.ema_weights}
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the next step depends on, but for this rank's random state.
@@ -363,7 +369,7 @@ class Trainer:
         return {
             "step_count": self.step_count,
             "synthesizer": self.synthesizer.state_dict(),
-            "average": self.average,
+            "average": self.ema_weights,
             "discriminator": self.discriminator.state_dict(),
             "duration_discriminator": self.duration_discriminator.state_dict() if self.duration_discriminator else {},
             "generator_updater": self.generator_updater.state_dict(),
@@ -374,7 +380,7 @@ class Trainer:
         """Restore what `state_dict` returned."""
         self.step_count = state["step_count"]
         self.synthesizer.load_state_dict(state["synthesizer"])
-        self.average = {name: value.to(self.device) for name, value in state["average"].items()}
+        self.ema_weights = {name: value.to(self.device) for name, value in state["average"].items()}
         self.discriminator.load_state_dict(state["discriminator"])
         if self.duration_discriminator is not None:
             self.duration_discriminator.load_state_dict(state["duration_discriminator"])

@@ -75,8 +75,8 @@ def warm_start(
         raise PipelineError(f"train.base_voice: {error}") from None
     with torch.no_grad():
         for name, value in trainer.synthesizer.named_parameters():
-            if name in trainer.average:
-                trainer.average[name].copy_(value)
+            if name in trainer.ema_weights:
+                trainer.ema_weights[name].copy_(value)
     if not dist.is_initialized() or dist.get_rank() == 0:
         logger.info("train: starting from %s", report)
     return {"sha256": sha256, **report.to_dict()}

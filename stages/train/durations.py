@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from model.audio.spectrogram import mel_filterbank
 from model.audio.spectrogram_torch import log_mel
-from model.networks.random_draws import random_state_undisturbed
+from model.networks.random_draws import isolated_random_state
 from model.training.aligner import Aligner, AlignerInputs, fit_aligner, refine_durations
 from model.training.dataset import Batch, BatchDataset, StoredBatch
 from model.training.sampler import BatchSampler
@@ -43,7 +43,7 @@ def learn_durations(
     """
 
     def compute() -> list[Durations]:
-        with random_state_undisturbed(device):  # or a resumed run, which skips this, would draw other numbers
+        with isolated_random_state(device):  # or a resumed run, which skips this, would draw other numbers
             return _compute(sources, params, facts, device)
 
     return once_per_run(path, sources, rank, compute, "training the aligner again")

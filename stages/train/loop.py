@@ -282,7 +282,7 @@ class TrainingRun:
         if not steps:
             return None
         weights = average_of_steps(steps, self.trainer, self.artefacts)
-        with self.trainer.judging(weights):
+        with self.trainer.evaluating(weights):
             return Average(tuple(steps), weights, self._validation_values(self.trainer.step_count, last=True))
 
     @contextmanager

@@ -17,7 +17,7 @@ from model.audio.settings import SpectrogramSettings
 from model.audio.spectrogram import half_spectrogram
 from model.bert.phone_features import expand_to_phones, token_rows
 from model.text.symbols import PAD, SymbolTable, encode_phones
-from model.training.dataset import Room, fill_samples
+from model.training.dataset import BatchBuffers, fill_samples
 from stages.common import manifests
 from stages.common.errors import StageError
 from stages.rows.shards import ShardReader
@@ -238,18 +238,18 @@ class ManifestSource:
         row = self.row(index)
         return self._pcm.read_array(row["pcm_shard"], row["pcm_offset_bytes"], (row["n_samples"],), "int16")
 
-    def load(self, indices: npt.NDArray[np.int64], room: Room) -> None:
-        """Read utterances from the shards into `room`; raises TextError for phones that the symbol table lacks."""
+    def load(self, indices: npt.NDArray[np.int64], buffers: BatchBuffers) -> None:
+        """Read utterances from the shards into `buffers`; raises TextError for phones that the symbol table lacks."""
         rows, columns = self._rows[indices], self._columns
         text, n_phones = columns.text.gather(rows), columns.text.counts(rows)
         if text.min() < 0:
             self._refuse(indices)
         is_phone = np.arange(n_phones.max()) < n_phones[:, None]
-        without_blanks = room.ids[:, :, 1::2] if self.add_blank else room.ids
+        without_blanks = buffers.ids[:, :, 1::2] if self.add_blank else buffers.ids
         without_blanks[:, is_phone] = text
-        room.speaker_ids[:] = columns.speaker_ids[rows]
-        self._read_bert(rows, is_phone, room.bert)
-        self._read_sound(rows, room)
+        buffers.speaker_ids[:] = columns.speaker_ids[rows]
+        self._read_bert(rows, is_phone, buffers.bert)
+        self._read_sound(rows, buffers)
 
     def _refuse(self, indices: npt.NDArray[np.int64]) -> None:
         """Raise the TextError of the first phone, tone or language that the symbol table lacks."""
@@ -258,11 +258,14 @@ class ManifestSource:
             encode_phones(row["phones"], row["tones"], languages, row["language"], self.symbols, self.add_blank)
 
     def _read_bert(
-        self, rows: npt.NDArray[np.int64], is_phone: npt.NDArray[np.bool_], room: Mapping[str, npt.NDArray[np.float16]]
+        self,
+        rows: npt.NDArray[np.int64],
+        is_phone: npt.NDArray[np.bool_],
+        buffers: Mapping[str, npt.NDArray[np.float16]],
     ) -> None:
         phone_tokens, spans = self._columns.phone_tokens.gather(rows), self._columns.spans.gather(rows)
         language_ids, n_phones, _, _, n_tokens = spans
-        for language, plane in room.items():
+        for language, plane in buffers.items():
             own_tokens = np.where(language_ids == self.symbols.language_id(language), n_tokens, 0)
             features = np.empty((1 + own_tokens.sum(), plane.shape[2]), dtype=np.float16)
             features[0] = 0
@@ -274,10 +277,10 @@ class ManifestSource:
             places[is_phone] = token_rows(phone_tokens, n_phones, own_tokens)
             expand_to_phones(features, places, self.add_blank, plane)
 
-    def _read_sound(self, rows: npt.NDArray[np.int64], room: Room) -> None:
+    def _read_sound(self, rows: npt.NDArray[np.int64], buffers: BatchBuffers) -> None:
         places = self._columns.sound[:, rows].T.tolist()
         for pcm, linear, (pcm_shard, pcm_offset, n_samples, shard, offset, n_frames) in zip(
-            room.pcm, room.linear, places, strict=True
+            buffers.pcm, buffers.linear, places, strict=True
         ):
             if self.facts.spectrogram_cached:
                 self._pcm.read_into(pcm[:n_samples], pcm_shard, pcm_offset)

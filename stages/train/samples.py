@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from model.audio.spectrogram_torch import log_mel_spectrogram
-from model.networks.random_draws import random_state_undisturbed
+from model.networks.random_draws import isolated_random_state
 from stages.train.validation import Validator
 
 NOISE_SCALE = 0.3  # low, so that samples differ by progress and not by chance
@@ -30,7 +30,7 @@ def write_samples(folder: Path, validator: Validator, n_utterances: int) -> None
     spectrograms of both the recording and the spoken text.
     """
     for index in range(min(n_utterances, len(validator.source))):
-        with random_state_undisturbed(validator.trainer.device):
+        with isolated_random_state(validator.trainer.device):
             _write_sample(folder, validator, index)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from model.networks.random_draws import random_state_undisturbed
+from model.networks.random_draws import isolated_random_state
 from stages.metrics.sampling import evenly_spaced
 from stages.metrics.signal_metrics import SignalFeatures, analyse, compare, relative_length_error
 from stages.train.settings import SPOKEN_METRICS
@@ -66,7 +66,7 @@ class SpokenMetrics:
     def _speak(self, index: int) -> npt.NDArray[np.float32]:
         """Return the waveform (S,) spoken with the EMA weights."""
         batch, _ = self.validator.batch(index)
-        with random_state_undisturbed(self.validator.trainer.device):
+        with isolated_random_state(self.validator.trainer.device):
             output = self.validator.speak(batch, **self.style)
         waveform: npt.NDArray[np.float32] = output.waveform[0, 0].float().cpu().numpy()
         return waveform

@@ -195,7 +195,7 @@ def test_the_shortest_segment_that_is_accepted_can_be_judged_and_transformed():
     discriminator = DiscriminatorConfig(channels=2, max_channels=4, periods=(2047,))
     check_training_fit(model, discriminator, SPECTROGRAM)
     waveform = torch.randn(1, 1, 2 * 512)
-    assert all(output.logits.isfinite().all() for output in MultiPeriodDiscriminator(discriminator).judge(waveform))
+    assert all(output.logits.isfinite().all() for output in MultiPeriodDiscriminator(discriminator).outputs(waveform))
     assert torch_linear_spectrogram(waveform[0], SPECTROGRAM).shape == (1, 1025, 2)
 
 

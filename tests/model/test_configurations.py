@@ -391,7 +391,7 @@ def forward_and_back(model: ModelConfig, judges: DiscriminatorConfig, settings: 
     segment = output.waveform_segment
     assert segment is not None and segment.shape == (2, 1, model.segment_frames * model.hop_samples)
     torch_linear_spectrogram(segment.squeeze(1), settings)
-    logits = [judge.logits.sum() for judge in MultiPeriodDiscriminator(judges).judge(segment)]
+    logits = [judge.logits.sum() for judge in MultiPeriodDiscriminator(judges).outputs(segment)]
     loss = torch.stack([*logits, output.duration_loss.sum(), output.latent_prior.sum(), output.prior_mean.sum()]).sum()
     loss.backward()
     assert loss.isfinite()

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from model.training.dataset import Batch, BatchDataset, IntArray, Room, fill_samples
+from model.training.dataset import Batch, BatchBuffers, BatchDataset, IntArray, fill_samples
 
 
 @dataclass(frozen=True)
@@ -38,18 +38,18 @@ class UtterancesInMemory:
         self.n_phones = np.array([len(utterance.phone_ids) for utterance in utterances])
         self.n_frequencies = utterances[0].linear.shape[1]
 
-    def load(self, indices: IntArray, room: Room) -> None:
-        """Copy utterances into `room`."""
-        for values in (*room.bert.values(), room.linear):
+    def load(self, indices: IntArray, buffers: BatchBuffers) -> None:
+        """Copy utterances into `buffers`."""
+        for values in (*buffers.bert.values(), buffers.linear):
             values.fill(0)
         for row, index in enumerate(indices):
             own = self._utterances[index]
-            room.ids[:, row, : len(own.phone_ids)] = own.phone_ids, own.tone_ids, own.language_ids
-            room.speaker_ids[row] = own.speaker_id
-            room.linear[row, : len(own.linear)] = own.linear
-            fill_samples(room.pcm[row], own.pcm)
+            buffers.ids[:, row, : len(own.phone_ids)] = own.phone_ids, own.tone_ids, own.language_ids
+            buffers.speaker_ids[row] = own.speaker_id
+            buffers.linear[row, : len(own.linear)] = own.linear
+            fill_samples(buffers.pcm[row], own.pcm)
             for language, features in own.bert.items():
-                room.bert[language][row, : len(features)] = features
+                buffers.bert[language][row, : len(features)] = features
 
 
 def collate(

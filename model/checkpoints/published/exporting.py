@@ -16,7 +16,7 @@ from torch import Tensor
 from model.audio.settings import SpectrogramSettings
 from model.checkpoints.checkpoint import Checkpoint, CheckpointError, load_checkpoint, new_folder
 from model.checkpoints.published.config import BERT_CHANNELS, published_config
-from model.checkpoints.published.keys import Kind, published_judges, write_published_file
+from model.checkpoints.published.keys import Kind, published_discriminators, write_published_file
 from model.checkpoints.transfer import TONE_TABLE
 from model.config import ModelConfig
 from model.text.symbols import SymbolTable
@@ -105,7 +105,7 @@ def _with_silent_projections(state: Mapping[str, Tensor], model: ModelConfig) ->
 def _judges(checkpoint: Checkpoint, model: ModelConfig) -> dict[str, Mapping[str, Tensor]]:
     """Return the discriminators' weights, checked to be of the published size."""
     found: dict[str, Mapping[str, Tensor]] = {}
-    for name, network in published_judges(model).items():
+    for name, network in published_discriminators(model).items():
         if name not in checkpoint.tensors:
             continue
         shapes = {key: tensor.shape for key, tensor in network.state_dict().items()}

@@ -18,7 +18,7 @@ from model.checkpoints.published.keys import (
     Kind,
     PublishedFile,
     fit_reference_state,
-    published_judges,
+    published_discriminators,
     read_published_file,
     require_fit,
 )
@@ -86,7 +86,7 @@ def _read(files: PublishedFiles) -> tuple[dict[str, dict[str, Tensor]], dict[str
 
     with torch.device("meta"):
         synthesizer = Synthesizer(training.model)
-    judges = published_judges(training.model)
+    judges = published_discriminators(training.model)
     take("synthesizer", "generator", files.generator, generator, synthesizer)
     if files.discriminator:
         take(

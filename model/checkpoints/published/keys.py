@@ -223,7 +223,7 @@ def write_published_file(path: Path, state: State, *, kind: Kind, iteration: int
         raise OSError(f"{path}: cannot be written ({first_line(error)})") from error
 
 
-def published_judges(model: ModelConfig) -> dict[str, nn.Module]:
+def published_discriminators(model: ModelConfig) -> dict[str, nn.Module]:
     """Return the discriminators as published beside a generator, without weights (on the meta device)."""
     with torch.device("meta"):
         return {

@@ -21,7 +21,7 @@ def test_a_joint_pass_equals_two_separate_ones():
     with torch.no_grad():
         pair = discriminator(real, generated)
         for joint, alone in ((pair.real, real), (pair.generated, generated)):
-            for output, expected in zip(joint, discriminator.judge(alone), strict=True):
+            for output, expected in zip(joint, discriminator.outputs(alone), strict=True):
                 torch.testing.assert_close(output.logits, expected.logits, rtol=1e-4, atol=1e-6)
                 for left, right in zip(output.feature_maps, expected.feature_maps, strict=True):
                     torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-6)
@@ -33,7 +33,7 @@ def test_a_period_discriminator_sees_no_other_phase():
     changed = waveform.clone()
     changed[..., 1::3] += 0.5
     with torch.no_grad():
-        before, after = (discriminator.judge(each)[0].logits.view(-1, 3) for each in (waveform, changed))
+        before, after = (discriminator.outputs(each)[0].logits.view(-1, 3) for each in (waveform, changed))
     assert torch.equal(before[:, [0, 2]], after[:, [0, 2]])
     assert not torch.equal(before[:, 1], after[:, 1])
 
@@ -41,7 +41,7 @@ def test_a_period_discriminator_sees_no_other_phase():
 @pytest.mark.parametrize(("channels", "max_channels"), [(1, 1), (3, 50), (6, 100), (8, 256)])
 def test_any_base_width_and_cap_build(channels, max_channels):
     discriminator = MultiPeriodDiscriminator(replace(NARROW, channels=channels, max_channels=max_channels))
-    assert [len(output.logits) for output in discriminator.judge(waveforms(2, 1, 1500))] == [2, 2, 2]
+    assert [len(output.logits) for output in discriminator.outputs(waveforms(2, 1, 1500))] == [2, 2, 2]
     widths = {conv.out_channels for network in discriminator.discriminators for conv in network.convs}
     assert max(widths) <= max_channels
 
@@ -52,7 +52,7 @@ def test_the_scale_discriminator_can_be_left_out():
 
 def test_gradients_reach_the_generated_waveform():
     generated = waveforms(2, 1, 900).requires_grad_()
-    outputs = MultiPeriodDiscriminator(NARROW).judge(generated)
+    outputs = MultiPeriodDiscriminator(NARROW).outputs(generated)
     sum(output.logits.square().sum() for output in outputs).backward()
     assert generated.grad.abs().sum() > 0
 

@@ -143,7 +143,7 @@ def test_a_restored_trainer_goes_on_to_the_same_bits(batch, durations):
     for _ in range(3):
         resumed.step(batch, 0, durations)
     assert torch.equal(weights(straight), weights(resumed))
-    assert all(torch.equal(straight.average[name], resumed.average[name]) for name in straight.average)
+    assert all(torch.equal(straight.ema_weights[name], resumed.ema_weights[name]) for name in straight.ema_weights)
 
 
 def _through_disk(state):

@@ -173,7 +173,7 @@ def test_frozen_parts_stay_while_the_others_learn(batch, durations):
         parameter.grad is None for name, parameter in training.synthesizer.named_parameters() if name.startswith(frozen)
     )
     n_trained = sum(not name.startswith(frozen) for name, _ in training.synthesizer.named_parameters())
-    assert len(training.generator_updater.optimizer.state) == len(training.average) == n_trained
+    assert len(training.generator_updater.optimizer.state) == len(training.ema_weights) == n_trained
 
 
 @pytest.mark.parametrize(

@@ -119,9 +119,9 @@ def test_a_trainer_takes_over_every_network_and_its_average(base: Path, caplog: 
         report = warm_start(BaseVoiceParams(str(base), checkpoint_sha256(base)), new, TABLE, ["a", "b"])
     for expected, found in zip(states(source), states(new), strict=True):
         assert all(torch.equal(found[key], value) for key, value in expected.items())
-    assert new.average
+    assert new.ema_weights
     assert all(
-        value.data_ptr() != new.synthesizer.get_parameter(name).data_ptr() for name, value in new.average.items()
+        value.data_ptr() != new.synthesizer.get_parameter(name).data_ptr() for name, value in new.ema_weights.items()
     )
     assert report is not None
     assert json.loads(json.dumps(report))["sha256"] == checkpoint_sha256(base)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from model.networks.random_draws import random_state_undisturbed
+from model.networks.random_draws import isolated_random_state
 from stages.common.errors import PipelineError
 from stages.train import state
 from stages.train.state import (
@@ -101,10 +101,10 @@ def test_what_happens_inside_disturbs_no_random_numbers() -> None:
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
-    with random_state_undisturbed(torch.device("cpu")):
+    with isolated_random_state(torch.device("cpu")):
         first = torch.rand(4)
     assert torch.equal(torch.rand(4), expected)
-    with random_state_undisturbed(torch.device("cpu")):
+    with isolated_random_state(torch.device("cpu")):
         assert torch.equal(torch.rand(4), first)
 
 
