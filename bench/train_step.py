@@ -34,7 +34,7 @@ from model.training.dataset import Batch, StoredBatch, fill_samples
 from model.training.losses import discriminator_loss, feature_matching_loss, generator_loss, kl_loss, mel_loss
 from model.training.trainer import Trainer
 from pipeline.params.presets import load_preset
-from stages.common.params import from_mapping
+from stages.common.command import from_mapping
 
 PRESETS = Path(__file__).parents[1] / "presets"
 SETTINGS = SpectrogramSettings(sample_rate_hz=44100, n_fft=2048, hop_samples=512, win_samples=2048, n_mels=128)

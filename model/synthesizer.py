@@ -103,7 +103,7 @@ class Synthesizer(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.config = config.validate()
+        self.config = config
         speaker_channels = config.effective_speaker_channels
         self.text_encoder = TextEncoder(config)
         self.posterior_encoder = PosteriorEncoder(config)

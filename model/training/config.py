@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-SCHEDULES = ("cosine", "epoch_decay")
-PRECISIONS = ("fp32", "bf16", "fp16")
+from annotated_types import Interval
+
+from model.settings import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Settings, Share
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
+class TrainingConfig(Settings):
     """How the networks are trained; every value can change the result.
 
     Losses: mel_weight · L1 of log-mels + kl_weight · KL + duration + adversarial terms. The adversarial terms join at
@@ -29,99 +32,54 @@ class TrainingConfig:
     that of the networks' matrix products (autocast): weights, losses, mels and alignment stay in fp32.
     """
 
-    steps: int
-    batch_size: int
-    max_batch_frames: int
-    seed: int
-    learning_rate: float
-    discriminator_learning_rate: float
-    betas: tuple[float, ...]
+    steps: PositiveInt
+    batch_size: PositiveInt
+    max_batch_frames: PositiveInt
+    seed: NonNegativeInt
+    learning_rate: PositiveFloat
+    discriminator_learning_rate: PositiveFloat
+    betas: tuple[float, float]
     eps: float
-    weight_decay: float
-    schedule: str
+    weight_decay: NonNegativeFloat
+    schedule: Literal["cosine", "epoch_decay"]
     learning_rate_decay: float
     final_learning_rate_share: float
-    warmup_steps: int
-    gradient_clip: float
-    ema_decay: float
+    warmup_steps: NonNegativeInt
+    gradient_clip: NonNegativeFloat
+    ema_decay: Annotated[float, Interval(ge=0, lt=1)]
     mel_weight: float
     kl_weight: float
     duration_weight: float
-    adversarial_start_step: int
-    adversarial_every: int
-    adversarial_share: float
+    adversarial_start_step: NonNegativeInt
+    adversarial_every: PositiveInt
+    adversarial_share: Annotated[float, Interval(gt=0, le=1)]
     adversarial_weight: float
     feature_weight: float
-    alignment_noise: float
-    alignment_noise_decay: float
-    gradient_clip_value: float = 0.0
-    accumulation_steps: int = 1
-    precision: str = "fp32"
-    decode_start_step: int = 0
+    alignment_noise: NonNegativeFloat
+    alignment_noise_decay: NonNegativeFloat
+    gradient_clip_value: NonNegativeFloat = 0.0
+    accumulation_steps: PositiveInt = 1
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    decode_start_step: NonNegativeInt = 0
     decoder_alone_start_step: int | None = None
-    decode_prior_share: float = 0.0
-    decode_prior_noise: float = 0.0
+    decode_prior_share: Share = 0.0
+    decode_prior_noise: NonNegativeFloat = 0.0
 
-    def __post_init__(self) -> None:
-        problems = []
-        if self.schedule not in SCHEDULES:
-            problems.append(f"schedule {self.schedule!r} is not one of {', '.join(SCHEDULES)}")
-        if self.precision not in PRECISIONS:
-            problems.append(f"precision {self.precision!r} is not one of {', '.join(PRECISIONS)}")
-        if len(self.betas) != 2:
-            problems.append(f"betas needs two values, found {self.betas}")
-        problems += [
-            f"{name} is {getattr(self, name)}; it must be positive"
-            for name in (
-                "steps",
-                "batch_size",
-                "max_batch_frames",
-                "learning_rate",
-                "discriminator_learning_rate",
-                "adversarial_every",
-                "accumulation_steps",
-            )
-            if getattr(self, name) <= 0
-        ]
-        problems += [
-            f"{name} is {getattr(self, name)}; it must not be negative"
-            for name in (
-                "seed",
-                "warmup_steps",
-                "gradient_clip",
-                "gradient_clip_value",
-                "weight_decay",
-                "decode_start_step",
-                "adversarial_start_step",
-                "alignment_noise",
-                "alignment_noise_decay",
-                "decode_prior_noise",
-            )
-            if getattr(self, name) < 0
-        ]
+    def _conflicts(self) -> Iterator[str]:
+        first_decoded = f"decode_start_step {self.decode_start_step}"
         if self.adversarial_start_step < self.decode_start_step:
-            problems.append(
-                f"adversarial_start_step {self.adversarial_start_step} is before decode_start_step {self.decode_start_step}: "
+            yield (
+                f"adversarial_start_step {self.adversarial_start_step} is before {first_decoded}: "
                 "there is no waveform to judge; raise it"
             )
-        if not 0 < self.adversarial_share <= 1:
-            problems.append(f"adversarial_share {self.adversarial_share} is outside (0, 1]")
-        if not 0 <= self.decode_prior_share <= 1:
-            problems.append(f"decode_prior_share {self.decode_prior_share} is outside [0, 1]")
         if self.decoder_alone_start_step is None:
             if self.decode_prior_share:
-                problems.append(
-                    f"decode_prior_share {self.decode_prior_share} has no effect without decoder_alone_start_step; set that as well"
+                yield (
+                    f"decode_prior_share {self.decode_prior_share} has no effect without decoder_alone_start_step; "
+                    "set that as well"
                 )
         elif self.decoder_alone_start_step < self.decode_start_step:
-            problems.append(
-                f"decoder_alone_start_step {self.decoder_alone_start_step} is before decode_start_step {self.decode_start_step}; "
-                "raise it"
-            )
-        if not 0 <= self.ema_decay < 1:
-            problems.append(f"ema_decay {self.ema_decay} is outside [0, 1)")
-        if problems:
-            raise ValueError("; ".join(problems))
+            yield f"decoder_alone_start_step {self.decoder_alone_start_step} is before {first_decoded}; raise it"
 
     def loss_weights(self) -> dict[str, float]:
         """Return the weight of each of the generator's losses in their sum."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from model.audio.settings import SpectrogramSettings
-from model.config import PITCH_ROWS, ConfigError, DiscriminatorConfig, ModelConfig
+from model.config import PITCH_ROWS, DiscriminatorConfig, ModelConfig
+from model.settings import ConfigError
 
 
 def check_training_fit(

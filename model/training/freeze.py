@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from model.config import ConfigError
+from model.settings import ConfigError
 from model.synthesizer import Synthesizer
 
 

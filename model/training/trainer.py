@@ -18,10 +18,11 @@ from torch.nn.utils import parametrize
 from model.audio.settings import SpectrogramSettings
 from model.audio.spectrogram import mel_filterbank
 from model.audio.spectrogram_torch import log_mel, log_mel_spectrogram
-from model.config import ConfigError, DiscriminatorConfig, ModelConfig
+from model.config import DiscriminatorConfig, ModelConfig
 from model.networks.decoders.source_filter import posterior_frames
 from model.networks.masks import slice_segments
 from model.networks.random_draws import UtteranceDraws, isolated_random_state
+from model.settings import ConfigError
 from model.synthesizer import Synthesizer, SynthesizerInputs, SynthesizerOutput
 from model.training.adversarial import AdversarialSubset, GlobalShares, discriminate_durations, frozen, select_subset
 from model.training.config import TrainingConfig

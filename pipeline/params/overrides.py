@@ -12,9 +12,10 @@ from typing import Any
 
 from ruamel.yaml import YAML, YAMLError
 
+from model.settings import Settings
 from pipeline.params.presets import ARCHITECTURE, PARAMS, PRESETS, load_params, save_params, switch_preset
+from stages.common.command import from_mapping, read_params
 from stages.common.errors import ParamsError
-from stages.common.params import from_mapping, read_params
 
 
 class OverrideError(ValueError):
@@ -72,9 +73,11 @@ def _set(params: MutableMapping[str, Any], path: Sequence[str], value: Any, over
             values = values[key]
 
 
-def params_type(section: str) -> type[Any]:
+def params_type(section: str) -> type[Settings]:
     """Return the type of a stage's parameters."""
-    annotation: type[Any] = typing.get_type_hints(importlib.import_module(f"stages.{section}.stage").main)["params"]
+    annotation: type[Settings] = typing.get_type_hints(importlib.import_module(f"stages.{section}.stage").main)[
+        "params"
+    ]
     return annotation
 
 

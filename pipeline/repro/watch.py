@@ -17,8 +17,8 @@ from prefect.states import Completed
 
 from pipeline.repro.dag import changed_stages
 from pipeline.repro.flow import UP_TO_DATE, repro
+from stages.common.command import read_params
 from stages.common.files import write_json
-from stages.common.params import read_params
 
 STARTED = Path(".work/watch.json")  # digest of the recordings for which a run was last started
 QUIET_SECONDS = 30.0

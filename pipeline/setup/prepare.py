@@ -13,6 +13,7 @@ import yaml
 
 from model.bert.encoder import EncoderSource
 from model.bert.tokenizers import EncoderError
+from model.settings import ConfigError
 from pipeline.processes.environment import run_module
 
 READY_MADE = {  # recordings → the program that fetches or makes them
@@ -26,7 +27,7 @@ def fetch_encoders(encoders: Mapping[str, Any], languages: Sequence[str]) -> Non
     get one.
     """
     for language in sorted(set(encoders) & set(languages)):
-        source = EncoderSource(**encoders[language])
+        source = EncoderSource.from_dict(encoders[language], where=f"params.yaml: bert.encoders.{language}")
         if source.kind == "hub":
             source.locate()
 
@@ -39,7 +40,7 @@ def main() -> int:
     corpus = params["corpus"]
     try:
         fetch_encoders(params["bert"]["encoders"], corpus["languages"])
-    except EncoderError as error:
+    except (ConfigError, EncoderError) as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     if (program := READY_MADE.get(corpus["recordings"])) is not None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from model.bert.encoder import EncoderError, EncoderSource, fingerprint, use_reproducible_kernels
+from model.settings import Settings, Share
 from stages.bert.devices import describe_machine, one_worker_per_gpu
 from stages.bert.encode import batches, compute, load_encoders
 from stages.bert.plan import Plan, SpanRow, cached_tokenizer, describe_span
@@ -28,11 +29,11 @@ PLACE_COLUMNS = ("shard", "offset_bytes", "n_tokens", "n_channels")
 
 
 @dataclass(frozen=True)
-class BertParams:
+class BertParams(Settings):
     """One encoder per language code; `kind: none` gives a language no features."""
 
     encoders: dict[str, EncoderSource]
-    max_reject_share: float
+    max_reject_share: Share
 
 
 def main(clean_text: Path, out: Path, params: BertParams) -> None:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from markdown_it import MarkdownIt
 
 from model.checkpoints.checkpoint import CheckpointError, checkpoint_sha256, read_listing
+from model.settings import Settings
 from stages.card.card import (
     as_text,
     join,
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class CardParams:
+class CardParams(Settings):
     """What no measurement tells: what the voice is meant for, and under which licence it is given away (null: it is not
     said).
     """

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from model.settings import Settings, Share
 from model.text.errors import TextError, character_name
 from model.text.lexicon import Lexicon, read_lexicon
 from model.text.reading import Reading, lexicon_entries, read_text, read_with_lexicon
@@ -34,14 +35,14 @@ Entries = tuple[tuple[str, str, str], ...]  # (language, word, reading), sorted
 
 
 @dataclass(frozen=True)
-class CleanTextParams:
+class CleanTextParams(Settings):
     """What becomes of characters that nobody can read: the text is rejected, or spoken without them.
 
     `max_reject_share` is the share of utterances whose text may be unreadable before the run stops.
     """
 
     unreadable: Literal["reject", "drop"]
-    max_reject_share: float
+    max_reject_share: Share
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from stages.common.errors import PipelineError
+import yaml
+
+from model.settings import ConfigError, Settings
+from stages.common.errors import ParamsError, PipelineError
 from stages.common.memory import keep_freed_memory
-from stages.common.params import load_section
 
 logger = logging.getLogger("stages")
+ParamsT = TypeVar("ParamsT", bound=Settings)
 
 
 def configure_logging() -> None:
@@ -31,7 +34,7 @@ def configure_logging() -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
-def run_stage(main: Callable[..., None], params_type: type[Any], section: str) -> None:
+def run_stage(main: Callable[..., None], params_type: type[Settings], section: str) -> None:
     """Parse the command line of a stage and run `main(paths…, params=…)`.
 
     Every parameter of `main` but `params` is a path and becomes a flag of the same name; `main`'s docstring is the
@@ -77,3 +80,32 @@ def run_command(command: Callable[[], None], name: str) -> None:
 
 def _cpu_seconds() -> float:
     return sum(os.times()[:4])
+
+
+def read_params(path: Path) -> dict[str, Any]:
+    """Return params.yaml as a dictionary; raises ParamsError for a missing or malformed file."""
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ParamsError(f"{path}: no such file; run from the project's folder or pass --params") from None
+    except yaml.YAMLError as error:
+        raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(loaded, dict):
+        raise ParamsError(f"{path}: expected sections of parameters, found {type(loaded).__name__}")
+    return loaded
+
+
+def load_section(path: Path, section: str, params_type: type[ParamsT]) -> ParamsT:
+    """Return one section of params.yaml as `params_type`; every problem of the section is reported at once."""
+    loaded = read_params(path)
+    if section not in loaded:
+        raise ParamsError(f"{path}: section {section!r} is missing; sections found: {', '.join(sorted(loaded))}")
+    return from_mapping(params_type, loaded[section], where=f"{path}: {section}")
+
+
+def from_mapping(params_type: type[ParamsT], values: Any, *, where: str) -> ParamsT:
+    """Return `params_type` from plain YAML values; raises ParamsError with every problem, on one line after `where`."""
+    try:
+        return params_type.from_dict(values, where=where)
+    except ConfigError as error:
+        raise ParamsError(str(error)) from None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from model.settings import Settings, Share
 from stages.common.errors import RowRejected
 
 MIN_GROUP = 30  # utterances of a speaker and language, needed to estimate the usual duration
@@ -18,7 +19,7 @@ MAD_TO_STD = 1.4826  # of a normal distribution
 
 
 @dataclass(frozen=True)
-class QualityParams:
+class QualityParams(Settings):
     """Limits on findings; what is null is measured all the same and rejects nothing. The units are in
     `findings.Findings`.
 
@@ -27,23 +28,19 @@ class QualityParams:
     """
 
     measure_speech: bool = False
-    max_clipped_share: float | None = None
-    max_dc_offset: float | None = None
+    max_clipped_share: Share | None = None
+    max_dc_offset: Share | None = None
     max_noise_floor_dbfs: float | None = None
     min_loudness_lufs: float | None = None
     min_bandwidth_hz: float | None = None
-    min_bandwidth_share: float | None = None
-    min_speech_share: float | None = None
+    min_bandwidth_share: Share | None = None
+    min_speech_share: Share | None = None
     duplicates: Literal["keep", "keep_first"] = "keep"
     max_duration_deviation: float | None = None
 
-    def __post_init__(self) -> None:
+    def _conflicts(self) -> Iterator[str]:
         if self.min_speech_share is not None and not self.measure_speech:
-            raise ValueError("min_speech_share needs measure_speech: true")
-        for name in ("max_clipped_share", "max_dc_offset", "min_bandwidth_share", "min_speech_share"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"{name} {value} is outside 0–1")
+            yield "min_speech_share needs measure_speech: true"
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.common import manifests
-from stages.common.command import configure_logging, run_command
+from stages.common.command import configure_logging, load_section, run_command
 from stages.common.errors import StageError
 from stages.common.files import output_folder
-from stages.common.params import load_section
 from stages.corpus.params import CorpusParams
 from stages.corpus.scan import scan_corpus
 from stages.rows.outcomes import outcome_writer

@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import resource
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import torch
 
 from model.checkpoints.checkpoint import CheckpointError, checkpoint_sha256
 from model.inference.voice import SpeakingStyle, Voice
+from model.settings import NonNegativeInt, PositiveInt, Settings
 from model.text.errors import TextError
 from stages.common import manifests
 from stages.common.errors import PipelineError, StageError
@@ -47,34 +48,26 @@ SPEAKER_RECORDINGS = 10
 
 
 @dataclass(frozen=True)
-class EvaluateParams:
+class EvaluateParams(Settings):
     """How many test utterances are spoken (all with null; chosen in the order of their ids), in which style (the
     voice's own with
     null), which networks hear them beside the recogniser (see `hearing.OPTIONAL`), on how many of them (`anchors`) the
     metrics' floor and the resynthesis are heard too, and on how many validation utterances the kept checkpoints are
     measured (0: none)."""
 
-    max_utterances: int | None
+    max_utterances: PositiveInt | None
     noise_scale: float | None
     duration_noise_scale: float | None
     sdp_ratio: float | None
     length_scale: float | None
     seed: int
     hear: tuple[str, ...]
-    anchors: int
-    checkpoint_utterances: int = 0
+    anchors: PositiveInt
+    checkpoint_utterances: NonNegativeInt = 0
 
-    def __post_init__(self) -> None:
-        if self.max_utterances is not None and self.max_utterances < 1:
-            raise ValueError(f"max_utterances is {self.max_utterances}; use at least 1, or null for all")
-        if self.anchors < 1:
-            raise ValueError(f"anchors is {self.anchors}; use at least 1")
-        if self.checkpoint_utterances < 0:
-            raise ValueError(
-                f"checkpoint_utterances is {self.checkpoint_utterances}; use at least 1, or 0 to measure no kept checkpoint"
-            )
+    def _conflicts(self) -> Iterator[str]:
         if unknown := [name for name in self.hear if name not in OPTIONAL]:
-            raise ValueError(f"hear has {', '.join(unknown)}; valid: {', '.join(OPTIONAL)}")
+            yield f"hear has {', '.join(unknown)}; valid: {', '.join(OPTIONAL)}"
 
     def style(self, own: SpeakingStyle) -> SpeakingStyle:
         """Return how a voice speaks whose own style is `own`."""

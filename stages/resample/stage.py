@@ -8,13 +8,15 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
 import soxr
+from annotated_types import Interval, Le
 from xxhash import xxh3_128_hexdigest
 
+from model.settings import NonNegativeFloat, PositiveFloat, Settings, Share
 from stages.audio import decode as audio
 from stages.audio.loudness import gain_db_to
 from stages.audio.voice_activity import PACKAGES as SPEECH_PACKAGES
@@ -31,7 +33,7 @@ FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class ResampleParams:
+class ResampleParams(Settings):
     """Target rate and soxr's quality ("HQ" is what librosa calls soxr_hq); then what else is done to the sound, if
     anything.
 
@@ -40,28 +42,14 @@ class ResampleParams:
     `trim_margin_seconds`: what is `trim_below_db` below the loudest 10 ms (energy), or where no voice is heard (vad).
     """
 
-    sample_rate_hz: int
-    quality: str
-    max_reject_share: float
-    loudness_lufs: float | None = None
-    peak_ceiling_dbfs: float = -1.0
+    sample_rate_hz: Annotated[int, Interval(ge=4000, le=192000)]
+    quality: Literal["QQ", "LQ", "MQ", "HQ", "VHQ"]
+    max_reject_share: Share
+    loudness_lufs: Annotated[float, Interval(gt=-70, lt=0)] | None = None
+    peak_ceiling_dbfs: Annotated[float, Le(0)] = -1.0
     trim: Literal["none", "energy", "vad"] = "none"
-    trim_margin_seconds: float = 0.1
-    trim_below_db: float = 40.0
-
-    def __post_init__(self) -> None:
-        if self.loudness_lufs is not None and not -70 < self.loudness_lufs < 0:
-            raise ValueError(f"loudness_lufs {self.loudness_lufs:g} is outside -70–0")
-        if self.peak_ceiling_dbfs > 0:
-            raise ValueError(f"peak_ceiling_dbfs {self.peak_ceiling_dbfs:g} is above full scale, 0")
-        if self.trim_margin_seconds < 0 or self.trim_below_db <= 0:
-            raise ValueError(
-                f"trim_margin_seconds {self.trim_margin_seconds:g} is negative or trim_below_db {self.trim_below_db:g} not positive"
-            )
-        if not 4000 <= self.sample_rate_hz <= 192000:
-            raise ValueError(f"sample_rate_hz {self.sample_rate_hz} is outside 4000–192000")
-        if self.quality not in ("QQ", "LQ", "MQ", "HQ", "VHQ"):
-            raise ValueError(f"quality {self.quality!r} is not one of QQ, LQ, MQ, HQ, VHQ")
+    trim_margin_seconds: NonNegativeFloat = 0.1
+    trim_below_db: PositiveFloat = 40.0
 
 
 @dataclass(frozen=True)

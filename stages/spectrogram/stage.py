@@ -15,6 +15,7 @@ from typing import Literal
 
 from model.audio.settings import SpectrogramSettings
 from model.audio.spectrogram import half_spectrogram, transform_kernels
+from model.settings import NonNegativeFloat, PositiveFloat, PositiveInt, Settings, Share
 from stages.common import manifests
 from stages.common.code_graph import code_version
 from stages.common.errors import ParamsError, RowRejected
@@ -26,34 +27,32 @@ from stages.rows.shards import ShardReader
 
 
 @dataclass(frozen=True)
-class SpectrogramParams:
+class SpectrogramParams(Settings):
     """Short-time Fourier transform and mel filter bank; the rate is that of the resampled audio."""
 
     source: Literal["cache", "on_the_fly"]
-    n_fft: int
-    hop_samples: int
-    win_samples: int
-    n_mels: int
-    mel_fmin_hz: float
-    mel_fmax_hz: float | None
-    max_reject_share: float
+    n_fft: PositiveInt
+    hop_samples: PositiveInt
+    win_samples: PositiveInt
+    n_mels: PositiveInt
+    mel_fmin_hz: NonNegativeFloat
+    mel_fmax_hz: PositiveFloat | None
+    max_reject_share: Share
 
     def settings(self, sample_rate_hz: int) -> SpectrogramSettings:
         """Return the model's settings at a sample rate; raises ParamsError when they cannot work."""
-        settings = SpectrogramSettings(
-            sample_rate_hz,
-            self.n_fft,
-            self.hop_samples,
-            self.win_samples,
-            self.n_mels,
-            self.mel_fmin_hz,
-            self.mel_fmax_hz,
-        )
         try:
-            settings.validate()
+            return SpectrogramSettings(
+                sample_rate_hz,
+                self.n_fft,
+                self.hop_samples,
+                self.win_samples,
+                self.n_mels,
+                self.mel_fmin_hz,
+                self.mel_fmax_hz,
+            )
         except ValueError as error:
             raise ParamsError(f"params.yaml: spectrogram: {error}") from None
-        return settings
 
 
 @dataclass(frozen=True)

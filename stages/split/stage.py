@@ -14,10 +14,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Interval
 
+from model.settings import Settings, Share
 from stages.common import manifests
 from stages.common.errors import StageError
 from stages.common.files import output_folder
@@ -36,28 +38,31 @@ COLUMNS = {
 }
 
 
+HeldOutShare = Annotated[float, Interval(gt=0, lt=1)]
+
+
 @dataclass(frozen=True)
-class SplitParams:
+class SplitParams(Settings):
     """Shares are of each speaker's utterances; held-out ones are chosen among lengths that are fair to judge."""
 
     salt: str
-    validation_share: float
-    test_share: float
+    validation_share: HeldOutShare
+    test_share: HeldOutShare
     held_out_min_seconds: float
     held_out_max_seconds: float
     min_seconds: float
     max_seconds: float
-    max_reject_share: float
+    max_reject_share: Share
 
-    def __post_init__(self) -> None:
-        if not (
-            0 < self.validation_share < 1 and 0 < self.test_share < 1 and self.validation_share + self.test_share < 1
-        ):
-            raise ValueError("validation_share and test_share must be above 0 and together below 1")
+    def _conflicts(self) -> Iterator[str]:
+        if not self.validation_share + self.test_share < 1:
+            yield (
+                f"validation_share {self.validation_share} and test_share {self.test_share} must be together below 1"
+            )
         if not self.min_seconds < self.max_seconds:
-            raise ValueError(f"min_seconds {self.min_seconds} must be less than max_seconds {self.max_seconds}")
+            yield f"min_seconds {self.min_seconds} must be less than max_seconds {self.max_seconds}"
         if not self.held_out_min_seconds < self.held_out_max_seconds:
-            raise ValueError(
+            yield (
                 f"held_out_min_seconds {self.held_out_min_seconds} must be less than "
                 f"held_out_max_seconds {self.held_out_max_seconds}"
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from model.checkpoints.checkpoint import CheckpointError, checkpoint_sha256
 from model.checkpoints.transfer import Vocabulary, transfer
+from model.settings import Settings
 from model.text.symbols import SymbolTable
 from model.training.trainer import Trainer
 from stages.common.errors import PipelineError
@@ -22,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class BaseVoiceParams:
+class BaseVoiceParams(Settings):
     """The voice that training starts from: its folder and the hash of its content; both null to start from nothing.
 
     The hash makes the base a parameter: another base in the same folder is another run.
@@ -31,15 +32,13 @@ class BaseVoiceParams:
     folder: str | None = None
     sha256: str | None = None
 
-    def __post_init__(self) -> None:
+    def _conflicts(self) -> Iterator[str]:
         if self.folder is None and self.sha256 is not None:
-            raise ValueError("sha256 is given without folder; name the base voice's folder, or set both to null")
+            yield "sha256 is given without folder; name the base voice's folder, or set both to null"
         if self.folder is not None and not self.folder.strip():
-            raise ValueError("folder is empty; name the base voice's folder, or null for none")
+            yield "folder is empty; name the base voice's folder, or null for none"
         if self.sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
-            raise ValueError(
-                f"sha256 {self.sha256!r} is not 64 hexadecimal digits; leave it null to be told the right one"
-            )
+            yield (f"sha256 {self.sha256!r} is not 64 hexadecimal digits; leave it null to be told the right one")
 
 
 def warm_start(

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from model.config import ConfigError
+from model.settings import ConfigError
 from model.text.symbols import SymbolTable
 from model.training.dataset import Batch, BatchDataset
 from model.training.sampler import BatchSampler

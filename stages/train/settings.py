@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from model.audio.settings import SpectrogramSettings
-from model.config import PITCH_ROWS, ConfigError, DiscriminatorConfig, ModelConfig
+from model.config import PITCH_ROWS, DiscriminatorConfig, ModelConfig
+from model.settings import ConfigError, NonNegativeInt, PositiveFloat, PositiveInt, Settings
 from model.text.symbols import SymbolTable
 from model.training.fit import check_training_fit
 from model.training.trainer import TrainingConfig
@@ -15,43 +17,37 @@ from stages.common.errors import ParamsError
 from stages.train.base_voice import BaseVoiceParams
 from stages.train.manifest_source import CorpusFacts, DataFolders
 
-LOSSES = ("mel", "kl", "duration", "mcd")
-SPOKEN_METRICS = ("mcd_db", "f0_rmse_cents", "voicing_error", "duration_error")
-VALIDATION_VALUES = (*LOSSES, *SPOKEN_METRICS)
+SpokenMetric = Literal["mcd_db", "f0_rmse_cents", "voicing_error", "duration_error"]
+ValidationValue = Literal["mel", "kl", "duration", "mcd", SpokenMetric]
+SPOKEN_METRICS: tuple[str, ...] = get_args(SpokenMetric)
 VOICES = ("last", "best", "average")
 
 
 @dataclass(frozen=True)
-class AlignerParams:
+class AlignerParams(Settings):
     """The small aligner that gives durations before the main training; `steps: 0` leaves alignment to the model."""
 
-    steps: int
-    batch_size: int
-    max_batch_frames: int
-    learning_rate: float
-    channels: int
+    steps: NonNegativeInt
+    batch_size: PositiveInt
+    max_batch_frames: PositiveInt
+    learning_rate: PositiveFloat
+    channels: PositiveInt
 
 
 @dataclass(frozen=True)
-class BudgetParams:
+class BudgetParams(Settings):
     """When a run ends before its last step, null for never: after so many `epochs`, or `minutes` in the training loop.
 
     Minutes add up over interruptions. They are the one thing that makes a run's end depend on the machine: the same
     run does not give the same bits again.
     """
 
-    epochs: int | None = None
-    minutes: float | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "minutes"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} is {value}; use more than 0, or null for no such limit")
+    epochs: PositiveInt | None = None
+    minutes: PositiveFloat | None = None
 
 
 @dataclass(frozen=True)
-class KeepParams:
+class KeepParams(Settings):
     """Which validated weights are kept beside the voice: the `last` ones, and the `best` ones by a validation value.
 
     The voice itself counts: `last: 1` keeps nothing beside it. The extra ones hold the synthesizer alone. `average` is
@@ -60,41 +56,26 @@ class KeepParams:
     the average is none of the `last`, which then all lie beside it.
     """
 
-    last: int = 1
-    best: int = 1
-    by: str = "mel"
-    average: int = 0
+    last: PositiveInt = 1
+    best: NonNegativeInt = 1
+    by: ValidationValue = "mel"
+    average: NonNegativeInt = 0
 
-    def __post_init__(self) -> None:
-        lowest = {"last": 1, "best": 0}
-        problems = [
-            f"{name} is {getattr(self, name)}; it must be at least {low}"
-            for name, low in lowest.items()
-            if getattr(self, name) < low
-        ]
-        if self.by not in VALIDATION_VALUES:
-            problems.append(f"by {self.by!r} is not one of {', '.join(VALIDATION_VALUES)}")
-        if self.average < 0 or self.average == 1:
-            problems.append(f"average is {self.average}; it must be at least 2, or 0 for none")
-        if problems:
-            raise ValueError("; ".join(problems))
+    def _conflicts(self) -> Iterator[str]:
+        if self.average == 1:
+            yield "average is 1; it must be at least 2, or 0 for none"
 
 
 @dataclass(frozen=True)
-class MetricsParams:
+class MetricsParams(Settings):
     """When `utterances` of the validation set are spoken from their text, in the voice's own style, and compared with
     their recordings.
 
     `every` counts validations; 0 is never, otherwise the last validation is always measured.
     """
 
-    every: int = 0
-    utterances: int = 16
-
-    def __post_init__(self) -> None:
-        for name, low in (("every", 0), ("utterances", 1)):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {low}")
+    every: NonNegativeInt = 0
+    utterances: PositiveInt = 16
 
     def due(self, validation: int, *, last: bool) -> bool:
         """Return whether a run's `validation`-th validation, counted from 1, is measured."""
@@ -102,20 +83,15 @@ class MetricsParams:
 
 
 @dataclass(frozen=True)
-class SamplesParams:
+class SamplesParams(Settings):
     """How often the first `utterances` of the validation set are spoken and drawn for the report: `every` 0 is never."""
 
-    every: int = 0
-    utterances: int = 2
-
-    def __post_init__(self) -> None:
-        for name, low in (("every", 0), ("utterances", 1)):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {low}")
+    every: NonNegativeInt = 0
+    utterances: PositiveInt = 2
 
 
 @dataclass(frozen=True)
-class TrainParams:
+class TrainParams(Settings):
     """Everything that can change the trained weights. `posterior_input` is what the posterior encoder reads.
 
     `ranks` processes share each step (ignored under torchrun, whose world size counts), with `threads_per_rank`
@@ -124,13 +100,13 @@ class TrainParams:
     alone changes no weights. `freeze` names parts of the synthesizer that stay as they are.
     """
 
-    ranks: int
-    threads_per_rank: int
+    ranks: PositiveInt
+    threads_per_rank: PositiveInt
     add_blank: bool
-    posterior_input: str
-    log_every: int
-    validate_every: int
-    checkpoint_every: int
+    posterior_input: Literal["mel", "linear"]
+    log_every: PositiveInt
+    validate_every: PositiveInt
+    checkpoint_every: PositiveInt
     aligner: AlignerParams
     optimisation: TrainingConfig
     model: dict[str, Any]
@@ -144,27 +120,18 @@ class TrainParams:
     metrics: MetricsParams = field(default_factory=MetricsParams)
     base_voice: BaseVoiceParams = field(default_factory=BaseVoiceParams)
 
-    def __post_init__(self) -> None:
-        problems = []
-        if self.posterior_input not in ("mel", "linear"):
-            problems.append(f"posterior_input {self.posterior_input!r} is neither mel nor linear")
+    def _conflicts(self) -> Iterator[str]:
         if isinstance(self.voice, int):
             if not 1 <= self.voice <= self.optimisation.steps:
-                problems.append(f"voice is step {self.voice}, but optimisation.steps is {self.optimisation.steps}")
+                yield f"voice is step {self.voice}, but optimisation.steps is {self.optimisation.steps}"
         elif self.voice not in VOICES:
-            problems.append(f"voice {self.voice!r} is not one of {', '.join(VOICES)}, nor a step")
+            yield f"voice {self.voice!r} is not one of {', '.join(VOICES)}, nor a step"
         if self.voice == "best" and self.keep.best < 1:
-            problems.append("voice is best, but keep.best is 0; set keep.best to 1")
+            yield "voice is best, but keep.best is 0; set keep.best to 1"
         if self.voice == "average" and not self.keep.average:
-            problems.append("voice is average, but keep.average is 0; set keep.average to 3, say")
+            yield "voice is average, but keep.average is 0; set keep.average to 3, say"
         if (self.keep.best or self.keep.average) and self.keep.by in SPOKEN_METRICS and not self.metrics.every:
-            problems.append(f"keep.by is {self.keep.by}, which is not measured; set metrics.every to 1")
-        counts = ("ranks", "threads_per_rank", "log_every", "validate_every", "checkpoint_every")
-        problems += [
-            f"{name} is {getattr(self, name)}; it must be at least 1" for name in counts if getattr(self, name) < 1
-        ]
-        if problems:
-            raise ValueError("; ".join(problems))
+            yield f"keep.by is {self.keep.by}, which is not measured; set metrics.every to 1"
 
     def _spectrogram_channels(self, settings: SpectrogramSettings) -> int:
         if self.model.get("decoder") == "source_filter":

@@ -46,7 +46,7 @@ def small_config() -> Callable[..., ModelConfig]:
             "hop_samples": 8,
             "segment_frames": 6,
         }
-        return ModelConfig(**{**values, **changes}).validate()
+        return ModelConfig(**{**values, **changes})
 
     return build
 

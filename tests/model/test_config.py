@@ -8,7 +8,8 @@ import torch
 
 from model.audio.settings import SpectrogramSettings
 from model.audio.spectrogram_torch import torch_linear_spectrogram
-from model.config import ConfigError, DiscriminatorConfig, ModelConfig
+from model.config import DiscriminatorConfig, ModelConfig
+from model.settings import ConfigError
 from model.training.discriminators import MultiPeriodDiscriminator
 from model.training.fit import check_training_fit
 
@@ -19,30 +20,20 @@ def test_config_survives_json(config):
 
 
 def test_defaults_are_valid():
-    ModelConfig().validate()
-    DiscriminatorConfig().validate()
-
-
-def test_unknown_key_lists_valid_ones():
-    with pytest.raises(ConfigError, match=r"unknown keys n_layer; valid ones: .*n_layers"):
-        ModelConfig.from_dict({"n_layer": 3})
+    assert ModelConfig.from_dict({}) == ModelConfig()
+    assert DiscriminatorConfig.from_dict({}) == DiscriminatorConfig()
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"n_heads": 5}, "n_heads 5 does not divide hidden_channels 192; use 4, say"),
-        ({"hidden_channels": -1, "n_heads": 2}, "hidden_channels is -1; it must be positive"),
         ({"hop_samples": 256}, r"hop_samples 256 is not the product of upsample_rates .*\(512\)"),
         ({"upsample_kernel_sizes": [16, 16, 8, 2]}, "5 upsample_rates but 4 upsample_kernel_sizes"),
         ({"upsample_kernel_sizes": [15, 16, 8, 2, 2]}, "upsample kernel 15 does not fit rate 8"),
         ({"upsample_initial_channels": 100}, "cannot be halved 5 times"),
         ({"inter_channels": 81}, "inter_channels 81 is odd"),
         ({"flow": "residual", "flow_kernel_size": 4}, "flow_kernel_size 4 is even"),
-        ({"flow": "glow"}, "flow 'glow' is not one of transformer, residual"),
-        ({"decoder": "wavernn"}, "decoder 'wavernn' is not one of hifigan, istft"),
-        ({"upsample_rates": [-8, -8, 2, 2, 2]}, r"upsample_rates \(-8, -8, 2, 2, 2\) must all be positive"),
-        ({"upsample_initial_channels": -64}, "upsample_initial_channels is -64; it must be positive"),
         (
             {"decoder": "istft", "istft_n_fft": 1022},
             "istft_n_fft 1022 does not fit hop_samples 512; use an even number of at least 1024",
@@ -57,35 +48,23 @@ def test_unknown_key_lists_valid_ones():
             "resblock_kernel_sizes is empty; give at least one kernel",
         ),
         ({"resblock_kernel_sizes": [3, 7]}, "2 resblock_kernel_sizes but 3 resblock_dilation_sizes"),
-        ({"resblock_kernel_sizes": [3, 4, 5]}, "resblock kernel 4 must be odd and positive"),
-        (
-            {"resblock_dilation_sizes": [[1], [0, 1], []]},
-            r"resblock dilations \(0, 1\) must be positive.*resblock dilations \(\) must",
-        ),
-        ({"resblock": "3"}, "resblock '3' is not one of 1, 2"),
+        ({"resblock_kernel_sizes": [3, 4, 5]}, "resblock kernel 4 must be odd"),
+        ({"resblock_dilation_sizes": [[1], [1], []]}, r"resblock_dilation_sizes .* has an empty list"),
         (
             {"posterior_dilation_rate": 2},
             "posterior_dilation_rate 2 over posterior_layers 16 .* more than 4096 frames; use a rate of 1 or",
         ),
         ({"posterior_kernel_size": 4}, "posterior_kernel_size 4 is even"),
-        ({"attention_window": -1}, "attention_window -1 is negative"),
-        ({"duration_dropout": float("nan")}, r"duration_dropout nan is outside \[0, 1\)"),
-        ({"frame_prior_layers": -1}, "frame_prior_layers -1"),
-        ({"segment_frames": 0}, "segment_frames is 0; it must be positive"),
         ({"n_speakers": 0}, "n_speakers is 0 but speaker_channels 256; set speaker_channels to 0"),
         ({"n_speakers": 2, "speaker_channels": 0}, "n_speakers is 2 but speaker_channels 0"),
         ({"n_speakers": 2, "use_reference_encoder": True}, "use_reference_encoder needs n_speakers 0"),
         ({"speaker_layer_index": 6}, "speaker_layer_index 6 is not one of the 6 layers"),
-        ({"bert_channels": {"EN": 0}}, r"bert_channels\['EN'\] is 0"),
         (
             {"bert_channels": {"": 4}},
             "bert_channels has a language ''; use a code of capital letters and digits, such as EN",
         ),
         ({"bert_channels": {"zh.cn": 4}}, "bert_channels has a language 'zh.cn'"),
         ({"bert_channels": {"forward": 4}}, "bert_channels has a language 'forward'"),
-        ({"dropout": 1.0}, "dropout 1.0 is outside"),
-        ({"posterior_layers": 0}, "posterior_layers is 0"),
-        ({"use_sdp": True, "sdp_flows": 0}, "use_sdp needs positive"),
     ],
 )
 def test_impossible_model_is_refused_with_numbers(changes, message):
@@ -94,46 +73,37 @@ def test_impossible_model_is_refused_with_numbers(changes, message):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("name", "value"),
     [
-        ({"n_layers": "6"}, "n_layers must be int, found '6'"),
-        ({"n_layers": True}, "n_layers must be int, found True"),
-        ({"use_sdp": 1}, "use_sdp must be bool, found 1"),
-        ({"upsample_rates": [8, "8"]}, r"upsample_rates\[1\] must be int, found '8'"),
-        ({"bert_channels": ["EN"]}, "bert_channels must be Mapping"),
+        ("n_layers", 0),
+        ("attention_window", -1),
+        ("dropout", 1.0),
+        ("dropout", -0.1),
+        ("flow", "glow"),
+        ("decoder", "wavernn"),
+        ("resblock", "3"),
+        ("upsample_rates", [8, -8]),
+        ("resblock_dilation_sizes", [[1], [0]]),
+        ("bert_channels", {"EN": 0}),
     ],
 )
-def test_wrong_type_is_refused(changes, message):
-    with pytest.raises(ConfigError, match=message):
-        ModelConfig.from_dict(changes)
+def test_a_value_out_of_range_is_refused(name, value):
+    with pytest.raises(ConfigError, match=rf"^ModelConfig: {name}\S* should be "):
+        ModelConfig.from_dict({name: value})
 
 
-def test_all_problems_are_reported_at_once():
-    with pytest.raises(ConfigError, match="n_heads 5 .*; flow 'x'"):
-        ModelConfig.from_dict({"n_heads": 5, "flow": "x"})
-    with pytest.raises(
-        ConfigError,
-        match="unknown keys n_layer; .*; n_layers must be int, found '6'; dropout must be float, found None",
-    ):
-        ModelConfig.from_dict({"n_layer": 3, "n_layers": "6", "dropout": None})
-
-
-def test_integer_is_accepted_where_a_float_is_meant():
-    assert ModelConfig.from_dict({"dropout": 0}).dropout == 0.0
-
-
-def test_discriminators_need_at_least_one_network():
-    with pytest.raises(ConfigError, match="keep at least one"):
-        DiscriminatorConfig.from_dict({"periods": [], "use_scale": False})
+def test_all_conflicts_are_reported_at_once():
+    with pytest.raises(ConfigError, match="n_heads 5 .*; inter_channels 81"):
+        ModelConfig.from_dict({"n_heads": 5, "inter_channels": 81})
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"periods": [2, 0]}, r"periods \(2, 0\) must be positive"),
-        ({"channels": 0}, "channels is 0; it must be positive"),
+        ({"periods": [2, 0]}, r"periods\[1\] should be greater than 0, found 0"),
+        ({"channels": 0}, "channels should be greater than 0, found 0"),
+        ({"periods": [], "use_scale": False}, "keep at least one"),
         ({"channels": 32, "max_channels": 16}, "max_channels 16 is below channels 32"),
-        ({"duration_channels": 0}, "duration_channels is 0"),
     ],
 )
 def test_impossible_discriminators_are_refused_with_numbers(changes, message):

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import choose
 from pipeline.params.overrides import check_params
-from stages.common.params import read_params
+from stages.common.command import read_params
 from stages.evaluate.checkpoints import write_checkpoints
 from tests.small_corpus import ROOT
 

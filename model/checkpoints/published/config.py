@@ -14,7 +14,8 @@ from typing import Any
 
 from model.audio.settings import SpectrogramSettings
 from model.checkpoints.checkpoint import CheckpointError, first_line
-from model.config import ConfigError, ModelConfig
+from model.config import ModelConfig
+from model.settings import ConfigError
 
 # (published, ours) in the model section; where the second is None, `published_model_config` knows.
 MODEL_KEYS: tuple[tuple[str, str], ...] = (
@@ -203,8 +204,9 @@ def _training(
     ]
     if needed:
         raise ConfigError(f"no {', '.join(needed)} in train or data")
-    spectrogram = SpectrogramSettings(**{own: data[name] for name, own in DATA_KEYS if name in data})
-    spectrogram.validate()
+    spectrogram = SpectrogramSettings.from_dict(
+        {own: data[name] for name, own in DATA_KEYS if name in data}, where="data"
+    )
     inputs = {spectrogram.n_frequencies: "linear", spectrogram.n_mels: "mel"}
     if posterior_channels not in inputs:
         raise ConfigError(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.config import ConfigError, ModelConfig
+from model.config import ModelConfig
 from model.networks.decoders.convnext import FrameStack
 
 # A ceiling far above any real spectrum of a waveform in -1..1, so that an outlier cannot overflow.
@@ -41,13 +41,11 @@ class IstftDecoder(FrameStack):
 class IstftHead(nn.Module):
     """Frames (B, T, C) → waveform (B, T * hop_samples) through one inverse transform per frame.
 
-    Raises ConfigError if frames overlap less than twofold: the window's ends could not be divided out.
+    Frames overlap at least twofold (`ModelConfig` refuses less): the window's ends could not be divided out otherwise.
     """
 
     def __init__(self, channels: int, *, n_fft: int, hop_samples: int) -> None:
         super().__init__()
-        if n_fft < 2 * hop_samples or n_fft % 2:
-            raise ConfigError(f"istft_n_fft {n_fft} must be even and at least twice hop_samples {hop_samples}")
         self.n_fft = n_fft
         self.hop_samples = hop_samples
         self.projection = nn.Linear(channels, n_fft + 2)

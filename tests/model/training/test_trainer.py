@@ -8,7 +8,8 @@ import torch
 
 from model.audio.settings import SpectrogramSettings
 from model.audio.spectrogram import linear_spectrogram
-from model.config import ConfigError, DiscriminatorConfig, ModelConfig
+from model.config import DiscriminatorConfig, ModelConfig
+from model.settings import ConfigError
 from model.training.trainer import Trainer, TrainingConfig
 from tests.model.utterances import Utterance
 

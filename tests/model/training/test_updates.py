@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from model.config import ConfigError
+from model.settings import ConfigError
 from model.training.optimizer import Updater
 from model.training.trainer import Trainer
 from tests.model.training.test_trainer import DISCRIMINATOR, MODEL, SETTINGS, config, trainer, utterance, weights

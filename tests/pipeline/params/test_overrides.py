@@ -10,8 +10,8 @@ import pytest
 from dvc.utils.serialize import dumps_yaml
 
 from pipeline.params.overrides import OverrideError, apply_overrides, check_params, main, parse_override
+from stages.common.command import read_params
 from stages.common.errors import ParamsError
-from stages.common.params import read_params
 from tests.small_corpus import ROOT
 
 
@@ -87,9 +87,9 @@ def test_an_unknown_preset_is_an_error(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.optimisation.steps=many", r"train: optimisation: steps: expected int, found 'many'"),
+        ("train.optimisation.steps=many", r"train: optimisation\.steps should be a valid integer, found 'many'"),
         ("evaluate.hear=[ears]", "hear has ears; valid: mos"),
-        ("split.salt=7", "split: salt: expected str, found 7"),
+        ("split.salt=7", "split: salt should be a valid string, found 7"),
     ],
 )
 def test_an_invalid_value_is_one_clear_line(

@@ -15,7 +15,7 @@ from model.audio.settings import SpectrogramSettings
 from model.text.symbols import SymbolTable
 from pipeline.params.overrides import check_params, params_type
 from pipeline.params.presets import corpus_changes, load_preset, overlay, preset_names, switch_preset
-from stages.common.params import load_section
+from stages.common.command import load_section
 from stages.train.manifest_source import CorpusFacts
 from tests.small_corpus import ROOT
 

@@ -24,8 +24,8 @@ from stages.bert.encode import batches, compute
 from stages.bert.plan import TokenisedRow, tokenise
 from stages.bert.stage import BertParams
 from stages.common import manifests
+from stages.common.command import from_mapping
 from stages.common.errors import PipelineError
-from stages.common.params import from_mapping
 from stages.rows.engine import Row
 from stages.rows.executors import map_unordered
 from tests.cleaned_texts import cleaned, spans_of, write_texts
@@ -152,6 +152,23 @@ def test_workers_share_the_gpus_of_one_kind(setting: str, gpus: list[str], expec
 def test_a_gpu_that_is_not_there_is_one_clear_line(setting: str, gpus: list[str], message: str) -> None:
     with pytest.raises(PipelineError, match=message):
         available_devices(setting, gpus)
+
+
+@pytest.mark.parametrize("override", ["", "avx512", "avx2", "default", "AVX2"])
+def test_the_cpu_capability_is_torchs(override: str) -> None:
+    names = """
+import sys
+from stages.bert.devices import cpu_capability
+name = cpu_capability()
+assert "torch" not in sys.modules
+import torch
+print(name, torch.backends.cpu.get_cpu_capability())
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ATEN_CPU_CAPABILITY": override}
+    environment = {name: value for name, value in environment.items() if value}
+    done = subprocess.run([sys.executable, "-c", names], env=environment, capture_output=True, text=True, check=True)
+    ours, torchs = done.stdout.split()
+    assert ours == torchs
 
 
 def device_here(devices: Sequence[str], _: int) -> str:
@@ -292,10 +309,13 @@ def test_an_encoder_that_cannot_be_had_is_one_clear_line(
 @pytest.mark.parametrize(
     ("encoder", "message"),
     [
-        ({"kind": "magic", "name": "x"}, "encoder kind 'magic' is not one of package, folder, hub, none"),
+        (
+            {"kind": "magic", "name": "x"},
+            "encoders.EN.kind should be 'package', 'folder', 'hub' or 'none', found 'magic'",
+        ),
         ({"kind": "hub", "name": "x/y"}, "needs a pinned revision"),
         ({"kind": "folder"}, "needs a name"),
-        ({"kind": "none", "size": 3}, "unknown size; valid: kind, layer, name, revision"),
+        ({"kind": "none", "size": 3}, "encoders.EN: unknown size; valid: kind, name, revision, layer"),
     ],
 )
 def test_an_encoder_described_wrongly_is_refused(encoder: dict[str, Any], message: str) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from model.settings import Settings
 from stages.common.command import run_command, run_stage
 from stages.common.errors import PipelineError, StageError
 
 
 @dataclass(frozen=True)
-class CopyParams:
+class CopyParams(Settings):
     times: int
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stages.common.command import from_mapping
 from stages.common.errors import ParamsError, RowRejected
-from stages.common.params import from_mapping
 from stages.corpus.quality import CorpusStatistics, QualityParams, check_limits, seconds_per_character
 
 ROW: dict[str, Any] = {
@@ -148,9 +148,9 @@ def test_small_groups_without_spread_or_letters_have_no_deviation() -> None:
     ("values", "message"),
     [
         ({"min_speech_share": 0.5}, "min_speech_share needs measure_speech: true"),
-        ({"max_clipped_share": 2.0}, "max_clipped_share 2.0 is outside 0–1"),
-        ({"duplicates": "drop"}, "'drop' is not one of keep, keep_first"),
-        ({"max_noise": -40}, "unknown max_noise; valid: duplicates, "),
+        ({"max_clipped_share": 2.0}, "max_clipped_share should be less than or equal to 1, found 2.0"),
+        ({"duplicates": "drop"}, "duplicates should be 'keep' or 'keep_first', found 'drop'"),
+        ({"max_noise": -40}, "unknown max_noise; valid: measure_speech, "),
     ],
 )
 def test_values_that_cannot_work_are_refused(values: dict[str, Any], message: str) -> None:

@@ -19,8 +19,8 @@ import soxr
 
 from stages.audio import decode as audio
 from stages.common import manifests
+from stages.common.command import from_mapping
 from stages.common.errors import PipelineError
-from stages.common.params import from_mapping
 from stages.corpus import describe as describing
 from stages.corpus import quality as checks
 from stages.corpus import stage as corpus
@@ -537,7 +537,10 @@ def test_linked_folders_are_followed_once() -> None:
         ({"min_seconds": 5.0, "max_seconds": 1.0}, "min_seconds 5.0 must be less than max_seconds 1.0"),
         ({"default_language": "XX"}, "default_language 'XX' is not among languages"),
         ({"non_speech_pattern": "["}, "non_speech_pattern is not a regular expression"),
-        ({"transcript_format": "excel"}, "transcript_format: 'excel' is not one of auto, table, bert_vits2, ljspeech"),
+        (
+            {"transcript_format": "excel"},
+            "transcript_format should be 'auto', 'table', 'bert_vits2' or 'ljspeech', found 'excel'",
+        ),
     ],
 )
 def test_values_that_cannot_work_are_refused(changes: dict[str, Any], message: str) -> None:

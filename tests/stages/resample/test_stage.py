@@ -17,8 +17,8 @@ from xxhash import xxh3_128_hexdigest
 from stages.audio import decode as audio
 from stages.audio.loudness import integrated_lufs
 from stages.common import manifests
+from stages.common.command import from_mapping
 from stages.common.errors import PipelineError
-from stages.common.params import from_mapping
 from stages.corpus import stage as corpus
 from stages.corpus.params import CorpusParams
 from stages.resample import stage as resample
@@ -232,12 +232,12 @@ def test_everything_rejected_stops_the_run_and_leaves_no_output() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"sample_rate_hz": 1}, "outside 4000–192000"),
-        ({"quality": "BEST"}, "not one of QQ, LQ, MQ, HQ, VHQ"),
-        ({"loudness_lufs": 3.0}, "loudness_lufs 3 is outside -70–0"),
-        ({"peak_ceiling_dbfs": 1.0}, "peak_ceiling_dbfs 1 is above full scale"),
-        ({"trim": "all"}, "'all' is not one of none, energy, vad"),
-        ({"trim_margin_seconds": -1.0}, "trim_margin_seconds -1 is negative"),
+        ({"sample_rate_hz": 1}, "sample_rate_hz should be greater than or equal to 4000, found 1"),
+        ({"quality": "BEST"}, "quality should be 'QQ', 'LQ', 'MQ', 'HQ' or 'VHQ', found 'BEST'"),
+        ({"loudness_lufs": 3.0}, "loudness_lufs should be less than 0, found 3.0"),
+        ({"peak_ceiling_dbfs": 1.0}, "peak_ceiling_dbfs should be less than or equal to 0, found 1.0"),
+        ({"trim": "all"}, "trim should be 'none', 'energy' or 'vad', found 'all'"),
+        ({"trim_margin_seconds": -1.0}, "trim_margin_seconds should be greater than or equal to 0, found -1.0"),
     ],
 )
 def test_values_that_cannot_work_are_refused(changes: dict[str, Any], message: str) -> None:

@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from stages.common import manifests
+from stages.common.command import from_mapping
 from stages.common.errors import PipelineError
-from stages.common.params import from_mapping
 from stages.split import stage as split
 from stages.split.stage import Joined, SplitParams, hold_out, join, length_problem, rank, usable
 from tests.small_corpus import SPLIT_VALUES, SmallCorpus, folder_bytes, reasons, utterance_ids

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from pipeline.params.presets import load_preset
-from stages.common.params import from_mapping
+from stages.common.command import from_mapping
 from stages.train.manifest_source import DataFolders
 from stages.train.settings import TrainParams
 from tests.small_corpus import ROOT, SmallCorpus, folder_bytes

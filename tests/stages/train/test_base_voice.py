@@ -16,8 +16,8 @@ from model.config import DiscriminatorConfig, ModelConfig
 from model.text.symbols import SymbolTable
 from model.training.config import TrainingConfig
 from model.training.trainer import Trainer
+from stages.common.command import from_mapping
 from stages.common.errors import ParamsError, PipelineError
-from stages.common.params import from_mapping
 from stages.train.base_voice import BaseVoiceParams, warm_start
 
 TABLE = SymbolTable(symbols=("_", "a", "b"), tones={"EN": (0, 1)}, languages=("EN",))
@@ -177,7 +177,7 @@ def test_a_changed_damaged_or_missing_base_is_one_line(base: Path, spoil: Callab
         ({"folder": None, "sha256": "0" * 64}, "sha256 is given without folder"),
         ({"folder": " ", "sha256": None}, "folder is empty"),
         ({"folder": "base", "sha256": "abc"}, "sha256 'abc' is not 64 hexadecimal digits"),
-        ({"folder": 3, "sha256": None}, "folder: expected str, found 3"),
+        ({"folder": 3, "sha256": None}, "folder should be a valid string, found 3"),
     ],
 )
 def test_parameters_that_cannot_be_meant_are_refused(values: dict[str, object], message: str) -> None:

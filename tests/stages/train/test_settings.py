@@ -15,23 +15,27 @@ from tests.stages.train.program import tiny_params
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"posterior_input": "mfcc"}, "posterior_input 'mfcc' is neither mel nor linear"),
-        ({"ranks": 0}, "ranks is 0; it must be at least 1"),
-        ({"optimisation__schedule": "linear"}, "schedule 'linear' is not one of cosine, epoch_decay"),
-        ({"optimisation__betas": [0.9]}, "betas needs two values"),
-        ({"optimisation__learning_rte": 1.0}, "unknown learning_rte; valid: "),
+        ({"posterior_input": "mfcc"}, "posterior_input should be 'mel' or 'linear', found 'mfcc'"),
+        ({"ranks": 0}, "ranks should be greater than 0, found 0"),
+        (
+            {"optimisation__schedule": "linear"},
+            "optimisation.schedule should be 'cosine' or 'epoch_decay', found 'linear'",
+        ),
+        ({"optimisation__betas": [0.9]}, "optimisation.betas[1] is missing"),
+        ({"optimisation__learning_rte": 1.0}, "optimisation: unknown learning_rte; valid: "),
         ({"voice": "latest"}, "voice 'latest' is not one of last, best, average, nor a step"),
         ({"voice": 25}, "voice is step 25, but optimisation.steps is 24"),
         ({"voice": 0}, "voice is step 0, but optimisation.steps is 24"),
-        ({"voice": True}, "voice: expected str, found True"),
+        ({"voice": True}, "voice.int should be a valid integer, found True"),
         (
             {"voice": "best", "keep": {"last": 1, "best": 0, "by": "mel"}},
             "voice is best, but keep.best is 0; set keep.best to 1",
         ),
-        ({"keep": {"last": 0, "best": 1, "by": "mel"}}, "last is 0; it must be at least 1"),
+        ({"keep": {"last": 0, "best": 1, "by": "mel"}}, "keep.last should be greater than 0, found 0"),
         (
             {"keep": {"last": 1, "best": 1, "by": "loss"}},
-            "by 'loss' is not one of mel, kl, duration, mcd, mcd_db, f0_rmse_cents, voicing_error, duration_error",
+            "keep.by should be 'mel', 'kl', 'duration', 'mcd', 'mcd_db', 'f0_rmse_cents', 'voicing_error' or "
+            "'duration_error', found 'loss'",
         ),
         ({"keep": {"average": 1}}, "average is 1; it must be at least 2, or 0 for none"),
         ({"voice": "average"}, "voice is average, but keep.average is 0; set keep.average to 3, say"),
@@ -39,9 +43,9 @@ from tests.stages.train.program import tiny_params
             {"keep": {"by": "mcd_db"}, "metrics": {"every": 0}},
             "keep.by is mcd_db, which is not measured; set metrics.every to 1",
         ),
-        ({"metrics": {"utterances": 0}}, "utterances is 0; it must be at least 1"),
-        ({"budget": {"epochs": 0, "minutes": None}}, "epochs is 0; use more than 0, or null for no such limit"),
-        ({"samples": {"every": -1, "utterances": 1}}, "every is -1; it must be at least 0"),
+        ({"metrics": {"utterances": 0}}, "metrics.utterances should be greater than 0, found 0"),
+        ({"budget": {"epochs": 0, "minutes": None}}, "budget.epochs should be greater than 0, found 0"),
+        ({"samples": {"every": -1, "utterances": 1}}, "samples.every should be greater than or equal to 0, found -1"),
     ],
 )
 def test_values_that_cannot_work_are_refused(changes: dict[str, Any], message: str) -> None:

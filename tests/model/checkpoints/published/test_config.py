@@ -9,7 +9,8 @@ import pytest
 
 from model.audio.settings import SpectrogramSettings
 from model.checkpoints.published.config import PublishedSizes, published_config, published_model_config
-from model.config import ConfigError, ModelConfig
+from model.config import ModelConfig
+from model.settings import ConfigError
 from tests.model.training.published_training import small_config
 
 SIZES = PublishedSizes(n_speakers=4, spectrogram_channels=33, hop_samples=8, segment_frames=8)

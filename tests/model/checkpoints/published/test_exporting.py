@@ -102,9 +102,7 @@ def test_variants_of_the_published_family_come_back(tmp_path: Path, changes: dic
 def own_voice(folder: Path, **changes: Any) -> Path:
     """A voice as training writes it: the project's own tone table, no features for Mandarin and Japanese."""
     table = SymbolTable()
-    config = replace(
-        build_generator(small_config()).config, n_tones=table.tone_count, bert_channels={}, **changes
-    ).validate()
+    config = replace(build_generator(small_config()).config, n_tones=table.tone_count, bert_channels={}, **changes)
     settings = small_config()["data"]
     spectrogram = {
         "sample_rate_hz": settings["sampling_rate"],
@@ -176,7 +174,7 @@ def test_what_the_published_format_cannot_hold_is_named(tmp_path: Path, changes:
     config = {"bert_channels": {}, **changes}
     voice = own_voice(tmp_path / "voice")
     metadata = load_checkpoint(voice, []).metadata
-    model = replace(build_generator(small_config()).config, n_tones=12, **config).validate()
+    model = replace(build_generator(small_config()).config, n_tones=12, **config)
     save_checkpoint(
         voice, tensors={"synthesizer": Synthesizer(model).state_dict()}, metadata={**metadata, "model": model.to_dict()}
     )
