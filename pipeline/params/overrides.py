@@ -1,4 +1,4 @@
-"""Overrides of params.yaml: a preset and `section.key=value` assignments, checked by the stages' own parameter types."""
+"""Overrides of params.yaml: a preset and `section.key=value` assignments, checked by the stages' parameter types."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML, YAMLError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from model.settings import Settings
 from pipeline.params.presets import ARCHITECTURE, PARAMS, PRESETS, load_params, save_params, switch_preset

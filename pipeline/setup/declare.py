@@ -1,8 +1,7 @@
-"""Write the code dependencies of every stage into dvc.yaml: its import closure, so that editing a loss never resamples.
+"""Write the code dependencies of every stage into dvc.yaml (`make deps`).
 
-A folder stands for its files where all of them belong to the closure. Few, large dependencies keep dvc.lock short,
-which DVC reads and
-writes several times per stage.
+They are the stage's import closure, so that an edited loss does not rerun the resampling. A folder stands for its files
+if all of them belong to the closure: few dependencies keep dvc.lock short, which DVC parses several times per stage.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ def declared_code(stage: dict[str, Any]) -> list[str]:
 
 
 def code_of_stage(name: str, root: Path) -> list[Path]:
-    """Return the files that `python -m stages.NAME` can run, relative to the root."""
+    """Return the files that `python -m stages.NAME` can import, relative to the root."""
     return import_closure(f"stages.{name}.__main__", root)
 
 
 def needed_code(name: str, root: Path) -> list[str]:
-    """Return the stage's code as dvc.yaml names it: folders that belong to it as a whole, and single files."""
+    """Return the stage's import closure as dvc.yaml lists it: folders that belong to it entirely, and files."""
     files = set(code_of_stage(name, root))
     return [path for package in PACKAGES for path in _folders_and_files(Path(package), files, root)]
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Yield the files below a folder that can matter: neither bytecode nor empty."""
+    """Yield the files below a folder, except bytecode and empty files."""
     for path in sorted(folder.rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts and path.stat().st_size:
             yield path
@@ -56,7 +55,7 @@ def _folders_and_files(folder: Path, files: set[Path], root: Path) -> Iterator[s
 
 
 def main() -> None:
-    """Rewrite dvc.yaml where its code dependencies differ from the import closures."""
+    """Rewrite dvc.yaml if its code dependencies differ from the import closures."""
     yaml = YAML()
     yaml.width = 150
     yaml.indent(mapping=2, sequence=4, offset=2)

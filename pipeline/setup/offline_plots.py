@@ -1,8 +1,7 @@
-"""DVC's plots without a network: its page loads Vega from the web, ours holds it.
+"""Make the pages of `dvc plots` work offline: DVC's template loads Vega from the web, ours contains it.
 
-Both the page and the setting that names it are this clone's own (`.dvc/plots.html`, `.dvc/config.local`), so that a
-clone without
-them has DVC's default.
+The template (`.dvc/plots.html`) and the setting that selects it (`.dvc/config.local`) are local to this clone. A clone
+without them uses DVC's template.
 """
 
 from __future__ import annotations
@@ -18,11 +17,11 @@ from dvc_render.html import PAGE_HTML
 from stages.common.files import atomic_path
 
 TEMPLATE = "plots.html"
-SCRIPTS = "{scripts}"  # where DVC puts the addresses that need the network
+SCRIPTS = "{scripts}"  # DVC replaces it by script tags that need the network
 
 
 def install_template(root: Path) -> None:
-    """Write the page for DVC's plots, Vega inside, and make it this clone's `plots.html_template`."""
+    """Write a template that contains Vega and set it as this clone's `plots.html_template`."""
     script = f"<script>{vl_convert.javascript_bundle()}</script>"  # type: ignore[call-arg]
     with atomic_path(root / ".dvc" / TEMPLATE) as path:
         path.write_text(PAGE_HTML.replace(SCRIPTS, script), encoding="utf-8")
@@ -31,7 +30,7 @@ def install_template(root: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Make this clone's plots open offline."""
+    """Install the template."""
     parser = argparse.ArgumentParser(
         prog="python -m pipeline.setup.offline_plots",
         description="Make the pages of `dvc plots` open without a network.",

@@ -1,6 +1,4 @@
-"""What `make setup` does beyond installing: recordings and text encoders of params.yaml are there, or a line says how
-to get them.
-"""
+"""Fetch the recordings and text encoders that params.yaml names, or say how to get them (part of `make setup`)."""
 
 from __future__ import annotations
 
@@ -16,16 +14,14 @@ from model.bert.tokenizers import EncoderError
 from model.settings import ConfigError
 from pipeline.processes.environment import run_module
 
-READY_MADE = {  # recordings → the program that fetches or makes them
+READY_MADE = {  # recordings → module that fetches or creates them
     "data/recordings/asterisk-en": "pipeline.corpora.asterisk",
     "data/recordings/trilingual": "pipeline.corpora.trilingual",
 }
 
 
 def fetch_encoders(encoders: Mapping[str, Any], languages: Sequence[str]) -> None:
-    """Find the corpus languages' encoders, from the hub where params.yaml says so; raises EncoderError with the way to
-    get one.
-    """
+    """Fetch the encoders of the corpus' languages that are models of a hub; raises EncoderError with the remedy."""
     for language in sorted(set(encoders) & set(languages)):
         source = EncoderSource.from_dict(encoders[language], where=f"params.yaml: bert.encoders.{language}")
         if source.kind == "hub":
@@ -33,9 +29,7 @@ def fetch_encoders(encoders: Mapping[str, Any], languages: Sequence[str]) -> Non
 
 
 def main() -> int:
-    """Fetch the encoders; make the ready-made recordings that params.yaml asks for where they are missing; check that
-    one's own exist.
-    """
+    """Fetch the encoders and ready-made recordings; check that the user's own recordings exist."""
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     corpus = params["corpus"]
     try:

@@ -1,4 +1,4 @@
-"""Pictures of a run as the Prefect UI shows it, taken with headless Chromium."""
+"""Take pictures of a run in the Prefect UI with headless Chromium."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 FLOW = "repro"
 PICTURE = "run-graph.png"
 WIDTH, HEIGHT = 1360, 900
-DRAWN_MILLISECONDS = 6000  # the graph draws itself on a canvas, and says nowhere when it is done
+DRAWING_MILLISECONDS = 6000  # the graph is drawn on a canvas without any sign of its completion
 
 
 def newest_run(flow: str) -> str:
@@ -39,13 +39,11 @@ def newest_run(flow: str) -> str:
             limit=1,
         )
     if not runs:
-        raise LookupError(
-            f"no run of {flow} is completed on this server; start one: prefect deployment run {flow}/{flow}"
-        )
+        raise LookupError(f"no completed run of {flow} on this server; start one: prefect deployment run {flow}/{flow}")
     return str(runs[0].id)
 
 
-def take(address: str, run: str, path: Path) -> None:
+def take_picture(address: str, run: str, path: Path) -> None:
     """Write a picture of a run's page; `address` is the server's, without /api."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
@@ -57,7 +55,7 @@ def take(address: str, run: str, path: Path) -> None:
         )
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
         page.goto(f"{address}/runs/flow-run/{run}", wait_until="networkidle")
-        page.wait_for_timeout(DRAWN_MILLISECONDS)
+        page.wait_for_timeout(DRAWING_MILLISECONDS)
         page.screenshot(path=str(path))
         browser.close()
 
@@ -66,14 +64,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Take the picture of the newest completed run."""
     parser = argparse.ArgumentParser(
         prog="voice-factory ui-shot",
-        description="Write pictures of the newest completed run, as the UI of the server of PREFECT_API_URL shows it.",
+        description="Write pictures of the newest completed run in the UI of the server of PREFECT_API_URL.",
     )
-    parser.add_argument("--out", type=Path, default=Path("docs"), help="the pictures' folder (default: docs)")
+    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the pictures (default: docs)")
     options = parser.parse_args(argv)
     api = os.environ.get("PREFECT_API_URL", "http://127.0.0.1:4200/api")
     os.environ["PREFECT_API_URL"] = api
     try:
-        take(api.removesuffix("/api"), newest_run(FLOW), options.out / PICTURE)
+        take_picture(api.removesuffix("/api"), newest_run(FLOW), options.out / PICTURE)
     except (LookupError, BrowserError) as error:
         sys.stderr.write(f"error: {str(error).splitlines()[0]}\n")
         return 1
