@@ -49,4 +49,5 @@ def read_checkpoints(path: Path) -> list[dict[str, str]]:
             f"{path}: no such file; set evaluate.checkpoint_utterances to 16, for example, and train.keep to keep more "
             "than the voice, then run again"
         ) from None
-    return table.to_dict("records")
+    rows: list[dict[str, str]] = table.to_dict("records")
+    return rows

@@ -53,8 +53,8 @@ def warm_start(
     folder = Path(params.folder)
     if not folder.is_dir():
         raise PipelineError(
-            f"{folder}: no such folder; train.base_voice.folder must name a voice folder outside the outputs of the train "
-            "stage, which are deleted before it runs"
+            f"{folder}: no such folder; train.base_voice.folder must name a voice folder outside the outputs of the "
+            "train stage, which are deleted before it runs"
         )
     try:
         sha256 = checkpoint_sha256(folder)

@@ -22,7 +22,8 @@ def check_data(
         raise PipelineError("train: the train set is empty; see the split stage's rejects.parquet")
     if len(validation) == 0:
         raise PipelineError(
-            f"train: the validation set is empty ({len(train)} utterances are for training); raise split.validation_share"
+            f"train: the validation set is empty ({len(train)} utterances are for training); "
+            "raise split.validation_share"
         )
     longest = int(train.n_frames.max())
     if longest < config.segment_frames:
@@ -38,8 +39,8 @@ def check_data(
             else f"lower train.ranks to {len(train)} or less"
         )
         raise PipelineError(
-            f"train: a step takes {together} utterances (train.optimisation.batch_size {params.optimisation.batch_size} × {n_ranks} "
-            f"{'rank' if n_ranks == 1 else 'ranks'}), but the train set has {len(train)}; {remedy}"
+            f"train: a step takes {together} utterances (train.optimisation.batch_size "
+            f"{params.optimisation.batch_size} × {n_ranks} {'rank' if n_ranks == 1 else 'ranks'}), but the train set has {len(train)}; {remedy}"
         )
 
 

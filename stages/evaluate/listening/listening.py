@@ -249,8 +249,8 @@ def _warnings(evaluations: Sequence[Evaluation], ids: Sequence[str]) -> Iterator
         n_unscored = sum(bool(evaluation.rows[one]["note"]) for one in ids)
         if n_unscored:
             yield (
-                f"{n_unscored} utterance{'' if n_unscored == 1 else 's'} of {evaluation.name} could not be fully scored; "
-                "missing values are left out of the averages. The reasons are shown with the utterances."
+                f"{n_unscored} utterance{'' if n_unscored == 1 else 's'} of {evaluation.name} could not be fully "
+                "scored; missing values are left out of the averages. The reasons are shown with the utterances."
             )
 
 

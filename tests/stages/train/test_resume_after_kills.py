@@ -18,7 +18,7 @@ from tests.stages.train.program import Program, Watched, smoke_values
 
 @dataclass(frozen=True)
 class Moment:
-    """When to kill: within `within_seconds` after a line, and after a file of the pattern appeared where there is one."""
+    """Moment of a kill: within `within_seconds` after a line, and after a file matching `appears` exists, if given."""
 
     kind: str
     line: str

@@ -1,4 +1,4 @@
-"""A run with the source-filter decoder: pitch tracked once, resumed to the same bits, and a voice that resynthesises."""
+"""A run with the source-filter decoder: pitch tracked once, bit-identical resumption, resynthesis by the voice."""
 
 from __future__ import annotations
 

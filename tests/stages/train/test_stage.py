@@ -279,7 +279,8 @@ def test_a_full_disk_is_one_clear_error_and_leaves_the_states_as_they_were(finis
     output = watched.finish()
     assert watched.status == 1 and "Traceback" not in output
     assert re.search(
-        r"error: .*state-00000024\.pt: cannot save the training state \(File too large\); free some space and run again",
+        r"error: .*state-00000024\.pt: cannot save the training state \(File too large\); "
+        r"free some space and run again",
         output,
     )
     assert rerun.states() == before and not list(rerun.folder.rglob("*.tmp"))

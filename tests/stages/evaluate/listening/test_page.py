@@ -116,14 +116,16 @@ def test_a_click_into_a_spectrogram_plays_from_there(page: Page) -> None:
 
 def test_what_is_drawn_is_the_sound_its_phones_and_pitch_on_one_axis(page: Page) -> None:
     page.wait_for_function("() => document.querySelectorAll('.track canvas')[1].width > 300")
-    drawn = """(place) => { const canvas = document.querySelectorAll('.track canvas')[place], context = canvas.getContext('2d');
+    drawn = """(place) => { const canvas = document.querySelectorAll('.track canvas')[place];
+      const context = canvas.getContext('2d');
       const { data } = context.getImageData(0, canvas.height - 1, canvas.width, 1);
       return data.filter((value, i) => i % 4 === 3 && value === 255).length / canvas.width; }"""
     page.wait_for_function(f"() => ({drawn})(1) > 0.5")
     seconds = [version["seconds"] for version in page.evaluate("() => view.current.versions")]
     for place in (0, 1):
         assert page.evaluate(drawn, place) == pytest.approx(seconds[place] / max(seconds), abs=0.01)
-    green = """(place) => { const canvas = document.querySelectorAll('.track canvas')[place], context = canvas.getContext('2d');
+    green = """(place) => { const canvas = document.querySelectorAll('.track canvas')[place];
+      const context = canvas.getContext('2d');
       const { data } = context.getImageData(0, 0, canvas.width, canvas.height); let n = 0;
       for (let i = 0; i < data.length; i += 4) n += data[i] === 61 && data[i + 1] === 245; return n; }"""
     assert page.evaluate(green, 0) > 100
@@ -161,7 +163,8 @@ def test_preferences_are_blind_resumed_after_a_reload_undone_and_exported(page: 
     page.keyboard.press("1")  # nothing was heard yet
     expect(page.locator("#progress")).to_contain_text("1 of 4")
     order = page.evaluate(
-        "() => trialsOf(session).map(({ utterance, places }) => [utterance.id, places.map((place) => columns[place].name)])"
+        "() => trialsOf(session).map(({ utterance, places }) => "
+        "[utterance.id, places.map((place) => columns[place].name)])"
     )
     assert sorted(name for name, _ in order) == sorted(TEXTS) and all(
         sorted(sides) == ["new", "old"] for _, sides in order
@@ -214,7 +217,8 @@ def test_the_order_follows_from_rater_and_seed(page: Page) -> None:
     )
     assert same == again and len({same, other_rater, other_seed}) == 3
     firsts = page.evaluate(
-        "() => [...Array(20).keys()].map((seed) => trialsOf({ rater: 'eva', seed, mode: 'ab', sides: [1, 2] })[0].places[0])"
+        "() => [...Array(20).keys()].map((seed) => "
+        "trialsOf({ rater: 'eva', seed, mode: 'ab', sides: [1, 2] })[0].places[0])"
     )
     assert {1, 2} == set(firsts), "sides change places"
 
