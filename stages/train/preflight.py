@@ -40,7 +40,8 @@ def check_data(
         )
         raise PipelineError(
             f"train: a step takes {together} utterances (train.optimisation.batch_size "
-            f"{params.optimisation.batch_size} × {n_ranks} {'rank' if n_ranks == 1 else 'ranks'}), but the train set has {len(train)}; {remedy}"
+            f"{params.optimisation.batch_size} × {n_ranks} {'rank' if n_ranks == 1 else 'ranks'}), "
+            f"but the train set has {len(train)}; {remedy}"
         )
 
 
