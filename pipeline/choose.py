@@ -6,15 +6,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from pipeline.params.presets import PARAMS, load_params, save_params
 from stages.common.errors import PipelineError
 from stages.evaluate.checkpoints import AVERAGE, TABLE, read_checkpoints
 from stages.metrics.catalogue import BY_KEY, format_figure
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CHECKPOINTS = Path("reports/evaluate") / TABLE
 CRITERIA = ("cer", "mos")
@@ -30,8 +29,6 @@ def best_checkpoint(checkpoints: pd.DataFrame, by: str) -> pd.Series[Any]:
 
 def choose(root: Path, by: str) -> str:
     """Set `train.voice` in the params.yaml of `root` to the best checkpoint and return a description of the choice."""
-    import pandas as pd
-
     checkpoints = pd.DataFrame(read_checkpoints(root / CHECKPOINTS))
     checkpoints[by] = pd.to_numeric(checkpoints[by])
     best = best_checkpoint(checkpoints, by)

@@ -7,15 +7,13 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 import pyarrow.parquet as pq
 
 from stages.evaluate.checkpoints import TABLE, read_checkpoints
 from stages.reporting.markdown import table
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 ROW_STAGES = ("corpus", "resample", "clean_text", "spectrogram", "bert", "split")
 SUBSETS = ("train", "validation", "test")
@@ -38,8 +36,6 @@ METRICS = {
 
 def utterance_counts(root: Path) -> pd.DataFrame:
     """Return a row per stage with outputs: `stage`, `kept`, `rejected`, and the rejections by reason in `why`."""
-    import pandas as pd
-
     rows = []
     for name in ROW_STAGES:
         manifest, rejects = root / "data" / name / f"{name}.parquet", root / "data" / name / "rejects.parquet"
@@ -87,22 +83,18 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _metrics_text(metrics: Mapping[str, Any]) -> str:
-    import pandas as pd
-
     title = f"{int(metrics.get('n_utterances', 0))} held-out utterances"
     rows = {
-        f"  {name}": {"voice": metrics[key], "recordings": metrics.get(f"recording_{key}")}
+        name: {"voice": metrics[key], "recordings": metrics.get(f"recording_{key}")}
         for key, name in METRICS.items()
         if key in metrics
     }
     figures = pd.DataFrame.from_dict(rows, orient="index", dtype=float).rename_axis(columns=title)
-    return figures.to_string(float_format="{:.3f}".format, na_rep="")
+    return str(figures.to_string(float_format="{:.3f}".format, na_rep=""))
 
 
 def _checkpoints_text(path: Path) -> str:
     """Return the kept checkpoints with the metrics that `voice-factory choose` takes."""
-    import pandas as pd
-
     checkpoints = pd.DataFrame(read_checkpoints(path)).set_index(["step", "folder"])
     figures = checkpoints[["cer", "mos"]].apply(pd.to_numeric).rename_axis(index=[None, None])
     title = f"kept checkpoints on {checkpoints['n_utterances'].iloc[0]} validation utterances (make choose)"

@@ -90,7 +90,7 @@ def test_the_best_that_is_the_voice_already_changes_nothing(project: Path, capsy
         (
             None,
             "cer",
-            "reports/evaluate/checkpoints.csv: no such file; set evaluate.checkpoint_utterances to 16, say, ",
+            "reports/evaluate/checkpoints.csv: no such file; set evaluate.checkpoint_utterances to 16, for example",
         ),
         (ROWS[2:3], "mos", "reports/evaluate/checkpoints.csv has no mos; add it to evaluate.hear and run again"),
     ],
