@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
-from pathlib import Path
 
+from model.bert.encoder import cpu_capability
 from stages.common.errors import PipelineError
 from stages.rows import machine_settings
 from stages.rows.executors import engine
-
-# The processor flags that torch's kernels need, widest first (compute_cpu_capability in ATen's DispatchStub.cpp).
-_KERNEL_FLAGS = {"AVX512": {"avx512vl", "avx512bw", "avx512dq", "fma"}, "AVX2": {"avx2", "fma"}, "DEFAULT": set[str]()}
-
-
-def cpu_capability() -> str:
-    """Return torch.backends.cpu.get_cpu_capability(), on Linux for x86 without importing torch."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if platform.machine() != "x86_64" or not cpuinfo.is_file():
-        import torch
-
-        return torch.backends.cpu.get_cpu_capability()
-    override = os.environ.get("ATEN_CPU_CAPABILITY", "")
-    if override in map(str.lower, _KERNEL_FLAGS):
-        return override.upper()
-    flags = set(cpuinfo.read_text(encoding="ascii", errors="ignore").split())
-    return next(name for name, needed in _KERNEL_FLAGS.items() if needed <= flags)
 
 
 def available_devices(setting: str, gpu_names: Sequence[str]) -> list[str]:

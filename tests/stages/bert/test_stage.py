@@ -154,23 +154,6 @@ def test_a_gpu_that_is_not_there_is_one_clear_line(setting: str, gpus: list[str]
         available_devices(setting, gpus)
 
 
-@pytest.mark.parametrize("override", ["", "avx512", "avx2", "default", "AVX2"])
-def test_the_cpu_capability_is_torchs(override: str) -> None:
-    names = """
-import sys
-from stages.bert.devices import cpu_capability
-name = cpu_capability()
-assert "torch" not in sys.modules
-import torch
-print(name, torch.backends.cpu.get_cpu_capability())
-"""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "ATEN_CPU_CAPABILITY": override}
-    environment = {name: value for name, value in environment.items() if value}
-    done = subprocess.run([sys.executable, "-c", names], env=environment, capture_output=True, text=True, check=True)
-    ours, torchs = done.stdout.split()
-    assert ours == torchs
-
-
 def device_here(devices: Sequence[str], _: int) -> str:
     time.sleep(0.5)  # so that no worker takes all the work
     return this_workers_device(devices)
