@@ -11,8 +11,8 @@ from model.audio.settings import SpectrogramSettings
 from model.config import PITCH_ROWS, DiscriminatorConfig, ModelConfig
 from model.settings import ConfigError, NonNegativeInt, PositiveFloat, PositiveInt, Settings
 from model.text.symbols import SymbolTable
+from model.training.config import TrainingConfig
 from model.training.fit import check_training_fit
-from model.training.trainer import TrainingConfig
 from stages.common.errors import ParamsError
 from stages.train.base_voice import BaseVoiceParams
 from stages.train.manifest_source import CorpusFacts, DataFolders
