@@ -28,7 +28,7 @@ _HEADERLESS = {".g722": "g722"}
 
 @dataclass(frozen=True)
 class Recording:
-    """Decoded audio: samples (S, channels) float32 in [-1, 1], its rate and the container it came in."""
+    """Decoded audio: samples (S, channels) float32 in [-1, 1], sample rate and container format."""
 
     samples: np.ndarray
     sample_rate_hz: int
@@ -48,13 +48,13 @@ def read_bytes(path: Path | str) -> bytes:
 
 @dataclass(frozen=True)
 class HashedFile:
-    """A recording's file and the XXH3 (hex) that the corpus stage found."""
+    """Recording's file and its XXH3 (hex) at the time of the corpus stage."""
 
     path: str
     xxh3: str
 
     def read(self) -> bytes:
-        """Return its bytes; raises RowRejected("changed_audio") when they are others by now, or as `read_bytes` does."""
+        """Return its bytes; raises RowRejected("changed_audio") if they have changed, or as `read_bytes` does."""
         data = read_bytes(self.path)
         if xxh3_128_hexdigest(data) != self.xxh3:
             raise RowRejected(
@@ -66,7 +66,7 @@ class HashedFile:
 
 
 def hash_file(path: Path) -> tuple[str, str]:
-    """Return a file's sha256, by which it is known, and its XXH3, by which it is known again; both hex.
+    """Return a file's SHA-256, its identity, and its XXH3, for fast change detection; both hex.
 
     Raises RowRejected if unreadable or empty.
     """
@@ -92,9 +92,9 @@ def _opened(path: Path | str) -> Iterator[BufferedReader]:
 def decode(data: bytes, suffix: str, max_seconds: float = math.inf) -> Recording:
     """Decode a recording's bytes; `suffix` (".wav", …) only helps with formats that have no header.
 
-    libsndfile reads WAV, FLAC, Ogg, MP3 and AIFF; what it does not know goes to FFmpeg through PyAV. Raises
-    RowRejected("damaged_audio") when neither can, or when the samples are not finite numbers; "too_long" above
-    `max_seconds`, before hours of sound fill the memory.
+    libsndfile reads WAV, FLAC, Ogg, MP3 and AIFF; other formats go to FFmpeg through PyAV. Raises
+    RowRejected("damaged_audio") when neither can, or when samples are not finite; "too_long" above `max_seconds`,
+    before hours of sound fill the memory.
     """
     _check_riff_length(data)
     recording = None
@@ -110,9 +110,7 @@ def decode(data: bytes, suffix: str, max_seconds: float = math.inf) -> Recording
 
 
 def _decode_pcm16_wav(data: bytes, max_seconds: float) -> Recording | None:
-    """Read what most recordings are, the same numbers as libsndfile reads in a quarter of the time; None for anything
-    else.
-    """
+    """Decode 16-bit WAV, the most common format, four times as fast as libsndfile with equal samples; else None."""
     try:
         with wave.open(io.BytesIO(data)) as stream:
             rate, n_channels, n_frames = stream.getframerate(), stream.getnchannels(), stream.getnframes()
@@ -128,13 +126,12 @@ def _decode_pcm16_wav(data: bytes, max_seconds: float) -> Recording | None:
 
 
 def _check_riff_length(data: bytes) -> None:
-    """Reject a WAV that ends before its header says; decoders take it for a shorter clip."""
+    """Reject a WAV shorter than its header declares; decoders would return a shorter clip."""
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
         return
     declared = int.from_bytes(data[4:8], "little")
-    if (
-        declared not in (0, 0xFFFFFFFF) and declared + 8 > len(data) + 1
-    ):  # streams write 0 or the maximum; a pad byte may miss
+    # Streams write 0 or the maximum; a pad byte may be missing.
+    if declared not in (0, 0xFFFFFFFF) and declared + 8 > len(data) + 1:
         raise RowRejected(
             "damaged_audio", f"truncated: the header declares {declared + 8} bytes, the file has {len(data)}"
         )

@@ -1,4 +1,4 @@
-"""Loudness after ITU-R BS.1770-4, by pyloudnorm: its filters fit any sample rate."""
+"""Loudness by ITU-R BS.1770-4 with pyloudnorm, whose filters support any sample rate."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ def integrated_lufs(mono: npt.NDArray[np.float32], sample_rate_hz: int) -> float
 
     A clip shorter than the 400 ms block is one block.
     """
-    import pyloudnorm  # brings scipy.signal, which only rows to compute need
+    import pyloudnorm  # imports scipy.signal, which stored rows do not need
 
-    whole = math.nextafter(
-        len(mono) / sample_rate_hz, 0.0
-    )  # rounded up, it would be longer than the clip, which is refused
+    # Rounded up, the block would be longer than the clip, which pyloudnorm rejects.
+    whole = math.nextafter(len(mono) / sample_rate_hz, 0.0)
     meter = pyloudnorm.Meter(sample_rate_hz, block_size=min(BLOCK_SECONDS, whole))
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about silence
@@ -31,9 +30,9 @@ def integrated_lufs(mono: npt.NDArray[np.float32], sample_rate_hz: int) -> float
 def gain_db_to(
     target_lufs: float, mono: npt.NDArray[np.float32], sample_rate_hz: int, peak_ceiling_dbfs: float
 ) -> float:
-    """Return the gain that brings samples (S,) to a loudness, or as near as a peak of `peak_ceiling_dbfs` allows.
+    """Return the gain that brings samples (S,) to `target_lufs`, limited by a peak of `peak_ceiling_dbfs`.
 
-    What is too quiet to have a loudness gets none.
+    It is 0 for samples too quiet to have a loudness.
     """
     loudness = integrated_lufs(mono, sample_rate_hz)
     if loudness is None:

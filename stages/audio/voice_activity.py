@@ -1,4 +1,4 @@
-"""Where speech is, by silero-vad: its ONNX file alone, since importing the package would import torch."""
+"""Speech detection with the ONNX file of silero-vad, without its package, which imports torch."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from stages.common.errors import PipelineError
 
 RATE_HZ = 16000
 FRAME_SAMPLES = 512
-CONTEXT_SAMPLES = 64  # of the frame before, which the network sees again
+CONTEXT_SAMPLES = 64  # of the previous frame, repeated as input
 STATE_SHAPE = (1, 1, 128)
 THRESHOLD = 0.5
-PACKAGES = ("silero-vad", "onnxruntime", "soxr")  # whose versions a result depends on
+PACKAGES = ("silero-vad", "onnxruntime", "soxr")  # a result depends on their versions
 _MODEL = Path("data") / "silero_vad_16k_sequence.onnx"
 
 
 def speech_frames(mono: npt.NDArray[np.float32], sample_rate_hz: int) -> npt.NDArray[np.bool_]:
-    """Return for every 32 ms of samples (S,) whether a voice is heard; raises PipelineError without the package."""
+    """Return whether each 32 ms frame of samples (S,) is speech; raises PipelineError without the package."""
     import soxr
 
     samples = mono if sample_rate_hz == RATE_HZ else soxr.resample(mono, sample_rate_hz, RATE_HZ)
@@ -41,7 +41,7 @@ def _network() -> Any:
 
     spec = importlib.util.find_spec("silero_vad")  # locates the package without running it
     if spec is None or not spec.submodule_search_locations:
-        raise PipelineError("package 'silero-vad' is not installed; run `make setup`, or do without speech detection")
+        raise PipelineError("package 'silero-vad' is not installed; run `make setup`, or turn speech detection off")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

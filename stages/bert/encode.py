@@ -8,7 +8,8 @@ from itertools import islice
 
 import numpy as np
 
-from model.bert.encoder import BertEncoder, EncoderError, EncoderSource, texts_per_batch
+from model.bert.encoder import BertEncoder, EncoderSource, texts_per_batch
+from model.bert.tokenizers import EncoderError
 from stages.bert.devices import this_workers_device
 from stages.common.errors import PipelineError
 from stages.rows.engine import Row, RowResult, fixed_chunks, process_count, rejection

@@ -1,4 +1,4 @@
-"""Plan of the BERT stage: utterances cut into spans and tokenised, one row key per span."""
+"""Encoding plan of the BERT stage: utterances split into spans and tokenised, one row key per span."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from stages.common.files import content_key
 from stages.common.manifests import ManifestRows
 from stages.rows.engine import Row
 
-SPAN_MARK = "\t"  # between an utterance's id and a span's number, where there are several
+SPAN_MARK = "\t"  # separates utterance id and span number in row ids of utterances with several spans
 
 TOKENISED_TOGETHER = 1024  # utterances
 
 
 @dataclass(frozen=True)
 class TokenisedRow:
-    """What a worker needs: which encoder, which tokens."""
+    """Input of a worker: encoder and token ids."""
 
     source: EncoderSource
     token_ids: tuple[int, ...]
@@ -32,7 +32,7 @@ class TokenisedRow:
 
 @dataclass(frozen=True)
 class SpanRow:
-    """A span of an utterance: its row (None where the language has no features) and its phones' tokens in it."""
+    """Span of an utterance with its row (None: the language has no features) and its phones' token indices."""
 
     span: LanguageSpan
     row: Row | None
@@ -41,7 +41,7 @@ class SpanRow:
 
 @dataclass(frozen=True)
 class PlannedUtterance:
-    """An utterance's spans, or why it never comes to encoding (reason, detail)."""
+    """Utterance with its spans, or its rejection before encoding (reason, detail)."""
 
     utterance_id: str
     spans: tuple[SpanRow, ...] = ()
@@ -49,8 +49,8 @@ class PlannedUtterance:
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What is to be done for the utterances of a manifest, made anew each time it is read: tokens are not kept."""
+class EncodingPlan:
+    """Encoding work for a manifest's utterances, re-iterable; each iteration tokenises again, in constant memory."""
 
     utterances: ManifestRows
     encoders: Mapping[str, EncoderSource]
@@ -59,7 +59,7 @@ class Plan:
 
     @property
     def sources(self) -> set[EncoderSource]:
-        """Every encoder that is needed."""
+        """Return every encoder that has work."""
         return {source for source in self.encoders.values() if source.kind != "none"}
 
     def rows(self) -> Iterator[Row]:
@@ -68,23 +68,23 @@ class Plan:
             yield from (span.row for span in utterance.spans if span.row)
 
     def read(self) -> Iterator[PlannedUtterance]:
-        """Yield utterances, cut into spans and tokenised; one that cannot be is a reject."""
+        """Yield utterances, split into spans and tokenised; those that cannot be are rejected."""
         tokenizers = {source: cached_tokenizer(source) for source in self.sources}
         rows = self.utterances.read(
             "utterance_id", "normalised", "word_starts", "word_ends", "word2ph", "word_languages"
         )
-        while some := list(islice(rows, TOKENISED_TOGETHER)):
-            cut = {row["utterance_id"]: _cut(row) for row in some}
+        while batch := list(islice(rows, TOKENISED_TOGETHER)):
+            split = {row["utterance_id"]: _split(row) for row in batch}
             texts: dict[EncoderSource, dict[str, None]] = {source: {} for source in tokenizers}
-            for span in (span for spans in cut.values() if not isinstance(spans, TextError) for span in spans):
+            for span in (span for spans in split.values() if not isinstance(spans, TextError) for span in spans):
                 if (source := self.encoders[span.language]) in texts:
                     texts[source][span.text] = None
             tokens = {
-                (source, text): found
-                for source, wanted in texts.items()
-                for text, found in zip(wanted, tokenise(tokenizers[source], list(wanted)), strict=True)
+                (source, text): pieces
+                for source, unique in texts.items()
+                for text, pieces in zip(unique, tokenise(tokenizers[source], list(unique)), strict=True)
             }
-            for utterance_id, spans in cut.items():
+            for utterance_id, spans in split.items():
                 yield self._plan(utterance_id, spans, tokens)
 
     def _plan(
@@ -101,11 +101,11 @@ class Plan:
             if source.kind == "none":
                 placed.append(SpanRow(span, None, [0] * span.n_phones))
                 continue
-            found = tokens[source, span.text]
-            if isinstance(found, str):
-                return PlannedUtterance(utterance_id, rejected=("tokenizer_failed", f"{describe_span(span)}: {found}"))
+            pieces = tokens[source, span.text]
+            if isinstance(pieces, str):
+                return PlannedUtterance(utterance_id, rejected=("tokenizer_failed", f"{describe_span(span)}: {pieces}"))
             try:
-                phone_tokens = span.phone_tokens(found.offsets)
+                phone_tokens = span.phone_tokens(pieces.offsets)
             except TextError as error:
                 return PlannedUtterance(
                     utterance_id, rejected=(error.reason_code, f"{describe_span(span)}: {error.detail}")
@@ -114,16 +114,16 @@ class Plan:
             key = content_key(
                 "bert",
                 self.fingerprints[span.language],
-                found.ids,
+                pieces.ids,
                 list(self.machine),
                 code_version("stages.bert.stage"),
             )
-            placed.append(SpanRow(span, Row(row_id, key, TokenisedRow(source, found.ids)), phone_tokens))
+            placed.append(SpanRow(span, Row(row_id, key, TokenisedRow(source, pieces.ids)), phone_tokens))
         return PlannedUtterance(utterance_id, tuple(placed))
 
 
-def _cut(row: Mapping[str, Any]) -> list[LanguageSpan] | TextError:
-    """Return the spans of one language each, or why there are none."""
+def _split(row: Mapping[str, Any]) -> list[LanguageSpan] | TextError:
+    """Return the spans of one language each, or the error that prevents it."""
     try:
         return language_spans(
             row["normalised"],
@@ -137,19 +137,21 @@ def _cut(row: Mapping[str, Any]) -> list[LanguageSpan] | TextError:
 
 @lru_cache(maxsize=4)
 def cached_tokenizer(source: EncoderSource) -> Tokenizer:
+    """Return this process's tokenizer, loaded by the first call."""
     return load_tokenizer(source)
 
 
 def tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> list[Tokens | str]:
-    """Return the word pieces of each text, or what the tokenizer says to a text that it cannot take."""
+    """Return the word pieces of each text, or the tokenizer's error message for it."""
     try:
         return list(tokenizer(texts))
-    except Exception as error:  # whatever a tokenizer raises over a text, it is that text's reject
+    except Exception as error:  # a tokenizer may raise anything; it only rejects the text
         if len(texts) == 1:
             return [f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"]
-        return [found for text in texts for found in tokenise(tokenizer, [text])]
+        return [pieces for text in texts for pieces in tokenise(tokenizer, [text])]
 
 
 def describe_span(span: LanguageSpan) -> str:
+    """Return a span's language and shortened text, for messages."""
     text = span.text if len(span.text) <= 40 else f"{span.text[:39]}…"
     return f"{span.language} span {text!r}"

@@ -1,8 +1,7 @@
 """BERT stage: word-piece features of the normalised texts, one row per token in fp16, in shards.
 
-Each span of one language goes through that language's encoder as a text of its own. Expansion to phones happens when
-training
-loads them: the manifest says which token of its span each phone takes.
+Each span of one language is encoded separately, by that language's encoder. Training expands tokens to phones: the
+manifest holds each phone's token index in its span.
 """
 
 from __future__ import annotations
@@ -14,11 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from model.bert.encoder import EncoderError, EncoderSource, fingerprint, use_reproducible_kernels
+from model.bert.encoder import EncoderSource, fingerprint, use_reproducible_kernels
+from model.bert.tokenizers import EncoderError
 from model.settings import Settings, Share
 from stages.bert.devices import describe_machine, one_worker_per_gpu
 from stages.bert.encode import batches, compute, load_encoders
-from stages.bert.plan import Plan, SpanRow, cached_tokenizer, describe_span
+from stages.bert.plan import EncodingPlan, SpanRow, cached_tokenizer, describe_span
 from stages.common import manifests
 from stages.common.errors import ParamsError, PipelineError
 from stages.common.files import output_folder
@@ -41,8 +41,7 @@ def main(clean_text: Path, out: Path, params: BertParams) -> None:
 
     Reads clean_text.parquet; writes bert.parquet, rejects.parquet and shards of fp16 features, token after token.
 
-    Runs on the device VOICE_DEVICE (default cpu) with VOICE_WORKERS processes; with "cuda" they take turns with the
-    GPUs.
+    Runs on the device VOICE_DEVICE (default cpu) with VOICE_WORKERS processes; "cuda" distributes them over all GPUs.
     """
     kernels = use_reproducible_kernels()
     utterances = manifests.open_manifest(clean_text / "clean_text.parquet", manifests.CLEAN_TEXT)
@@ -52,12 +51,12 @@ def main(clean_text: Path, out: Path, params: BertParams) -> None:
         raise ParamsError(
             f"params.yaml: bert.encoders has none for {', '.join(without)}; name one, or `kind: none` for no features"
         )
-    wanted = os.environ.get("VOICE_DEVICE", "cpu")
+    device_setting = os.environ.get("VOICE_DEVICE", "cpu")
     encoders = {code: params.encoders[code] for code in languages}
     try:
-        devices, machine = describe_machine(wanted, kernels)
+        devices, machine = describe_machine(device_setting, kernels)
         facts = describe_encoders(encoders)
-        plan = Plan(
+        plan = EncodingPlan(
             utterances,
             encoders,
             {code: fact.get("fingerprint", "") for code, fact in facts["encoders"].items()},
@@ -99,8 +98,8 @@ def describe_encoders(encoders: Mapping[str, EncoderSource]) -> dict[str, Any]:
     return {"encoders": facts}
 
 
-def gather(plan: Plan, outcome: FinishedRows, writer: OutcomeWriter) -> None:
-    """Write the manifest's rows and the rejects: an utterance is rejected once, for the first of its spans that was."""
+def gather(plan: EncodingPlan, outcome: FinishedRows, writer: OutcomeWriter) -> None:
+    """Write the manifest's rows and the rejects; an utterance is rejected once, for its first rejected span."""
     results = iter(outcome)
     for utterance in plan.read():
         if utterance.rejected:

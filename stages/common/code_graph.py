@@ -1,9 +1,7 @@
-"""Which of the project's files a module reads, its import closure, and what their code does: found without importing
-anything.
+"""Import closures of the project's modules and hashes of their code, by static analysis.
 
-Both serve the row keys and the training's fingerprint (what a module's code computed is computed anew when that code
-changes) and
-the test that dvc.yaml declares exactly the code each stage depends on.
+Row keys and the training fingerprint contain these hashes, so results are computed again when the code behind them
+changes. A test compares the closures with the code dependencies in dvc.yaml.
 """
 
 from __future__ import annotations
@@ -24,16 +22,15 @@ from stages.common.files import atomic_path, work_root
 PACKAGES = ("model", "stages", "pipeline")
 CACHE = "code.json"  # below the work folder
 _MODULE_NAME = re.compile(rf"(?:{'|'.join(PACKAGES)})(?:\.\w+)+")
-# Fields that say nothing of what code does: spelling (u'' strings, type comments), and whether a name is read or
-# written, which its place shows.
-_SILENT_FIELDS = ("kind", "type_comment", "ctx")
+# Fields without effect on behaviour: spelling (u'' strings, type comments), and whether a name is read or written,
+# which its position implies.
+_IGNORED_FIELDS = ("kind", "type_comment", "ctx")
 
 
 class Code(NamedTuple):
-    """A Python file: the hash (hex) of what it does, and the names of the project's modules that it may import, sorted.
+    """Hash (hex) of a Python file's code, and the sorted names of project modules that it may import.
 
-    Some of the names are of functions or classes: `from model.networks.flows import Flow` may import
-    `model.networks.flows.Flow`.
+    Some names are of functions or classes: `from model.networks.flows import Flow` adds `model.networks.flows.Flow`.
     """
 
     digest: str
@@ -46,12 +43,10 @@ def project_root() -> Path:
 
 
 def import_closure(module: str, root: Path | None = None) -> list[Path]:
-    """Return the project's files that `import module` would execute, sorted, relative to the root.
+    """Return the project's files that `module` can execute or read, sorted, relative to the root.
 
-    Imports inside functions count: they are code that the module can run. So do modules that are named in a string
-    (``"model.text.english.front_end"``), which are imported on demand, and a module's data files, which lie beside it
-    under its
-    name (``report.py``, ``report.html.j2``).
+    Imports inside functions count, as do modules named in a string (``"model.text.english.front_end"``), which are
+    imported on demand, and a module's data files, which share its name (``report.py``, ``report.html.j2``).
     """
     return sorted(
         _closure(
@@ -62,22 +57,22 @@ def import_closure(module: str, root: Path | None = None) -> list[Path]:
 
 @lru_cache(maxsize=32)
 def code_version(module: str) -> str:
-    """Return a hash (hex) of what the code of the module's import closure does: the code part of a row's key.
+    """Return a hash (hex) of the code of the module's import closure, for row keys.
 
-    Comments, docstrings and formatting do not enter, nor does the version of Python. Data files enter by their bytes.
+    It is independent of comments, docstrings, formatting and the version of Python. Data files enter by their bytes.
     """
     cache = _Cache(work_root() / CACHE)
     root = project_root()
     digest = hashlib.sha256()
-    for path, known in sorted(_closure(module, root, cache.read_code).items()):
-        content = known.digest if known else hashlib.sha256((root / path).read_bytes()).hexdigest()
+    for path, entry in sorted(_closure(module, root, cache.read_code).items()):
+        content = entry.digest if entry else hashlib.sha256((root / path).read_bytes()).hexdigest()
         digest.update(f"{path.as_posix()}\0{content}\0".encode())
     cache.save()
     return digest.hexdigest()
 
 
 def read_code(source: bytes, name: str, is_package: bool) -> Code:
-    """Return what the source of the module `name` does and imports."""
+    """Return the code hash and the imports of the source of the module `name`."""
     package = name if is_package else name.rpartition(".")[0]
     words: list[str] = []
     imports: set[str] = set()
@@ -86,16 +81,14 @@ def read_code(source: bytes, name: str, is_package: bool) -> Code:
 
 
 def _describe(node: ast.AST, words: list[str], imports: set[str], package: str) -> None:
-    """Append a syntax tree as words, in a form that is the same for all versions of Python, and collect what it
-    imports.
+    """Append a syntax tree to `words`, in a form that is the same for all versions of Python, and collect its imports.
 
-    Fields without a value are left out: versions differ in which fields there are. So are strings that are statements:
-    docstrings.
+    Fields without a value are skipped, because versions differ in their fields; so are docstrings.
     """
     words.append(f"({type(node).__name__}")
     for field in node._fields:
         value = getattr(node, field, None)
-        if field in _SILENT_FIELDS or value == []:
+        if field in _IGNORED_FIELDS or value == []:
             continue
         if isinstance(value, ast.AST):
             words.append(field)
@@ -104,19 +97,19 @@ def _describe(node: ast.AST, words: list[str], imports: set[str], package: str) 
             words.append(f"{field}[")
             for item in value:
                 if isinstance(item, ast.AST):
-                    if not _does_nothing(item, node):
+                    if not _has_no_effect(item, node):
                         _describe(item, words, imports, package)
                 else:
                     words.append(ascii(item))
             words.append("]")
         elif value is not None or field == "value":
-            words.append(f"{field}={value!a}")  # ASCII: what else is printable depends on the version
+            words.append(f"{field}={value!a}")  # ASCII: the set of printable characters depends on the version
     words.append(")")
     imports.update(name for name in _imported_names(node, package) if name.split(".")[0] in PACKAGES)
 
 
-def _does_nothing(node: ast.AST, parent: ast.AST) -> bool:
-    """Return whether a node is a docstring, or the empty end of an f-string, which Python 3.12 alone has."""
+def _has_no_effect(node: ast.AST, parent: ast.AST) -> bool:
+    """Return whether a node is a docstring, or an f-string's empty end, which only Python 3.12 has."""
     if isinstance(parent, ast.JoinedStr):
         return isinstance(node, ast.Constant) and node.value == ""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
@@ -137,10 +130,8 @@ def _imported_names(node: ast.AST, package: str) -> Iterator[str]:
 
 
 def _closure(module: str, root: Path, read: Callable[[Path, str, bytes, bool], Code]) -> dict[Path, Code | None]:
-    """Return the files of a module's import closure, relative to the root, with their code; None for data files. Empty
-    files do not count.
-    """
-    found: dict[Path, Code | None] = {}
+    """Return the non-empty files of a module's import closure, relative to the root, with their code (None: data)."""
+    files: dict[Path, Code | None] = {}
     folders = _Folders(root)
     pending, seen = [module], set()
     while pending:
@@ -155,16 +146,16 @@ def _closure(module: str, root: Path, read: Callable[[Path, str, bytes, bool], C
         is_package = path.name == "__init__.py"
         code = read(path, name, source, is_package)
         if source:
-            found[path] = code
+            files[path] = code
         if not is_package:
-            found.update((data, None) for data in folders.data_files(path) if (root / data).stat().st_size)
+            files.update((data, None) for data in folders.data_files(path) if (root / data).stat().st_size)
         pending.extend(code.imports)
         pending.extend(name.rsplit(".", depth)[0] for depth in range(1, name.count(".") + 1))
-    return found
+    return files
 
 
 class _Folders:
-    """The project's folders, each listed once: to ask for files one by one takes longer than to read them."""
+    """Listings of the project's folders, each read once: a stat per file would take longer than reading it."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -201,34 +192,31 @@ class _Folders:
 
 
 class _Cache:
-    """What files do and import, kept from process to process by their content: to parse 65 files takes a third of a
-    second.
-    """
+    """Code hashes and imports of files by content, on disk: parsing 65 files takes a third of a second."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._format = hashlib.sha256(
-            Path(__file__).read_bytes()
-        ).hexdigest()  # other code here may find something else in a file
-        self._known: dict[str, tuple[str, str, list[str]]] = {}
+        # A change of this module may change the result for the same file.
+        self._format = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+        self._entries: dict[str, tuple[str, str, list[str]]] = {}
         self._is_new = False
         with suppress(OSError, ValueError, TypeError, KeyError):
             content = json.loads(path.read_bytes())
-            self._known = content["files"] if content["format"] == self._format else {}
+            self._entries = content["files"] if content["format"] == self._format else {}
 
     def read_code(self, path: Path, name: str, source: bytes, is_package: bool) -> Code:
         """Return the code of a module's file, as `read_code` does."""
         content = hashlib.sha256(source).hexdigest()
-        known = self._known.get(path.as_posix())
-        if known is not None and known[0] == content:
-            return Code(known[1], tuple(known[2]))
+        entry = self._entries.get(path.as_posix())
+        if entry is not None and entry[0] == content:
+            return Code(entry[1], tuple(entry[2]))
         code = read_code(source, name, is_package)
-        self._known[path.as_posix()] = (content, code.digest, list(code.imports))
+        self._entries[path.as_posix()] = (content, code.digest, list(code.imports))
         self._is_new = True
         return code
 
     def save(self) -> None:
-        """Write what is new; a folder that cannot be written costs time only."""
+        """Write new entries; where the folder is not writable, files are parsed again next time."""
         if self._is_new:
             with suppress(OSError), atomic_path(self._path) as temporary:
-                temporary.write_text(json.dumps({"format": self._format, "files": self._known}), encoding="utf-8")
+                temporary.write_text(json.dumps({"format": self._format, "files": self._entries}), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The frame of every stage's command: flags that are paths, its own params section, logging, one-line errors."""
+"""Command line of every stage: paths as flags, its section of the params, logging, one-line errors."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def run_command(command: Callable[[], None], name: str) -> None:
     except PipelineError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit(f"error: {name}: interrupted; what was finished is kept, run it again to go on")
+        sys.exit(f"error: {name}: interrupted; finished work is kept, run it again to continue")
     logger.info("%s finished: %.1f s, %.1f CPU s", name, time.monotonic() - started, _cpu_seconds() - started_cpu)
 
 

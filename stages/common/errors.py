@@ -1,20 +1,20 @@
-"""Errors that a user can act on: one line each, exit status 1. Anything else is a bug and keeps its traceback."""
+"""Errors that a user can act on: one line, exit status 1. Any other exception is a bug and keeps its traceback."""
 
 
 class PipelineError(Exception):
-    """A problem outside the code (input, parameters, machine); its text is one line that ends in a remedy."""
+    """Problem outside the code (input, parameters, machine); its message is one line that ends in a remedy."""
 
 
 class ParamsError(PipelineError):
-    """params.yaml holds something the pipeline cannot use."""
+    """Invalid value in params.yaml."""
 
 
 class ManifestError(PipelineError):
-    """A manifest breaks its schema or its invariants."""
+    """Manifest that violates its schema or invariants."""
 
 
 class StageError(PipelineError):
-    """A stage cannot go on because of one utterance or one file."""
+    """Failure of a stage because of one utterance or file."""
 
     def __init__(self, utterance_id: str | None, path: object, detail: str) -> None:
         self.utterance_id = utterance_id
@@ -25,9 +25,9 @@ class StageError(PipelineError):
 
 
 class RowRejected(Exception):
-    """Raised by a row's computation: the utterance goes to the rejects table, the run goes on.
+    """Rejection of one row, raised by its computation: the utterance is listed in the rejects and the run continues.
 
-    `lasting` is False where the cause is the moment (an unreadable file), not the row's content: it is tried again.
+    `lasting` is False for a transient cause (an unreadable file): the next run tries the row again.
     """
 
     def __init__(self, reason: str, detail: str, *, lasting: bool = True) -> None:

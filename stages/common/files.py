@@ -1,4 +1,4 @@
-"""Atomic file and folder output: what exists under its final name is whole."""
+"""Atomic file and folder output: whatever has its final name is complete."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from typing import Any
 
 
 def work_root() -> Path:
-    """Return the folder of what is neither input nor output (training states, lists of rejects): VOICE_WORK_DIR, or
-    .work.
-    """
+    """Return the folder for intermediate files (training states, lists of rejects): VOICE_WORK_DIR, or .work."""
     return Path(os.environ.get("VOICE_WORK_DIR", ".work"))
 
 
@@ -36,10 +34,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def output_folder(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `folder` on success: a stage's output is whole or absent.
+    """Yield a temporary folder that becomes `folder` on success: a stage's output is complete or absent.
 
-    An earlier `folder` is replaced; a stage owns its output folder and nothing else. What a killed process left
-    half-written beside it is removed.
+    An existing `folder` is replaced. Temporary folders of killed processes are removed.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left_over in folder.parent.glob(f".{folder.name}.*.tmp"):
@@ -57,7 +54,7 @@ def output_folder(folder: Path) -> Iterator[Path]:
 
 
 def _is_running(process: str) -> bool:
-    """Return whether a process id is in use; what is no process id counts as running and is left alone."""
+    """Return whether a process id is in use; anything that is not a process id counts as running."""
     try:
         os.kill(int(process), 0)
     except ProcessLookupError:
@@ -74,5 +71,5 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def content_key(*parts: Any) -> str:
-    """Return the sha256 (hex) of JSON-serialisable `parts`: the key of a piece of work, from all that it depends on."""
+    """Return the SHA-256 (hex) of JSON-serialisable `parts`, as a key of the work that depends on them."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, ensure_ascii=False).encode("utf-8")).hexdigest()

@@ -1,4 +1,4 @@
-"""Parquet manifests: declared schemas, validated at every stage border, with facts about the whole in the metadata."""
+"""Parquet manifests: declared schemas, validated on reading and writing, with facts about the whole as metadata."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stages.common.errors import ManifestError
 from stages.common.files import atomic_path
 
 METADATA_KEY = b"voice"
-OVER_LIMIT = "over_limit"  # left out by a limit the user set: listed with the rejects, but nothing is wrong with it
+OVER_LIMIT = "over_limit"  # excluded by a limit the user set: listed with the rejects, but not faulty
 BATCH_ROWS = 1024  # in memory at a time
 _MISSING = "{path}: no such manifest; run `dvc repro`, which makes it first"
 _UNREADABLE = "{path}: not a readable Parquet file ({why}); delete it and run `dvc repro`"
@@ -28,7 +28,7 @@ def schema(**columns: pa.DataType) -> pa.Schema:
 
 
 def with_optional(columns: pa.Schema, **optional: pa.DataType) -> pa.Schema:
-    """Return a schema with further columns, in which a value may be missing."""
+    """Return the schema with additional nullable columns."""
     return pa.schema([*columns, *(pa.field(name, kind) for name, kind in optional.items())])
 
 
@@ -143,7 +143,7 @@ def table_from_rows(
 
 
 def packed_facts(facts: Mapping[str, Any]) -> dict[bytes, bytes]:
-    """Return facts about the whole as the metadata of a manifest's schema."""
+    """Return facts about the whole as metadata of a manifest's schema."""
     return {METADATA_KEY: json.dumps(dict(facts), sort_keys=True, ensure_ascii=False).encode("utf-8")}
 
 
@@ -155,9 +155,9 @@ def write_manifest(path: Path, table: pa.Table) -> None:
 
 @dataclass(frozen=True)
 class ManifestRows:
-    """The rows of a manifest by utterance id, a few at a time and as often as wanted: memory does not grow with them.
+    """Rows of a manifest by utterance id, re-iterable in constant memory.
 
-    A manifest in another order (none that a stage wrote) is sorted in memory.
+    A manifest in another order, which no stage writes, is sorted in memory.
     """
 
     path: Path
@@ -167,7 +167,7 @@ class ManifestRows:
     table: pa.Table | None = None
 
     def read(self, *columns: str) -> Iterator[dict[str, Any]]:
-        """Yield rows with some columns (all, without any); raises ManifestError for an empty value where none may be."""
+        """Yield rows with the given columns (default: all); raises ManifestError for a missing value."""
         kind = pa.schema([self.kind.field(name) for name in columns or self.kind.names])
         for batch in self._batches(kind.names):
             check_values(batch, kind, where=str(self.path))
@@ -184,7 +184,7 @@ class ManifestRows:
 
 
 def open_manifest(path: Path, kind: pa.Schema) -> ManifestRows:
-    """Open a manifest for reading row by row; raises ManifestError with the file, the expected and the found."""
+    """Open a manifest for reading row by row; raises ManifestError with the file and the mismatch."""
     try:
         with pq.ParquetFile(path) as file:
             found, n_rows = file.schema_arrow, file.metadata.num_rows
@@ -202,9 +202,7 @@ def open_manifest(path: Path, kind: pa.Schema) -> ManifestRows:
 
 
 def read_manifest(path: Path, kind: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read and validate a manifest, each column in one piece; raises ManifestError with the file, the expected and the
-    found.
-    """
+    """Read and validate a manifest as a table; raises ManifestError with the file and the mismatch."""
     try:
         with pq.ParquetFile(path) as file:
             table = file.read(columns=list(columns) if columns else None)
@@ -217,9 +215,7 @@ def read_manifest(path: Path, kind: pa.Schema, columns: Sequence[str] | None = N
 
 
 def validate(table: pa.Table, kind: pa.Schema, *, where: str) -> None:
-    """Check column names, types, nulls where none are allowed, and the uniqueness of utterance ids; raises
-    ManifestError.
-    """
+    """Check column names, types, nulls, and the uniqueness of utterance ids; raises ManifestError."""
     _check_columns(table.schema, kind, where=where)
     check_values(table, kind, where=where)
     if "utterance_id" in kind.names:

@@ -1,4 +1,4 @@
-"""How this process's memory is managed; no result depends on it."""
+"""Memory allocator settings of this process; no result depends on them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import ctypes
 
 MEBIBYTE = 1 << 20
 KEPT_BYTES = 128 * MEBIBYTE
-LARGEST_KEPT_BYTES = 32 * MEBIBYTE  # the most that glibc takes from its heap
+LARGEST_KEPT_BYTES = 32 * MEBIBYTE  # glibc's maximum for allocations on its heap
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's M_TRIM_THRESHOLD and M_MMAP_THRESHOLD
 
 
 def keep_freed_memory() -> None:
-    """Let the next array have the memory of the one before it, up to KEPT_BYTES, instead of giving it back to the
-    system each time.
+    """Keep up to KEPT_BYTES of freed memory for the next array instead of returning it to the system.
 
-    Fetching each page of a clip's arrays anew takes as long as decoding it. Does nothing where the C library is not
-    glibc.
+    Page faults on a clip's new arrays take as long as decoding it. Does nothing where the C library is not glibc.
     """
     try:
         set_option = ctypes.CDLL(None).mallopt

@@ -8,8 +8,8 @@ from typing import Any
 from tqdm import tqdm
 
 
-def progress_bar(description: str, total: int | None, unit: str, **options: Any) -> tqdm:
-    """Return a progress bar; where the error stream is a log file, it prints at most a line every ten seconds."""
+def progress_bar(description: str, total: int | None, unit: str, **options: Any) -> tqdm[Any]:
+    """Return a progress bar; if the error stream is a log file, it prints at most one line every ten seconds."""
     interactive = sys.stderr.isatty()
     return tqdm(
         desc=description,

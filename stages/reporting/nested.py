@@ -1,4 +1,4 @@
-"""Nested mappings, as YAML and JSON files hold them, with dotted names."""
+"""Nested mappings flattened to dotted names."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one, its keys joined by dots."""
-    found: dict[str, Any] = {}
+    """Return nested mappings as one mapping with dotted keys."""
+    flattened: dict[str, Any] = {}
     for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
+        flattened |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flattened

@@ -1,4 +1,4 @@
-"""Pages that open from disk on their own, and pictures inside them."""
+"""Self-contained HTML pages and the pictures inside them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from matplotlib.figure import Figure
 
 
 def fill_page(template: Path, **values: Any) -> str:
-    """Return an HTML template filled with values, which are escaped; a value that it lacks raises
-    jinja2.UndefinedError.
-    """
+    """Return an HTML template filled with escaped values; raises jinja2.UndefinedError for a missing one."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(template.parent),
         autoescape=True,
@@ -30,10 +28,11 @@ def as_png(figure: Figure, pad: float) -> bytes:
     """Return a figure as PNG with a border of `pad` font sizes."""
     stream = io.BytesIO()
     figure.tight_layout(pad=pad)
-    FigureCanvasAgg(figure).print_png(stream)
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.print_png(stream)
     return stream.getvalue()
 
 
 def inline_png(png: bytes) -> str:
-    """Return a picture as an address that holds it."""
+    """Return a picture as a data URL."""
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"

@@ -263,7 +263,7 @@ class _Work:
             yield next(row for number, row in rows if number == picked)
 
     def _compute_all(self, chunks: Iterable[Sequence[Row]], n_rows: int) -> Iterator[ChunkResult]:
-        """Yield (keys, results) of every chunk. Of a chunk whose worker dies, only the row that kills it is rejected."""
+        """Yield (keys, results) of every chunk; if a worker dies, only the row that killed it is rejected."""
         run_chunk = partial(_run_chunk, self.compute_chunk)
         suspects: list[Sequence[Row]] = []
 

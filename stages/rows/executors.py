@@ -1,4 +1,4 @@
-"""One way to spread independent work: over processes here, or behind the same interface over a Ray cluster.
+"""Parallel map of independent items over local processes or a Ray cluster, behind one interface.
 
 Engine, address and worker count are settings of the machine, not params: they never change a result.
 """
@@ -35,8 +35,7 @@ def map_unordered(
     isolated: bool = False,
     max_processes: int | None = None,
 ) -> Iterator[ResultT]:
-    """Yield function(item) for every item as results arrive, with a bounded number of items taken from `items` and in
-    flight.
+    """Yield function(item) for every item as results arrive, with a bounded number of items in flight.
 
     `function` must be importable (a module-level function or a functools.partial of one). There are at most
     `max_processes` workers of one thread each, so that they do not compete for cores; a single one is this process

@@ -1,6 +1,6 @@
-"""Settings of the machine, which never change a result: environment variables, or lines of an untracked file.
+"""Machine settings, which never change a result: environment variables, or lines of an untracked file.
 
-The file `machine.env` in the working folder holds NAME=VALUE lines; the environment comes before it.
+The file `machine.env` in the working folder holds NAME=VALUE lines; environment variables take precedence.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ def setting(name: str, default: str = "") -> str:
 
 def worker_count() -> int:
     """Return VOICE_WORKERS, or the number of cores this process may use."""
-    wanted = setting("VOICE_WORKERS")
-    if not wanted:
+    value = setting("VOICE_WORKERS")
+    if not value:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if not wanted.isdigit() or int(wanted) < 1:
-        raise ParamsError(f"VOICE_WORKERS={wanted}: expected a whole number of workers, at least 1")
-    return int(wanted)
+    if not value.isdigit() or int(value) < 1:
+        raise ParamsError(f"VOICE_WORKERS={value}: expected a whole number of workers, at least 1")
+    return int(value)
 
 
 def _from_file() -> dict[str, str]:
     if not FILE.is_file():
         return {}
-    found = {}
+    settings = {}
     for number, line in enumerate(FILE.read_text(encoding="utf-8").splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         name, equals, value = (part.strip() for part in line.partition("="))
         if not equals or name not in IN_FILE:
             raise ParamsError(
-                f"{FILE}, line {number}: expected NAME=VALUE with a name of {', '.join(IN_FILE)}, found {line.strip()!r}"
+                f"{FILE}, line {number}: expected NAME=VALUE, NAME one of {', '.join(IN_FILE)}, found {line.strip()!r}"
             )
-        found[name] = value
-    return found
+        settings[name] = value
+    return settings

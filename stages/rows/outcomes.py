@@ -1,6 +1,4 @@
-"""What a stage leaves behind: its manifest and rejects.parquet, written row by row, with every input row in one of the
-two.
-"""
+"""A stage's manifest and rejects.parquet, written row by row; every input row is in one of the two."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ ROW_GROUP_ROWS = 4096
 
 
 class _Table:
-    """A Parquet file that grows row by row, in the order of utterance ids; the same rows always give the same bytes."""
+    """Parquet file written row by row in the order of utterance ids; the same rows always give the same bytes."""
 
     def __init__(self, path: Path, kind: pa.Schema, facts: Mapping[str, Any], where: str, *, once: bool) -> None:
         self.n_rows = 0
@@ -66,7 +64,7 @@ class _Table:
 
 
 class OutcomeWriter:
-    """Takes the kept and the rejected rows of a stage, each kind in the order of utterance ids; see `outcome_writer`."""
+    """Writer of a stage's kept and rejected rows, each in the order of utterance ids; see `outcome_writer`."""
 
     def __init__(self, stage: str, kept: _Table, rejects: _Table) -> None:
         self._stage = stage
@@ -76,11 +74,11 @@ class OutcomeWriter:
         self._examples: dict[str, str] = {}
 
     def keep(self, row: Mapping[str, Any]) -> None:
-        """Add a row of the manifest; raises ManifestError for an id that is out of order or was there already."""
+        """Add a row to the manifest; raises ManifestError for an id that is out of order or repeated."""
         self._kept.add(row)
 
     def reject(self, utterance_id: str, reason: str, detail: str) -> None:
-        """Add a row to the rejects; an utterance may be there for several reasons."""
+        """Add a row to the rejects; an utterance may have several rejects."""
         self._rejects.add(manifests.reject(utterance_id, self._stage, reason, detail))
         self._reasons[reason] += 1
         self._examples.setdefault(reason, f"{utterance_id}: {detail}")
@@ -93,16 +91,16 @@ class OutcomeWriter:
             )
 
     def _too_many(self, n_input: int, max_reject_share: float) -> str | None:
-        """Return what to tell the user where too much was rejected."""
+        """Return the error message if too many rows were rejected, else None."""
         reasons = Counter({reason: count for reason, count in self._reasons.items() if reason != manifests.OVER_LIMIT})
         n_wrong = reasons.total()
         n_judged = n_input - self._reasons[manifests.OVER_LIMIT]
         if self._kept.n_rows and n_wrong <= max_reject_share * n_judged:
             return None
         if n_input == 0:
-            return f"{self._stage}: no utterances came in; look at the rejects of the stage before it"
+            return f"{self._stage}: no utterances came in; see the rejects of the previous stage"
         if not reasons:
-            return f"{self._stage}: nothing is left; the limit leaves out every utterance"
+            return f"{self._stage}: no utterance is left; the limit excludes all of them"
         listed = ", ".join(f"{reason} {count}" for reason, count in reasons.most_common())
         worst = reasons.most_common(1)[0][0]
         return (
@@ -118,8 +116,7 @@ def outcome_writer(
     """Write STAGE.parquet (of schema `kind`, with `facts` about the whole) and rejects.parquet into `folder`.
 
     Raises ManifestError when not all of `n_input` rows were kept or rejected, and when more than `max_reject_share` of
-    them
-    were rejected or nothing is left: the message counts the reasons, and the rejects are listed outside the folder.
+    them were rejected or none is left: the message counts the reasons, and the rejects are listed outside the folder.
     """
     manifest, listing = folder / f"{stage}.parquet", folder / "rejects.parquet"
     with atomic_path(manifest) as manifest_path, atomic_path(listing) as rejects_path:
@@ -131,7 +128,7 @@ def outcome_writer(
         rejects.close()
         writer._check_count(n_input)
     if message := writer._too_many(n_input, max_reject_share):
-        # The stage's folder goes away with the failure; the reasons must not.
+        # The stage's folder is removed after the failure; the rejects must stay.
         copy = work_root() / "rejects" / f"{stage}.csv"
         import pyarrow.csv as pacsv  # only a failure needs it
 

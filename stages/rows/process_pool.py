@@ -25,7 +25,7 @@ def map_on_processes(
     n_workers: int,
     give_up: Callable[[ItemT], ResultT],
 ) -> Iterator[ResultT]:
-    """Start pools until every item had its turn: what was in flight when a worker died is tried again, one at a time."""
+    """Run all items; those in flight when a worker died are retried one at a time, each in its own process."""
     suspects: list[ItemT] = []
     while True:
         yield from _fill_pool(function, remaining, n_workers, suspects)
@@ -53,7 +53,7 @@ def _pool(n_workers: int) -> ProcessPoolExecutor:
 def _fill_pool(
     function: Callable[[ItemT], ResultT], items: Iterator[ItemT], n_workers: int, suspects: list[ItemT]
 ) -> Iterator[ResultT]:
-    """Yield results until the items are through; or until a worker dies, when `suspects` gets what was in flight."""
+    """Yield results until all items are done or a worker dies; the items then in flight are added to `suspects`."""
     waiting: dict[Future[CallResult[ResultT]], ItemT] = {}
     with _pool(n_workers) as pool:
         try:

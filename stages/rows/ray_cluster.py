@@ -1,10 +1,8 @@
 """The Ray engine: the work of `map_unordered` on every node of a Ray cluster.
 
-Nodes see the project and its data under the same paths (shared storage). Workers are actors of one CPU (or GPU) that
-keep
-what they load, such as an encoder. They write nothing: results go to the driver, which alone writes. When a node dies,
-what
-its workers had in hand is done by others; workers on a node that joins, or that an autoscaler starts, take part.
+All nodes see the project and its data under the same paths (shared storage). Workers are actors of one CPU (or GPU)
+that keep loaded objects such as an encoder. They write nothing: only the driver writes. When a node dies, other workers
+take over its jobs; workers on nodes that join later, or that an autoscaler starts, are used.
 
 A worker whose code, packages, processor or GPU differ from the driver's could give other bytes, so it ends the run.
 """
@@ -38,15 +36,15 @@ logger = logging.getLogger(__name__)
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
-IN_FLIGHT_PER_WORKER = 2  # one at work, one on its way
-MAX_DEATHS = 3  # workers that may die over one item
+IN_FLIGHT_PER_WORKER = 2  # one running, one queued
+MAX_DEATHS = 3  # worker deaths before an item is given up
 POLL_SECONDS = 2.0
-SILENT_SECONDS = 60.0  # without any worker, until a log line says so
+SILENT_SECONDS = 60.0  # without any worker, before a warning is logged
 PROCESSOR_FLAGS = frozenset({"avx2", "avx512f", "fma"})  # what numeric libraries choose their kernels by
 
 
 def describe_node(with_gpu: bool) -> dict[str, str]:
-    """Return what a row's bytes can depend on besides its inputs: code, packages, processor, GPU."""
+    """Return the properties besides its inputs that a row's bytes can depend on: code, packages, processor, GPU."""
     root = project_root()
     code = hashlib.sha256()
     for path in sorted(path for package in ("model", "stages") for path in (root / package).rglob("*.py")):
@@ -79,7 +77,7 @@ def _version(package: str) -> str:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Finds what `python -m stages.NAME` defined, which is pickled as `__main__`'s, in that module."""
+    """Unpickler that resolves `__main__`, as pickled by `python -m stages.NAME`, to that module."""
 
     def __init__(self, data: bytes, main_module: str) -> None:
         super().__init__(io.BytesIO(data))
@@ -90,23 +88,21 @@ class _Unpickler(pickle.Unpickler):
 
 
 class Worker:
-    """One process on a node. It starts with the driver's folder and environment (see `_options`)."""
+    """Process on a node, started with the driver's folder and environment (see `_options`)."""
 
     def __init__(self, main_module: str) -> None:
         self._main_module = main_module
         self._function: Callable[[Any], Any] | None = None
 
     def start(self, folder: str, function: bytes, with_gpu: bool) -> tuple[str, dict[str, str]]:
-        """Take up the work; returns the node's name and what it is made of. Raises FileNotFoundError for a folder not
-        shared.
-        """
+        """Load the function; return the node's name and properties. Raises FileNotFoundError for an unshared folder."""
         os.chdir(folder)
         keep_freed_memory()
         self._function = _Unpickler(function, self._main_module).load()
         return platform.node(), describe_node(with_gpu)
 
     def run(self, item: bytes) -> CallResult[Any]:
-        """Return what the function gives or raises for a pickled item."""
+        """Return the function's result or error for a pickled item."""
         if self._function is None:
             raise RuntimeError("run before start")
         return call(self._function, _Unpickler(item, self._main_module).load())
@@ -145,8 +141,8 @@ class _Job(Generic[ItemT]):
 
 
 @dataclass
-class _Hand:
-    """A worker and what it has in hand, oldest first; `ready` once it has started."""
+class _WorkerState:
+    """Worker with its submitted jobs, oldest first; `ready` once it has started."""
 
     actor: Any
     start: Any
@@ -159,19 +155,18 @@ def map_on_ray(
 ) -> Iterator[ResultT]:
     """Yield function(item) for every item as results arrive; see `executors.map_unordered`.
 
-    Starts a worker for every CPU (with `needs_gpu`: GPU) of the cluster, or VOICE_WORKERS of them: on a cluster that
-    grows on
-    demand, those that find no room are the demand. Raises PipelineError for a cluster that cannot be used.
+    Starts a worker per CPU (with `needs_gpu`: per GPU) of the cluster, or VOICE_WORKERS of them; those without a free
+    slot make an autoscaler add nodes. Raises PipelineError for a cluster that cannot be used.
     """
-    team: _Team[ItemT, ResultT] = _Team(function, iter(items), needs_gpu, give_up)
+    workers: _WorkerPool[ItemT, ResultT] = _WorkerPool(function, iter(items), needs_gpu, give_up)
     try:
-        yield from team.work()
+        yield from workers.run()
     finally:
-        team.dismiss()
+        workers.shut_down()
 
 
-class _Team(Generic[ItemT, ResultT]):
-    """The workers of one map."""
+class _WorkerPool(Generic[ItemT, ResultT]):
+    """Workers of one `map_on_ray` call."""
 
     def __init__(
         self,
@@ -181,55 +176,61 @@ class _Team(Generic[ItemT, ResultT]):
         give_up: Callable[[ItemT], ResultT],
     ) -> None:
         self._ray = connect()
-        self._lost = (self._ray.exceptions.RayActorError, self._ray.exceptions.ObjectLostError)
+        self._death_errors = (self._ray.exceptions.RayActorError, self._ray.exceptions.ObjectLostError)
         self._give_up = give_up
         self._items = items
         self._needs_gpu = needs_gpu
-        self._here = describe_node(needs_gpu)
+        self._driver_facts = describe_node(needs_gpu)
         specification = getattr(sys.modules["__main__"], "__spec__", None)
         self._main_module = specification.name if specification else "__main__"
         self._function = pickle.dumps(function)
-        self._hands: list[_Hand] = []
-        self._next: deque[_Job[ItemT]] = (
-            deque()
-        )  # what dead workers had in hand, then what was taken from the items ahead of need
-        self._counted = self._spoke = -SILENT_SECONDS
-        self._n_wanted = 0
+        self._workers: list[_WorkerState] = []
+        self._queue: deque[_Job[ItemT]] = deque()  # jobs of dead workers, then prefetched items
+        self._last_counted = self._last_warned = -SILENT_SECONDS
+        self._n_target = 0
 
-    def work(self) -> Iterator[ResultT]:
+    def run(self) -> Iterator[ResultT]:
+        """Yield results until all items are done."""
         while True:
-            self._count_places()
-            self._look_ahead(max(1, self._n_wanted))
-            if not self._next and not any(hand.jobs for hand in self._hands):
+            self._update_worker_target()
+            self._fetch_jobs(max(1, self._n_target))
+            if not self._queue and not any(worker.jobs for worker in self._workers):
                 return
-            self._hire()
-            self._hand_out()
-            pending = [reference for hand in self._hands for reference in (hand.jobs if hand.ready else [hand.start])]
+            self._start_workers()
+            self._submit_jobs()
+            pending = [
+                reference for worker in self._workers for reference in (worker.jobs if worker.ready else [worker.start])
+            ]
             done, _ = self._ray.wait(pending, timeout=POLL_SECONDS) if pending else ([], [])
             if not pending:
                 time.sleep(POLL_SECONDS)
-            self._mention_idleness()
+            self._warn_if_idle()
             for reference in done:
-                yield from self._take(reference)
+                yield from self._receive(reference)
 
-    def dismiss(self) -> None:
-        for hand in self._hands:
-            self._ray.kill(hand.actor)
-        self._hands.clear()
+    def shut_down(self) -> None:
+        """Kill all workers."""
+        for worker in self._workers:
+            self._ray.kill(worker.actor)
+        self._workers.clear()
 
-    def _count_places(self) -> None:
-        if time.monotonic() > self._counted + POLL_SECONDS:
-            self._counted = time.monotonic()
-            n_places = int(self._ray.cluster_resources().get("GPU" if self._needs_gpu else "CPU", 0))
-            self._n_wanted = worker_count() if setting("VOICE_WORKERS") else n_places
+    def _update_worker_target(self) -> None:
+        if time.monotonic() > self._last_counted + POLL_SECONDS:
+            self._last_counted = time.monotonic()
+            n_slots = int(self._ray.cluster_resources().get("GPU" if self._needs_gpu else "CPU", 0))
+            self._n_target = worker_count() if setting("VOICE_WORKERS") else n_slots
 
-    def _hire(self) -> None:
-        while len(self._hands) < min(self._n_wanted, len(self._next) + sum(len(hand.jobs) for hand in self._hands)):
+    def _start_workers(self) -> None:
+        while len(self._workers) < min(
+            self._n_target, len(self._queue) + sum(len(worker.jobs) for worker in self._workers)
+        ):
             actor = self._ray.remote(Worker).options(**self._options()).remote(self._main_module)
-            self._hands.append(_Hand(actor, actor.start.remote(str(Path.cwd()), self._function, self._needs_gpu)))
+            self._workers.append(
+                _WorkerState(actor, actor.start.remote(str(Path.cwd()), self._function, self._needs_gpu))
+            )
 
     def _options(self) -> dict[str, Any]:
-        """Return an actor's options: kernels and threads are chosen by its environment, before anything is imported."""
+        """Return an actor's options; its environment selects kernels and threads before anything is imported."""
         environment = {name: "1" for name in THREAD_SETTINGS}
         environment |= {name: os.environ[name] for name in ("MKL_CBWR", "VOICE_LOG_LEVEL") if name in os.environ}
         environment["PYTHONPATH"] = os.pathsep.join([str(project_root()), os.environ.get("PYTHONPATH", "")]).rstrip(
@@ -237,70 +238,74 @@ class _Team(Generic[ItemT, ResultT]):
         )
         return {"num_cpus": 1, "num_gpus": int(self._needs_gpu), "runtime_env": {"env_vars": environment}}
 
-    def _hand_out(self) -> None:
-        free = [hand for _ in range(IN_FLIGHT_PER_WORKER) for hand in self._hands if hand.ready]
-        for hand in free:
-            if len(hand.jobs) >= IN_FLIGHT_PER_WORKER:
+    def _submit_jobs(self) -> None:
+        free = [worker for _ in range(IN_FLIGHT_PER_WORKER) for worker in self._workers if worker.ready]
+        for worker in free:
+            if len(worker.jobs) >= IN_FLIGHT_PER_WORKER:
                 continue
-            self._look_ahead(1)
-            if not self._next:
+            self._fetch_jobs(1)
+            if not self._queue:
                 return
-            job = self._next.popleft()
-            hand.jobs[hand.actor.run.remote(pickle.dumps(job.item))] = job
+            job = self._queue.popleft()
+            worker.jobs[worker.actor.run.remote(pickle.dumps(job.item))] = job
 
-    def _look_ahead(self, n_jobs: int) -> None:
-        """Take items until so many jobs are waiting, if there are as many."""
-        self._next.extend(_Job(item) for item in islice(self._items, max(0, n_jobs - len(self._next))))
+    def _fetch_jobs(self, n_jobs: int) -> None:
+        """Take items until `n_jobs` jobs are queued or none are left."""
+        self._queue.extend(_Job(item) for item in islice(self._items, max(0, n_jobs - len(self._queue))))
 
-    def _take(self, reference: Any) -> Iterator[ResultT]:
-        hand = next((hand for hand in self._hands if reference == hand.start or reference in hand.jobs), None)
-        if hand is None:  # its worker's other result has just told of its death
+    def _receive(self, reference: Any) -> Iterator[ResultT]:
+        worker = next(
+            (worker for worker in self._workers if reference == worker.start or reference in worker.jobs), None
+        )
+        if worker is None:  # the death of its worker was seen through another result
             return
         try:
             value = self._ray.get(reference)
-        except self._lost:
-            yield from self._bury(hand)
+        except self._death_errors:
+            yield from self._reclaim_jobs(worker)
             return
         except self._ray.exceptions.RayTaskError as error:
             raise PipelineError(
                 f"a Ray worker cannot start in {Path.cwd()}: {str(error.cause)[:200]}; every node needs the project "
                 "and its data under the same path (shared storage)"
             ) from None
-        if not hand.ready:
+        if not worker.ready:
             self._compare(*value)
-            hand.ready = True
-            logger.info("ray: a worker started on %s; %d at work", value[0], sum(hand.ready for hand in self._hands))
+            worker.ready = True
+            logger.info(
+                "ray: a worker started on %s; %d running", value[0], sum(worker.ready for worker in self._workers)
+            )
             return
-        del hand.jobs[reference]
+        del worker.jobs[reference]
         yield value.get()
 
     def _compare(self, node: str, there: dict[str, str]) -> None:
-        for name, here in self._here.items():
+        for name, here in self._driver_facts.items():
             if there.get(name) != here:
                 raise PipelineError(
-                    f"Ray node {node}: {name} is {there.get(name)} there and {here} here, so that results could differ; "
-                    "make the nodes alike (`make setup`), or take it out of the cluster"
+                    f"Ray node {node}: {name} is {there.get(name)} there and {here} here, so results could differ; "
+                    "run `make setup` on every node, or remove the node from the cluster"
                 )
 
-    def _bury(self, hand: _Hand) -> Iterator[ResultT]:
-        """Take a dead worker's jobs back: the first was at work when it died, the others waited."""
-        logger.warning("ray: a worker died; the %d items that it had in hand are done again", len(hand.jobs))
-        self._hands.remove(hand)
-        self._ray.kill(hand.actor)
-        for index, job in enumerate(hand.jobs.values()):
+    def _reclaim_jobs(self, worker: _WorkerState) -> Iterator[ResultT]:
+        """Queue a dead worker's jobs again; the first was running when it died, the others were waiting."""
+        logger.warning("ray: a worker died; its %d items are computed again", len(worker.jobs))
+        self._workers.remove(worker)
+        self._ray.kill(worker.actor)
+        for index, job in enumerate(worker.jobs.values()):
             job.deaths += index == 0
             if job.deaths < MAX_DEATHS:
-                self._next.appendleft(job)
+                self._queue.appendleft(job)
             else:
                 yield self._give_up(job.item)
 
-    def _mention_idleness(self) -> None:
-        if any(hand.ready for hand in self._hands):
-            self._spoke = time.monotonic()
-        elif time.monotonic() > self._spoke + SILENT_SECONDS:
-            if self._spoke > 0:
+    def _warn_if_idle(self) -> None:
+        if any(worker.ready for worker in self._workers):
+            self._last_warned = time.monotonic()
+        elif time.monotonic() > self._last_warned + SILENT_SECONDS:
+            if self._last_warned > 0:
                 logger.warning(
-                    "ray: no worker has started for %.0f s; waiting for free CPUs or new nodes (`ray status` shows them)",
+                    "ray: no worker has started for %.0f s; waiting for free CPUs or new nodes (see `ray status`)",
                     SILENT_SECONDS,
                 )
-            self._spoke = time.monotonic()
+            self._last_warned = time.monotonic()

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from stages.common.errors import StageError
 
 MIN_SHARDS = 16
-# so few that one clip in a hundred changes a quarter of the shards, so many that DVC has few files to look after
+# Small: changing 1 % of the clips changes only a quarter of the shards. Large: DVC tracks few files.
 ROWS_PER_SHARD = 32
 MAX_OPEN_SHARDS = 256
 
@@ -29,7 +29,7 @@ def shard_count(n_rows: int) -> int:
 
 
 def shard_hash(utterance_id: str) -> int:
-    """Return 32 bits of an utterance id's hash, of which the lowest ones number its shard."""
+    """Return 32 bits of an utterance id's hash; the lowest bits are its shard number."""
     return int.from_bytes(hashlib.sha256(utterance_id.encode("utf-8")).digest()[4:8], "big")
 
 
@@ -41,11 +41,9 @@ def shard_path(folder: Path, shard: int) -> Path:
 def write_shards(
     folder: Path, hashes: npt.NDArray[np.uint32], read_row: Callable[[int], bytes], progress: Callable[[int], object]
 ) -> npt.NDArray[np.int64]:
-    """Write the bytes of N rows, given the hashes (N,) of their ids, into shards where they lie in the order of the
-    rows.
+    """Write the bytes of N rows into shards, given the hashes (N,) of their ids; shards keep the order of the rows.
 
-    Returns offsets in bytes (N,); the shard of a row is its hash modulo `shard_count(N)`. One row is in memory at a
-    time.
+    Returns offsets in bytes (N,). A row's shard is its hash modulo `shard_count(N)`. One row is in memory at a time.
     """
     shards = hashes % shard_count(len(hashes))
     offsets = np.zeros(len(hashes), dtype=np.int64)
@@ -64,14 +62,13 @@ def write_shards(
 class ShardReader:
     """Random access to the rows of a stage's shards with pread; the last `MAX_OPEN_SHARDS` files used stay open.
 
-    A reader may be pickled or forked: descriptors are opened anew in every process that uses it. One thread may use it
-    at a time.
+    A reader may be pickled or forked: every process opens its own descriptors. It is not thread-safe.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
         self._process = os.getpid()
-        self._descriptors: OrderedDict[int, int] = OrderedDict()  # by shard, the longest unused first
+        self._descriptors: OrderedDict[int, int] = OrderedDict()  # by shard, least recently used first
 
     def __getstate__(self) -> Mapping[str, object]:
         return {"folder": self.folder, "_process": None, "_descriptors": OrderedDict()}
@@ -94,7 +91,7 @@ class ShardReader:
         self._require(shard, offset_bytes, array.nbytes, n_read)
 
     def _descriptor(self, shard: int) -> int:
-        if self._process != os.getpid():  # another's descriptors are its own to close
+        if self._process != os.getpid():  # inherited descriptors belong to the parent
             self._process, self._descriptors = os.getpid(), OrderedDict()
         if shard in self._descriptors:
             self._descriptors.move_to_end(shard)

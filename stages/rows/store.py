@@ -1,15 +1,14 @@
 """The reusable row store: finished rows by key, outside DVC's outputs, safe to delete at any time.
 
-A key hashes all that a row depends on (content, params, code), so an entry is right or absent, never stale. Rows lie
-in append-only packs. Every process writes a pack of its own; a reader scans the headers and ignores a tail that a
-crash cut off. Each record carries a checksum: a corrupted row is reported and computed again. A pack's time of
-modification
-is its last use, by which `make gc` chooses; a pack deleted while a run goes on is only so many rows to compute again.
+A key hashes everything a row depends on (content, params, code), so an entry is correct or absent, never stale. Rows
+are stored in append-only packs, one per writing process; readers scan the headers and ignore a tail that a crash cut
+off. Each record has checksums: a corrupted row is reported and computed again. A pack's modification time is its last
+use, which `make gc` goes by; rows of a pack that is deleted during a run are computed again.
 
 Record: magic (4) | key (32) | length of meta (4) | length of blob (8) | XXH3 of these (8) | XXH3 of the rest (8) | meta
 | blob.
 
-What an open store holds in memory is 28 bytes a row: the first half of its key, its pack and its place there.
+An open store holds 28 bytes per row in memory: half of the key, the pack number and the offset.
 """
 
 from __future__ import annotations
@@ -39,8 +38,8 @@ _HEADER_BYTES = _FIELDS.size + _CHECKSUMS.size
 _MAGIC = b"row2"
 _PLACE = np.dtype([("key", "S16"), ("pack", "<u4"), ("start", "<u8")])
 _PACKED_PLACE = struct.Struct("<16sIQ")
-KEY_BYTES = 16  # of the key's 32: enough to tell rows apart
-MAX_RECENT = 16384  # rows of this run until they join the sorted index
+KEY_BYTES = 16  # of the key's 32: no two rows share them
+MAX_RECENT = 16384  # rows of this run before they are merged into the sorted index
 MAX_OPEN_PACKS = 128
 DEFAULT_FOLDER = ".rows"
 
@@ -74,19 +73,19 @@ class _Header(NamedTuple):
 
 
 class RowStore:
-    """Finished rows of one stage. Use as a context manager."""
+    """Store of one stage's finished rows. Use as a context manager."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._packs: list[Path] = []
-        self._readers: OrderedDict[int, int] = OrderedDict()  # pack number → descriptor, the longest unused first
+        self._readers: OrderedDict[int, int] = OrderedDict()  # pack number → descriptor, least recently used first
         self._writer: int | None = None
         self._own = -1
         self._recent: dict[bytes, tuple[int, int]] = {}
         scanned = bytearray()
         for pack in sorted(folder.glob("*.pack")):  # named by time: of equal keys the newest comes last
-            with suppress(FileNotFoundError):  # collected as garbage a moment ago
+            with suppress(FileNotFoundError):  # deleted by `make gc` in the meantime
                 self._packs.append(pack)
                 for key, start in _scan(pack):
                     scanned += _PACKED_PLACE.pack(key, len(self._packs) - 1, start)
@@ -113,7 +112,7 @@ class RowStore:
         return self._find(short_key(key)) is not None
 
     def contains(self, keys: Keys) -> npt.NDArray[np.bool_]:
-        """Return for each short key (N,) whether its row is there."""
+        """Return for each short key (N,) whether its row is stored."""
         self._settle()
         if not len(self._keys):
             return np.zeros(len(keys), dtype=np.bool_)
@@ -135,7 +134,7 @@ class RowStore:
         start = os.fstat(self._writer).st_size
         n_bytes = sum(map(len, record))
         n_written = os.writev(self._writer, record)
-        if n_written < n_bytes:  # a signal, or more than one call takes
+        if n_written < n_bytes:  # interrupted by a signal, or above the size limit of one call
             rest = memoryview(b"".join(record))[n_written:]
             while rest:
                 rest = rest[os.write(self._writer, rest) :]
@@ -144,7 +143,7 @@ class RowStore:
             self._settle()
 
     def get(self, key: bytes) -> tuple[dict[str, Any], bytes] | None:
-        """Return (meta, blob) of a short key, or None when the row is absent, gone or does not match its checksum."""
+        """Return (meta, blob) of a short key, or None when the row is absent, deleted or corrupted."""
         place = self._find(key)
         if place is None:
             return None
@@ -175,7 +174,7 @@ class RowStore:
             return self._writer
         if number not in self._readers:
             self._readers[number] = os.open(self._packs[number], os.O_RDONLY)
-            with suppress(PermissionError):  # a store that others share
+            with suppress(PermissionError):  # a shared store
                 os.utime(self._packs[number])
             if len(self._readers) > MAX_OPEN_PACKS:
                 os.close(self._readers.popitem(last=False)[1])
@@ -183,7 +182,7 @@ class RowStore:
         return self._readers[number]
 
     def _settle(self) -> None:
-        """Sort the rows of this run into the index, each after its equals."""
+        """Merge the rows of this run into the sorted index, after older rows with the same key."""
         if not self._recent:
             return
         keys = np.array(list(self._recent), dtype="S16")
@@ -208,7 +207,7 @@ def _read_header(descriptor: int, start: int) -> _Header | None:
 
 
 def _scan(pack: Path) -> Iterator[tuple[bytes, int]]:
-    """Yield (short key, start) of every whole record; what a crash or damage left after them is ignored."""
+    """Yield (short key, start) of every intact record up to the first damaged one."""
     descriptor = os.open(pack, os.O_RDONLY)
     try:
         size = os.fstat(descriptor).st_size

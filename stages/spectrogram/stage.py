@@ -1,7 +1,7 @@
 """Spectrogram stage: linear magnitude spectrograms of the resampled audio, cached as fp16 shards.
 
-With `source: on_the_fly` nothing is cached: the manifest still says how many frames each utterance has and with
-which settings, and training computes the same numbers from the PCM.
+With `source: on_the_fly` nothing is cached: the manifest still holds frame counts and settings, and training computes
+the same numbers from the PCM.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ class SpectrogramParams(Settings):
 
 
 @dataclass(frozen=True)
-class PcmPlace:
-    """Where an utterance's PCM lies in the resample stage's shards."""
+class PcmLocation:
+    """Location of an utterance's PCM in the resample stage's shards."""
 
     folder: str
     shard: int
@@ -71,11 +71,11 @@ def check_length(n_samples: int, settings: SpectrogramSettings) -> None:
         raise RowRejected("too_short", f"{n_samples} samples; n_fft {settings.n_fft} needs {settings.min_samples}")
 
 
-def process(place: PcmPlace, settings: SpectrogramSettings) -> RowResult:
+def process(location: PcmLocation, settings: SpectrogramSettings) -> RowResult:
     """Return (facts, fp16 bytes of the (frames, n_fft/2 + 1) magnitudes) of one utterance."""
-    check_length(place.n_samples, settings)
-    with ShardReader(Path(place.folder)) as reader:
-        pcm = reader.read_array(place.shard, place.offset_bytes, (place.n_samples,), "int16")
+    check_length(location.n_samples, settings)
+    with ShardReader(Path(location.folder)) as reader:
+        pcm = reader.read_array(location.shard, location.offset_bytes, (location.n_samples,), "int16")
     magnitudes = half_spectrogram(pcm, settings)
     return {"n_frames": len(magnitudes)}, magnitudes.tobytes()
 
@@ -86,7 +86,7 @@ def compute(settings: SpectrogramSettings, rows: Sequence[Row]) -> list[RowResul
 
 
 def make_rows(utterances: ManifestRows, resample: Path, settings: SpectrogramSettings) -> Iterator[Row]:
-    """Yield every utterance's work."""
+    """Yield every utterance's row."""
     transform = [
         settings.n_fft,
         settings.hop_samples,
@@ -95,12 +95,12 @@ def make_rows(utterances: ManifestRows, resample: Path, settings: SpectrogramSet
         code_version("stages.spectrogram.stage"),
     ]
     for row in utterances.read("utterance_id", "pcm_xxh3", "shard", "offset_bytes", "n_samples"):
-        place = PcmPlace(str(resample), row["shard"], row["offset_bytes"], row["n_samples"])
-        yield Row(row["utterance_id"], content_key("spectrogram", row["pcm_xxh3"], transform), place)
+        location = PcmLocation(str(resample), row["shard"], row["offset_bytes"], row["n_samples"])
+        yield Row(row["utterance_id"], content_key("spectrogram", row["pcm_xxh3"], transform), location)
 
 
 def describe_all(utterances: ManifestRows, settings: SpectrogramSettings, writer: OutcomeWriter) -> None:
-    """Write the manifest without spectrograms, with places of zero, for training that computes them itself."""
+    """Write the manifest without spectrograms (locations are 0), for training that computes them itself."""
     for row in utterances.read("utterance_id", "n_samples"):
         try:
             check_length(row["n_samples"], settings)

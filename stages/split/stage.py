@@ -1,8 +1,8 @@
 """Split stage: joins the manifests and assigns every utterance to train, validation or test.
 
-An utterance's place depends on the rank of its text's hash among its speaker's texts, not on their order: adding data
-moves few others, and every speaker with several texts of a fair length gets held-out ones. Utterances that say the same
-words stay together, so that no held-out text was trained on.
+An utterance's subset depends on the rank of its text's hash among its speaker's texts: adding data moves few others,
+and every speaker with several texts of eligible length has held-out ones. Utterances with the same text stay in one subset,
+so no held-out text is trained on.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ HeldOutShare = Annotated[float, Interval(gt=0, lt=1)]
 
 @dataclass(frozen=True)
 class SplitParams(Settings):
-    """Shares are of each speaker's utterances; held-out ones are chosen among lengths that are fair to judge."""
+    """Shares refer to each speaker's utterances; held-out ones are chosen within a range of durations."""
 
     salt: str
     validation_share: HeldOutShare
@@ -69,29 +69,29 @@ class SplitParams(Settings):
 
 
 def rank(text: str, salt: str) -> bytes:
-    """Return the hash that orders texts for being held out, whatever their capitals."""
+    """Return the hash by which texts are ranked for the held-out subsets; it ignores case."""
     return hashlib.sha256(f"{salt}\0{text.lower()}".encode()).digest()[:RANK_BYTES]
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The hashes of the texts that are not trained on."""
+    """Hashes of the held-out texts."""
 
     test: frozenset[bytes]
     validation: frozenset[bytes]
     salt: str
 
     def subset_of(self, normalised: str) -> str:
-        """Return the subset of the utterances that say a text."""
+        """Return the subset of the utterances with this text."""
         hashed = rank(normalised, self.salt)
         return TEST if hashed in self.test else VALIDATION if hashed in self.validation else TRAIN
 
 
 def hold_out(utterances: Iterable[Mapping[str, Any]], params: SplitParams) -> HeldOut:
-    """Choose among rows with speaker, normalised and seconds.
+    """Return the held-out texts of rows with speaker, normalised and seconds.
 
     For each speaker the eligible texts with the smallest hashes are the test set, the next ones the validation set;
-    texts count once, with all the utterances that say them.
+    a text counts once, with all its utterances.
     """
     n_utterances: Counter[str] = Counter()
     eligible: dict[str, bytearray] = {}
@@ -122,9 +122,9 @@ def length_problem(n_frames: int, n_phones: int, seconds: float, params: SplitPa
 
 
 @dataclass(frozen=True)
-class Joined:
-    """An utterance of the corpus: its columns of every manifest under their names' prefix (``bert.spans``), or why it
-    is not used.
+class JoinedRow:
+    """Utterance of the corpus: its columns of every manifest with the stage as prefix (``bert.spans``), or its
+    rejection.
     """
 
     utterance_id: str
@@ -132,15 +132,13 @@ class Joined:
     rejected: tuple[str, str] | None = None
 
 
-def join(tables: Mapping[str, Iterator[Mapping[str, Any]]]) -> Iterator[Joined]:
-    """Yield every row of the first table with those of its utterance in the others; all are in the order of utterance
-    ids.
-    """
+def join(tables: Mapping[str, Iterator[Mapping[str, Any]]]) -> Iterator[JoinedRow]:
+    """Left-join tables, all in the order of utterance ids, on the utterance id of the first."""
     (first, main_rows), *others = tables.items()
     heads = {name: next(rows, None) for name, rows in others}
     for main_row in main_rows:
         utterance_id = main_row["utterance_id"]
-        found, missing = {first: main_row}, []
+        matched, missing = {first: main_row}, []
         for name, rows in others:
             head = heads[name]
             while head is not None and head["utterance_id"] < utterance_id:
@@ -149,30 +147,30 @@ def join(tables: Mapping[str, Iterator[Mapping[str, Any]]]) -> Iterator[Joined]:
             if head is None or head["utterance_id"] != utterance_id:
                 missing.append(name)
             else:
-                found[name] = head
+                matched[name] = head
         if missing:
-            yield Joined(utterance_id, {}, ("rejected_before", f"by {', '.join(missing)}"))
+            yield JoinedRow(utterance_id, {}, ("rejected_before", f"by {', '.join(missing)}"))
         else:
-            yield Joined(
+            yield JoinedRow(
                 utterance_id,
-                {f"{name}.{column}": value for name, row in found.items() for column, value in row.items()},
+                {f"{name}.{column}": value for name, row in matched.items() for column, value in row.items()},
             )
 
 
-def usable(joined: Iterable[Joined], sample_rate_hz: int, params: SplitParams) -> Iterator[Joined]:
-    """Yield joined rows with seconds, speaker and normalised; those that cannot be trained on as rejects."""
-    for one in joined:
-        row = one.row
-        if one.rejected:
-            yield one
+def usable(joined: Iterable[JoinedRow], sample_rate_hz: int, params: SplitParams) -> Iterator[JoinedRow]:
+    """Yield joined rows with seconds, speaker and normalised; rows that cannot be trained on become rejects."""
+    for utterance in joined:
+        row = utterance.row
+        if utterance.rejected:
+            yield utterance
             continue
         seconds = row["resample.n_samples"] / sample_rate_hz
         problem = length_problem(row["spectrogram.n_frames"], len(row["clean_text.phones"]), seconds, params)
         if problem:
-            yield Joined(one.utterance_id, {}, problem)
+            yield JoinedRow(utterance.utterance_id, {}, problem)
         else:
             extra = {"seconds": seconds, "speaker": row["corpus.speaker"], "normalised": row["clean_text.normalised"]}
-            yield Joined(one.utterance_id, {**row, "utterance_id": one.utterance_id, **extra})
+            yield JoinedRow(utterance.utterance_id, {**row, "utterance_id": utterance.utterance_id, **extra})
 
 
 def _split_row(row: Mapping[str, Any], subset: str) -> dict[str, Any]:
@@ -216,24 +214,24 @@ def main(
     }
     facts = {name: table.facts for name, table in tables.items()}
 
-    def rows() -> Iterator[Joined]:
+    def rows() -> Iterator[JoinedRow]:
         columns = {name: table.read("utterance_id", *COLUMNS[name]) for name, table in tables.items()}
         return usable(join(columns), facts["resample"]["sample_rate_hz"], params)
 
-    held_out = hold_out((one.row for one in rows() if not one.rejected), params)
+    held_out = hold_out((utterance.row for utterance in rows() if not utterance.rejected), params)
     counts = dict.fromkeys((TRAIN, VALIDATION, TEST), 0)
     with output_folder(out) as temporary:
         n_input = tables["corpus"].n_rows
         with outcome_writer(
             temporary, "split", manifests.SPLIT, facts, n_input=n_input, max_reject_share=params.max_reject_share
         ) as writer:
-            for one in rows():
-                if one.rejected:
-                    writer.reject(one.utterance_id, *one.rejected)
+            for utterance in rows():
+                if utterance.rejected:
+                    writer.reject(utterance.utterance_id, *utterance.rejected)
                     continue
-                subset = held_out.subset_of(one.row["normalised"])
+                subset = held_out.subset_of(utterance.row["normalised"])
                 counts[subset] += 1
-                writer.keep(_split_row(one.row, subset))
+                writer.keep(_split_row(utterance.row, subset))
         if not all(counts.values()):
             raise StageError(
                 None,

@@ -82,7 +82,7 @@ def test_too_many_rejects_are_explained_by_what_is_wrong_not_by_what_a_limit_lef
 def test_nothing_left_is_a_failure_whatever_the_limit(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"2 of 2 utterances rejected \(silent_audio 2\)"):
         write(tmp_path, 0, rejects("silent_audio", "silent_audio"), n_input=2, share=1.0)
-    with pytest.raises(PipelineError, match="no utterances came in; look at the rejects of the stage before it"):
+    with pytest.raises(PipelineError, match="no utterances came in; see the rejects of the previous stage"):
         write(tmp_path, 0, [], n_input=0, share=1.0)
 
 

@@ -15,7 +15,7 @@ from stages.common import manifests
 from stages.common.command import from_mapping
 from stages.common.errors import PipelineError
 from stages.split import stage as split
-from stages.split.stage import Joined, SplitParams, hold_out, join, length_problem, rank, usable
+from stages.split.stage import JoinedRow, SplitParams, hold_out, join, length_problem, rank, usable
 from tests.small_corpus import SPLIT_VALUES, SmallCorpus, folder_bytes, reasons, utterance_ids
 
 PARAMS = SplitParams(**SPLIT_VALUES)
@@ -154,7 +154,7 @@ def joined(count: int, seconds: Sequence[float] = (), n_phones: int = 20) -> lis
 
 
 def test_dropped_utterances_are_listed_and_the_rest_is_complete() -> None:
-    rows = [Joined(row["utterance_id"], row) for row in joined(30, seconds=[0.2, 9.5])]
+    rows = [JoinedRow(row["utterance_id"], row) for row in joined(30, seconds=[0.2, 9.5])]
     found = list(usable(rows, 16000, PARAMS))
     assert [one.utterance_id for one in found] == [one.utterance_id for one in rows]
     assert {one.utterance_id: one.rejected[0] for one in found if one.rejected} == {
