@@ -1,8 +1,8 @@
 """Split stage: joins the manifests and assigns every utterance to train, validation or test.
 
 An utterance's subset depends on the rank of its text's hash among its speaker's texts: adding data moves few others,
-and every speaker with several texts of eligible length has held-out ones. Utterances with the same text stay in one subset,
-so no held-out text is trained on.
+and every speaker with several texts of eligible length has held-out ones. Utterances with the same text stay in one
+subset, so no held-out text is trained on.
 """
 
 from __future__ import annotations

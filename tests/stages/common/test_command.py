@@ -104,11 +104,11 @@ def test_anything_else_is_a_bug_and_keeps_its_traceback() -> None:
         run_command(broken, "x")
 
 
-def test_an_interruption_says_how_to_go_on() -> None:
+def test_an_interruption_says_how_to_continue() -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(SystemExit, match="x: interrupted; what was finished is kept"):
+    with pytest.raises(SystemExit, match="x: interrupted; finished work is kept"):
         run_command(interrupted, "x")
 
 

@@ -61,8 +61,8 @@ def die_over(bad: int, number: int) -> int:
 
 def test_an_item_that_kills_its_worker_is_given_up_and_the_others_are_done(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOICE_WORKERS", "2")
-    found = list(map_unordered(partial(die_over, 7), range(30), give_up=lambda number: -number))
-    assert sorted(found) == sorted([*(number for number in range(30) if number != 7), -7])
+    results = list(map_unordered(partial(die_over, 3), range(5), give_up=lambda number: -number))
+    assert sorted(results) == [-3, 0, 1, 2, 4]
 
 
 def test_a_worker_that_dies_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
