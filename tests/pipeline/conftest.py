@@ -17,7 +17,7 @@ from tests.pipeline.tiny_project import start_tiny_project
 
 @pytest.fixture(scope="session")  # Prefect keeps connections to the first server of a process
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A server, whose address flows know; yields its folder."""
+    """Run a server for the flows of this session; yields its folder."""
     home = tmp_path_factory.mktemp("prefect")
     with server(home) as own, temporary_settings({PREFECT_API_URL: own.address}):
         yield home

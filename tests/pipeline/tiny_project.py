@@ -1,6 +1,4 @@
-"""A real git and DVC project whose stages take no time: the real parameters, two inputs side by side, a voice and its
-metrics.
-"""
+"""A real git and DVC project with the real parameters whose stages take no time."""
 
 from __future__ import annotations
 

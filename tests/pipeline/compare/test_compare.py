@@ -30,9 +30,7 @@ from tests.pipeline.compare.comparable_project import ComparableProject, evaluat
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> ComparableProject:
-    """Two commits (`first`, `second`: more natural), an experiment of another seed, `odd` with another test set, `bare`
-    with none.
-    """
+    """Commits `bare` (no evaluation), `first`, `second` (more natural), `odd` (another test set); a second seed."""
     project = start_project(tmp_path_factory.mktemp("project") / "voice")
     project.git("add", "-A")
     project.git("commit", "-qm", "bare")

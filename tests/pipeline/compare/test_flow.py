@@ -15,6 +15,7 @@ from stages.common.errors import PipelineError
 from tests.pipeline.compare.comparable_project import evaluation, start_project
 
 
+@pytest.mark.slow  # needs a Prefect server of its own test worker
 def test_the_flow_writes_the_files_of_the_command_and_the_table_as_an_artifact(
     prefect: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

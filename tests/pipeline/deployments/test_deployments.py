@@ -1,6 +1,4 @@
-"""Deployed runs on a real server and worker: cancelled, timed out, worker or machine killed, server restarted; nothing
-is left behind.
-"""
+"""Deployed runs on a real server and worker: cancelled, timed out, killed, restarted; no process is left."""
 
 from __future__ import annotations
 
