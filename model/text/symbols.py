@@ -43,7 +43,11 @@ REFERENCE_SYMBOL_COUNT: Final = 112
 # Language-local tones → ids. Mandarin 0-5 (0 for marks, 5 neutral), English 0 and stress 0-2 plus 1. The reference has
 # one id for Japanese, so the id of high pitch is appended after all of the reference's ids.
 TONES: Final[Mapping[str, tuple[int, ...]]] = {"ZH": (0, 1, 2, 3, 4, 5), "JP": (6, 11), "EN": (7, 8, 9, 10)}
-REFERENCE_TONES: Final[Mapping[str, tuple[int, ...]]] = {**TONES, "JP": (6, 6)}
+REFERENCE_TONES: Final[Mapping[str, tuple[int, ...]]] = {
+    "ZH": (0, 1, 2, 3, 4, 5),
+    "JP": (6, 6),
+    "EN": (7, 8, 9, 10),
+}
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class SymbolTable:
         """Return the 112 symbols and 11 tones of Bert-VITS2 1.1, for its checkpoints: Japanese pitch is not
         distinguished.
         """
-        return cls(symbols=SYMBOLS[:REFERENCE_SYMBOL_COUNT], tones=dict(REFERENCE_TONES))
+        return cls(SYMBOLS[:REFERENCE_SYMBOL_COUNT], dict(REFERENCE_TONES), tuple(REFERENCE_TONES))
 
     @property
     def tone_count(self) -> int:
