@@ -29,15 +29,15 @@ from model.networks.text_encoder import TextEncoder, TextEncoding
 
 HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 DURATION_KERNEL_SIZE = 3
-UNVOICED_PITCH_WEIGHT = 0.1  # there the pitch is only a line between its neighbours
+UNVOICED_PITCH_WEIGHT = 0.1  # there the pitch is interpolated
 
 
 @dataclass(frozen=True, kw_only=True)
 class SynthesizerInputs:
     """One training batch; ids, durations and lengths are integers.
 
-    `bert` maps language codes to features (B, channels, P); `durations` (B, P) in frames replace the search
-    for an alignment; `speaker_ids` (B,) is read only by a model that has a speaker table.
+    `bert` maps language codes to features (B, channels, P); `durations` (B, P) in frames replace the alignment search;
+    `speaker_ids` (B,) is read only by models with a speaker table.
     """
 
     phone_ids: Tensor
@@ -53,9 +53,9 @@ class SynthesizerInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class SynthesizerOutput:
-    """Everything that the losses of the generator read.
+    """Inputs of the generator's losses.
 
-    waveform_segment (B, 1, segment · hop), None when decoding was skipped; segment_starts (B,) in frames;
+    waveform_segment (B, 1, segment · hop), None if decoding was skipped; segment_starts (B,) in frames;
     durations (B, P) in frames; latent, latent_prior, prior_* and posterior_* (B, Z, T), the prior expanded to
     frames; frame_mask (B, 1, T); phone_mask, log_durations and log_durations_target (B, 1, P); text_hidden
     (B, C, P); duration_loss (B,) of all duration predictors, summed over an item's phones and divided by the
@@ -142,11 +142,9 @@ class Synthesizer(nn.Module):
     ) -> SynthesizerOutput:
         """Encode both sides, align them and decode one random segment per utterance.
 
-        alignment_noise scales the noise of the search, in standard deviations of its scores; given
-        `batch.durations` there is no search. `draws` (torch's own generator if None) are asked in this order:
-        posterior,
-        alignment, stochastic durations, segment starts, noise of a source-filter decoder; dropout always takes torch's
-        own.
+        alignment_noise scales the noise of the search, in standard deviations of its scores; with `batch.durations`
+        there is no search. Order of `draws` (torch's global generator if None): posterior, alignment, stochastic
+        durations, segment starts, noise of a source-filter decoder. Dropout always uses the global generator.
         """
         draws = draws or RandomDraws()
         speaker = self.speaker_vector(batch.speaker_ids, batch.spectrogram)
@@ -193,12 +191,11 @@ class Synthesizer(nn.Module):
         prior_noise: float = 0.0,
         draws: RandomDraws | None = None,
     ) -> DecodedSegments:
-        """Decode one random segment per utterance with gradients for the decoder alone.
+        """Decode one random segment per utterance with gradients for the decoder only.
 
-        A share `prior_share` of the utterances, each by its own draw, is decoded from the latent of its text along the
-        recording's durations, at `prior_noise` of the prior's spread; the others from the posterior's. `draws` are
-        asked
-        in this order: posterior, segment starts, choice, prior, alignment (never), noise of a source-filter decoder.
+        Each utterance is decoded from its text's latent with probability `prior_share`, along the recording's
+        durations and at `prior_noise` standard deviations of the prior, otherwise from the posterior's latent. Order
+        of `draws`: posterior, segment starts, choice, prior, noise of a source-filter decoder.
         """
         draws = draws or RandomDraws()
         lengths = batch.spectrogram_lengths
@@ -225,9 +222,7 @@ class Synthesizer(nn.Module):
         noise_scale: float,
         draws: RandomDraws,
     ) -> Tensor:
-        """Latent (B, Z, T) that the text alone gives along known durations, or along those found for the posterior's
-        `latent`.
-        """
+        """Return the latent (B, Z, T) of the text alone, along given durations or those aligned to `latent`."""
         text = self.text_encoder(
             batch.phone_ids, batch.phone_lengths, batch.tone_ids, batch.language_ids, batch.bert, speaker
         )
@@ -256,9 +251,9 @@ class Synthesizer(nn.Module):
         max_frames: int | None = None,
         reference_spectrogram: Tensor | None = None,
     ) -> InferenceOutput:
-        """Speak ids (B, P): sample durations, then the prior, invert the flow, decode.
+        """Synthesise ids (B, P): sample durations, sample the prior, invert the flow, decode.
 
-        sdp_ratio is the stochastic predictor's share in log durations; speech beyond max_frames is cut off.
+        sdp_ratio is the stochastic predictor's weight in log durations; frames beyond max_frames are cut off.
         A model with a reference encoder takes its speaker from `reference_spectrogram` (B, C, T).
         """
         speaker = self.speaker_vector(speaker_ids, reference_spectrogram)
@@ -285,12 +280,10 @@ class Synthesizer(nn.Module):
         latent_noise: Tensor,
         source_noise: Tensor | None = None,
     ) -> InferenceOutput:
-        """Speak an encoded text along durations (B, P) in frames, of which those that frame_mask (B, 1, T) has are
-        heard.
+        """Synthesise an encoded text along durations (B, P) in frames, limited to the frames of frame_mask (B, 1, T).
 
-        latent_noise (B, Z, T) is in units of the prior's spread; source_noise (B, 1, S), standard normal, is what a
-        source-filter
-        decoder shapes, drawn by it where it is not given.
+        latent_noise (B, Z, T) is in standard deviations of the prior; source_noise (B, 1, S), standard normal, is the
+        noise that a source-filter decoder shapes, drawn by the decoder if None.
         """
         path = durations_to_path(durations, frame_mask.shape[2])
         prior_mean, prior_log_std = self._expand_prior(text, durations, path, frame_mask)
@@ -307,12 +300,13 @@ class Synthesizer(nn.Module):
         """Resynthesise recordings: posterior mean of (B, C, T) through the decoder → waveform (B, 1, S)."""
         speaker = self.speaker_vector(speaker_ids, spectrogram)
         posterior = self.posterior_encoder(spectrogram, lengths, speaker, sample=False)
-        return self.decoder(posterior.mean * posterior.frame_mask, speaker)
+        waveform: Tensor = self.decoder(posterior.mean * posterior.frame_mask, speaker)
+        return waveform
 
     def _decode_segment(
         self, latent: Tensor, starts: Tensor, batch: SynthesizerInputs, speaker: Tensor | None, draws: RandomDraws
     ) -> Tensor:
-        """Decode one segment per utterance, (B, 1, segment · hop); a source-filter decoder is told the true pitch."""
+        """Decode one segment per utterance, (B, 1, segment · hop); a source-filter decoder gets the true pitch."""
         n_frames = self.config.segment_frames
         segments = slice_segments(latent, starts, n_frames)
         if not isinstance(self.decoder, SourceFilterDecoder):
@@ -323,13 +317,13 @@ class Synthesizer(nn.Module):
             latent.new_empty(len(latent), 1, n_samples), torch.full_like(batch.spectrogram_lengths, n_samples)
         )
         pitch = slice_segments(batch.spectrogram[:, -PITCH_ROWS:], starts, n_frames)
-        spoken: Tensor = self.decoder(segments, speaker, pitch=pitch, noise=noise)
-        return spoken
+        shaped: Tensor = self.decoder(segments, speaker, pitch=pitch, noise=noise)
+        return shaped
 
     def _pitch_loss(
         self, latent: Tensor, batch: SynthesizerInputs, frame_mask: Tensor, speaker: Tensor | None
     ) -> Tensor | None:
-        """Absolute error of the pitch estimated from the latent and cross entropy of its voicing, means over frames."""
+        """Return the absolute error of the pitch estimate plus the cross entropy of its voicing, means over frames."""
         if not isinstance(self.decoder, SourceFilterDecoder):
             return None
         estimate = self.decoder.pitch(latent, speaker)
@@ -342,8 +336,9 @@ class Synthesizer(nn.Module):
     def _expand_prior(
         self, text: TextEncoding, durations: Tensor, path: Tensor, frame_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Prior mean and log standard deviation at each frame, (B, Z, T) both; in full precision, as frames are
-        counted.
+        """Return the prior's mean and log standard deviation per frame, (B, Z, T) each.
+
+        Without autocast: half precision cannot count frames.
         """
         with torch.autocast(path.device.type, enabled=False):
             mean, log_std = _expand(text.prior_mean, path), _expand(text.prior_log_std, path)
@@ -353,15 +348,17 @@ class Synthesizer(nn.Module):
             return mean + mean_change, log_std + log_std_change
 
     def speaker_vector(self, speaker_ids: Tensor | None, spectrogram: Tensor | None = None) -> Tensor | None:
-        """Speaker embedding (B, G, 1), or None for a model without; ValueError when its source is missing."""
+        """Return the speaker embedding (B, G, 1), None for a model without; ValueError if its source is missing."""
         if self.config.n_speakers > 0:
             if speaker_ids is None:
                 raise ValueError(f"speaker_ids are needed: the model has {self.config.n_speakers} speakers")
-            return self.speaker_embedding(speaker_ids).unsqueeze(2)
+            embedding: Tensor = self.speaker_embedding(speaker_ids)
+            return embedding.unsqueeze(2)
         if self.config.use_reference_encoder:
             if spectrogram is None:
                 raise ValueError("a reference spectrogram is needed: the model reads the speaker from it")
-            return self.reference_encoder(spectrogram.transpose(1, 2)).unsqueeze(2)
+            summary: Tensor = self.reference_encoder(spectrogram.transpose(1, 2))
+            return summary.unsqueeze(2)
         return None
 
     @torch.no_grad()
@@ -377,7 +374,7 @@ class Synthesizer(nn.Module):
     def _duration_terms(
         self, text: TextEncoding, durations: Tensor, speaker: Tensor | None, phone_lengths: Tensor, draws: RandomDraws
     ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-        """Predicted and target log durations (B, 1, P), squared error and negative log-likelihood (B,)."""
+        """Return predicted and target log durations (B, 1, P), squared error and negative log-likelihood (B,)."""
         mask = text.phone_mask
         observed = durations.unsqueeze(1).to(text.hidden.dtype)
         n_phones = mask.sum()
@@ -394,23 +391,24 @@ class Synthesizer(nn.Module):
         self, text: TextEncoding, speaker: Tensor | None, noise_scale: float, sdp_ratio: float
     ) -> Tensor:
         if not self.config.use_sdp or sdp_ratio == 0:
-            return self.duration_predictor(text.hidden, text.phone_mask, speaker)
-        sampled = self.stochastic_duration_predictor.sample(
+            predicted: Tensor = self.duration_predictor(text.hidden, text.phone_mask, speaker)
+            return predicted
+        sampled: Tensor = self.stochastic_duration_predictor.sample(
             text.hidden, text.phone_mask, speaker, noise_scale=noise_scale
         )
         if sdp_ratio == 1:
             return sampled
-        regressed = self.duration_predictor(text.hidden, text.phone_mask, speaker)
+        regressed: Tensor = self.duration_predictor(text.hidden, text.phone_mask, speaker)
         return sampled * sdp_ratio + regressed * (1 - sdp_ratio)
 
 
 def frames_of_phones(log_durations: Tensor, phone_mask: Tensor, length_scale: float | Tensor) -> Tensor:
-    """Whole frames (B, P) of log durations (B, 1, P), stretched by `length_scale`; none where the mask (B, 1, P) is 0."""
+    """Return whole frames (B, P) of log durations (B, 1, P) times `length_scale`; mask (B, 1, P)."""
     return (log_durations.exp() * phone_mask * length_scale).ceil().squeeze(1).long()
 
 
 def alignment_scores(latent_prior: Tensor, prior_mean: Tensor, prior_log_std: Tensor) -> Tensor:
-    """Log-likelihood (B, T, P) of each latent frame (B, Z, T) under each phone's Gaussian (B, Z, P)."""
+    """Return the log-likelihood (B, T, P) of each latent frame (B, Z, T) under each phone's Gaussian (B, Z, P)."""
     precision = torch.exp(-2 * prior_log_std)
     weighted_mean = prior_mean * precision
     constant = -(HALF_LOG_TWO_PI + prior_log_std + 0.5 * prior_mean * weighted_mean).sum(1, keepdim=True)

@@ -121,4 +121,5 @@ def mel_filterbank(settings: SpectrogramSettings) -> FloatArray:
             settings.n_mels,
             settings.n_fft,
         )
-    return triangles.astype(np.float32)
+    filters: FloatArray = triangles.astype(np.float32)
+    return filters

@@ -1,4 +1,4 @@
-"""Checkpoints in the project's own format: a folder of safetensors files and one JSON file that lists them."""
+"""Checkpoints in this project's format: a folder of safetensors files and a JSON file that lists them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FORMAT_VERSION = 1
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be used; the message names the file or module and what to do."""
+    """Unusable checkpoint; the message names the file or module and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, *, tensors: Mapping[str, State], metadata: Mapping[str, Any]) -> None:
-    """Write networks and metadata to `folder`, replacing the checkpoint that it holds in one step.
+    """Write networks and metadata to `folder`, replacing an existing checkpoint atomically.
 
-    Tensor files are named by their content, and the metadata file that lists them is renamed into place last:
-    a kill at any moment leaves the old checkpoint or the new one, never a mixture. Same content, same bytes.
-    Raises OSError when the disk takes no more, with the old checkpoint intact.
+    Tensor files are named by their content, and the metadata file that lists them is renamed into place last: an
+    interruption leaves the old checkpoint or the new one, never a mixture. The same content gives the same bytes.
+    Raises OSError when the disk is full, with the old checkpoint intact.
     """
     for name in tensors:
         if not re.fullmatch(r"[A-Za-z0-9_]+", name):
@@ -53,7 +53,7 @@ def save_checkpoint(folder: Path, *, tensors: Mapping[str, State], metadata: Map
         with _temporary(folder / f".{name}.tmp") as temporary:
             try:
                 save_file({key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}, temporary)
-            except SafetensorError as error:  # what it makes of a full disk
+            except SafetensorError as error:  # raised for a full disk
                 raise OSError(f"{temporary}: cannot be written ({first_line(error)})") from error
             digest = file_sha256(temporary)
             files[name] = {"file": f"{name}-{digest[:16]}.safetensors", "sha256": digest}
@@ -75,7 +75,7 @@ def load_checkpoint(folder: Path, names: Collection[str] | None = None) -> Check
     content = read_listing(folder)
     files = content["files"]
     if absent := sorted(set(names or ()) - set(files)):
-        raise CheckpointError(f"{folder}: has no {', '.join(absent)}; it holds {', '.join(sorted(files))}")
+        raise CheckpointError(f"{folder}: has no {', '.join(absent)}; it has {', '.join(sorted(files))}")
     tensors = {}
     for name in sorted(files if names is None else names):
         path = folder / files[name]["file"]
@@ -89,12 +89,12 @@ def load_checkpoint(folder: Path, names: Collection[str] | None = None) -> Check
 
 @contextmanager
 def new_folder(final: Path) -> Iterator[Path]:
-    """Yield a folder to fill that becomes `final` when all went well, and is gone when anything did not.
+    """Yield a temporary folder that is renamed to `final` on success and removed on failure.
 
-    CheckpointError when `final` holds something: nothing is ever written over.
+    Raises CheckpointError if `final` is not empty: nothing is overwritten.
     """
     if final.exists() and (not final.is_dir() or any(final.iterdir())):
-        raise CheckpointError(f"{final}: holds something already; choose a new folder")
+        raise CheckpointError(f"{final}: is not empty; choose a new folder")
     temporary = final.parent / f".{final.name}.{os.getpid()}.tmp"
     temporary.mkdir(parents=True)
     try:
@@ -102,7 +102,7 @@ def new_folder(final: Path) -> Iterator[Path]:
         os.replace(temporary, final)
     except OSError as error:
         raise CheckpointError(
-            f"{final}: cannot be written ({first_line(error)}); nothing was, free some space or choose another folder"
+            f"{final}: cannot be written ({first_line(error)}); free some space or choose another folder"
         ) from error
     finally:
         if temporary.exists():
@@ -111,7 +111,7 @@ def new_folder(final: Path) -> Iterator[Path]:
 
 @contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
-    """Yield a path to write to; what is left there when writing fails is removed, unless the process is killed."""
+    """Yield a path to write to, and remove the file if writing fails."""
     try:
         yield path
     except OSError:
@@ -120,33 +120,29 @@ def _temporary(path: Path) -> Iterator[Path]:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's text, or its type's name when it has none."""
+    """Return the first line of an error's message, or its type's name if it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def checkpoint_sha256(folder: Path) -> str:
-    """Return the hash (hex) of a checkpoint's whole content: of its metadata file, which holds the hashes of the tensor
-    files.
-    """
+    """Return the hash (hex) of a checkpoint: that of its metadata file, which has the hashes of the tensor files."""
     read_listing(folder)
     return file_sha256(folder / METADATA_NAME)
 
 
 def read_listing(folder: Path) -> dict[str, Any]:
-    """Return what a checkpoint's JSON file says: `files` with their hashes by network, and the `metadata`. Raises
-    CheckpointError.
-    """
+    """Return a checkpoint's JSON file: `files` with hashes by network, and `metadata`; or raise CheckpointError."""
     path = folder / METADATA_NAME
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: missing; no checkpoint was ever finished here, check the folder") from error
+        raise CheckpointError(f"{path}: missing; no checkpoint was completed here, check the folder") from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: unreadable ({first_line(error)}); restore it or train again") from error
     if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
-        found = content.get("format_version") if isinstance(content, dict) else None
+        version = content.get("format_version") if isinstance(content, dict) else None
         raise CheckpointError(
-            f"{path}: format version {found}, expected {FORMAT_VERSION}; use the program version that wrote it"
+            f"{path}: format version {version}, expected {FORMAT_VERSION}; use the program version that wrote it"
         )
     if not isinstance(content.get("files"), dict) or not isinstance(content.get("metadata"), dict):
         raise CheckpointError(f"{path}: lists no files or no metadata; restore it or train again")
@@ -169,7 +165,7 @@ def _sync(path: Path) -> None:
 
 
 def _remove_superseded(folder: Path, files: Mapping[str, Mapping[str, str]]) -> None:
-    """Delete earlier versions of the networks just written; other files in the folder are not ours."""
+    """Delete earlier versions of the networks just written, and no other files."""
     current = {entry["file"] for entry in files.values()}
     for path in folder.glob("*.safetensors"):
         match = re.fullmatch(r"(\w+)-[0-9a-f]{16}\.safetensors", path.name)

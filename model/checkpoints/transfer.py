@@ -1,8 +1,8 @@
-"""Warm start: carry the weights of a finished voice over into new networks, and say what was and what was not.
+"""Warm start: transfer the weights of a finished voice to new networks, and report what was transferred.
 
-Tensors of the same name and shape are copied. Tables of embeddings are carried over by name, row by row: symbols,
-tones,
-languages and speakers keep their vectors wherever they stand in the new tables. What does not fit stays as it was.
+Tensors of the same name and shape are copied. Embedding tables are transferred by name, row by row: symbols, tones,
+languages and speakers keep their vectors at any position in the new tables. Tensors that do not fit are left
+initialised.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ SYMBOL_TABLE = "text_encoder.symbol_embedding.weight"
 TONE_TABLE = "text_encoder.tone_embedding.weight"
 LANGUAGE_TABLE = "text_encoder.language_embedding.weight"
 SPEAKER_TABLE = "speaker_embedding.weight"
-# A normalised weight is a length and a direction: one without the other is no weight.
+# Weight normalisation stores length and direction, which are only meaningful together.
 NORM_PARTS = (".parametrizations.weight.original0", ".parametrizations.weight.original1")
-# Parts of several kinds; between kinds, what is called and shaped alike means something else.
+# Parts with several architectures, between which tensors of equal name and shape are unrelated.
 KINDS = ("decoder", "flow")
 MAX_LISTED_NAMES = 12
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The names that rows of tables stand for: symbols, tones and languages, and the speakers by id."""
+    """Names of the embedding tables' rows: symbols, tones and languages, and the speakers by id."""
 
     symbols: SymbolTable
     speakers: tuple[str, ...]
@@ -41,10 +41,10 @@ class Vocabulary:
 
 @dataclass
 class PartReport:
-    """What happened in one part of the networks, by the names of its tensors.
+    """Result of a transfer for one part of the networks, by tensor names.
 
-    transferred: copied whole. partly: table → the names of the rows that the base had and of those that it had not.
-    fresh: kept their own initialisation. unused: in the base alone.
+    transferred: copied whole. partly: table → names of the rows carried over and of the new rows. fresh: left
+    initialised. unused: only in the base.
     """
 
     transferred: list[str] = field(default_factory=list)
@@ -55,9 +55,7 @@ class PartReport:
 
 @dataclass(frozen=True)
 class TransferReport:
-    """What a transfer did, per part of the networks ("text_encoder", "discriminator", …), and notes on what no tensor
-    shows.
-    """
+    """Result of a transfer per part of the networks ("text_encoder", "discriminator", …), with notes on settings."""
 
     base: str
     parts: Mapping[str, PartReport]
@@ -82,7 +80,7 @@ class TransferReport:
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON-ready values: counts and names per part."""
+        """Return JSON-ready values: counts and names per part."""
         return {
             "base": self.base,
             "notes": list(self.notes),
@@ -106,10 +104,10 @@ def transfer(
     discriminator: nn.Module | None = None,
     duration_discriminator: nn.Module | None = None,
 ) -> TransferReport:
-    """Carry over what fits from a voice folder into the networks given, in place; the folder is only read.
+    """Transfer what fits from a voice folder to the given networks, in place.
 
-    A table's row without a namesake keeps its own initialisation, a new speaker's starts from the mean of the base's
-    speakers. Raises CheckpointError for a folder that is no voice, or damaged.
+    A table row without a counterpart keeps its initialisation; a new speaker's is the mean of the base's speakers.
+    Raises CheckpointError for a folder that is damaged or not a voice.
     """
     checkpoint = load_checkpoint(base)
     metadata = checkpoint.metadata
@@ -122,17 +120,19 @@ def transfer(
     parts: dict[str, PartReport] = {}
     rows = table_rows(base_vocabulary, vocabulary)
     other_kind = tuple(f"{part}." for part in KINDS if base_model[part] != getattr(synthesizer.config, part))
-    _carry_over(synthesizer, weights, rows, other_kind, lambda key: parts.setdefault(key.split(".")[0], PartReport()))
+    _transfer_network(
+        synthesizer, weights, rows, other_kind, lambda key: parts.setdefault(key.split(".")[0], PartReport())
+    )
     for name, network in (("discriminator", discriminator), ("duration_discriminator", duration_discriminator)):
         if network is not None or name in checkpoint.tensors:
-            judge = parts[name] = PartReport()
-            _carry_over(network or nn.Module(), checkpoint.tensors.get(name, {}), {}, (), _always(judge))
+            report = parts[name] = PartReport()
+            _transfer_network(network or nn.Module(), checkpoint.tensors.get(name, {}), {}, (), _always(report))
     return TransferReport(str(base), parts, tuple(_notes(base_model, metadata, synthesizer)))
 
 
 @dataclass(frozen=True)
 class TableRows:
-    """How the rows of one table arise: for each new row its name and the base's rows whose mean it is (none: fresh)."""
+    """Rows of one new table: their names, and the base's rows that each is the mean of (none: initialised)."""
 
     names: tuple[str, ...]
     sources: tuple[tuple[int, ...], ...]
@@ -140,28 +140,28 @@ class TableRows:
 
 
 def table_rows(base: Vocabulary, new: Vocabulary) -> dict[str, TableRows]:
-    """Work out the rows of the four tables of embeddings of a new vocabulary from those of a base."""
+    """Return the rows of a new vocabulary's four embedding tables in terms of a base's."""
     tables = {
         SYMBOL_TABLE: _rows_by_name(base.symbols.symbols, new.symbols.symbols),
         TONE_TABLE: _tone_rows(base.symbols, new.symbols),
         LANGUAGE_TABLE: _rows_by_name(base.symbols.languages, new.symbols.languages),
     }
     speakers = _rows_by_name(base.speakers, new.speakers)
-    everybody = tuple(range(len(base.speakers)))
+    all_speakers = tuple(range(len(base.speakers)))
     tables[SPEAKER_TABLE] = TableRows(
-        speakers.names, tuple(source or everybody for source in speakers.sources), speakers.known
+        speakers.names, tuple(source or all_speakers for source in speakers.sources), speakers.known
     )
     return tables
 
 
 def _rows_by_name(base: Sequence[str], new: Sequence[str]) -> TableRows:
-    places = {name: place for place, name in enumerate(base)}
-    known = tuple(name in places for name in new)
-    return TableRows(tuple(new), tuple((places[name],) if name in places else () for name in new), known)
+    positions = {name: position for position, name in enumerate(base)}
+    known = tuple(name in positions for name in new)
+    return TableRows(tuple(new), tuple((positions[name],) if name in positions else () for name in new), known)
 
 
 def _tone_rows(base: SymbolTable, new: SymbolTable) -> TableRows:
-    """A tone is a language's own; an id that several tones share starts from the mean of theirs."""
+    """Return rows of tones by language and tone; an id shared by several tones is the mean of theirs."""
     names: list[list[str]] = [[] for _ in range(new.tone_count)]
     sources: list[set[int]] = [set() for _ in range(new.tone_count)]
     for language, ids in new.tones.items():
@@ -177,16 +177,14 @@ def _tone_rows(base: SymbolTable, new: SymbolTable) -> TableRows:
 
 
 @torch.no_grad()
-def _carry_over(
+def _transfer_network(
     network: nn.Module,
     weights: Mapping[str, Tensor],
     rows: Mapping[str, TableRows],
     other_kind: tuple[str, ...],
     part_of: Callable[[str], PartReport],
 ) -> None:
-    """Copy what fits into one network, but for keys that begin with `other_kind`; enter all tensors of both sides into
-    the report.
-    """
+    """Copy what fits into one network, except keys that start with `other_kind`, and report every tensor."""
     own = network.state_dict()
     for key, tensor in own.items():
         part = part_of(key)
@@ -215,7 +213,7 @@ def _always(part: PartReport) -> Callable[[str], PartReport]:
 
 
 def _companions(key: str) -> tuple[str, ...]:
-    """The tensors that only make sense together with this one, itself included."""
+    """Return the keys of the tensors that can only be copied together with this one, itself included."""
     for suffix in NORM_PARTS:
         if key.endswith(suffix):
             return tuple(key.removesuffix(suffix) + each for each in NORM_PARTS)
@@ -223,10 +221,10 @@ def _companions(key: str) -> tuple[str, ...]:
 
 
 def _fill_table(table: Tensor, base: Tensor, rows: TableRows, key: str, part: PartReport) -> None:
-    for place, sources in enumerate(rows.sources):
+    for position, sources in enumerate(rows.sources):
         if sources:
-            # One source is copied as it is: a mean could round.
-            table[place] = base[sources[0]] if len(sources) == 1 else base[list(sources)].mean(0)
+            # A single source is copied: its mean could be rounded.
+            table[position] = base[sources[0]] if len(sources) == 1 else base[list(sources)].mean(0)
     new = [name for name, known in zip(rows.names, rows.known, strict=True) if not known]
     if new or len(rows.names) < len(table):
         label = "new, from the mean of the base's speakers" if key == SPEAKER_TABLE else "new"
@@ -239,31 +237,34 @@ def _fill_table(table: Tensor, base: Tensor, rows: TableRows, key: str, part: Pa
 
 
 def _notes(base_model: Mapping[str, Any], metadata: Mapping[str, Any], synthesizer: Synthesizer) -> list[str]:
-    """What the tensors' shapes do not tell."""
+    """Return notes on settings that differ without a difference in shapes."""
     config = synthesizer.config
     notes = [
-        f"{part} is {getattr(config, part)} instead of {base_model[part]}: it starts anew"
+        f"{part} is {getattr(config, part)} instead of {base_model[part]}: it is not transferred"
         for part in KINDS
         if base_model[part] != getattr(config, part)
     ]
     if base_model["segment_frames"] != config.segment_frames:
         notes.append(
-            f"segments of {config.segment_frames} frames instead of {base_model['segment_frames']}: no weight depends on it"
+            f"segments of {config.segment_frames} frames instead of {base_model['segment_frames']}: "
+            "no weight depends on it"
         )
     if base_model["hop_samples"] != config.hop_samples:
         notes.append(
-            f"hop of {config.hop_samples} samples instead of {base_model['hop_samples']}: durations count other frames"
+            f"hop of {config.hop_samples} samples instead of {base_model['hop_samples']}: durations are in other frames"
         )
     if base_model["spectrogram_channels"] != config.spectrogram_channels:
         notes.append(
-            f"the posterior encoder reads {config.spectrogram_channels} channels instead of {base_model['spectrogram_channels']}"
+            f"the posterior encoder reads {config.spectrogram_channels} channels "
+            f"instead of {base_model['spectrogram_channels']}"
         )
     encoders = metadata.get("encoders", {})
     kept = [
         language for language, size in config.bert_channels.items() if base_model["bert_channels"].get(language) == size
     ]
     notes += [
-        f"the projection of {language} was trained on features of {encoders[language]['name']}; another encoder of that width needs it anew"
+        f"the projection of {language} was trained on features of {encoders[language]['name']}; "
+        "it does not fit another encoder of that width"
         for language in kept
         if encoders.get(language, {}).get("name")
     ]

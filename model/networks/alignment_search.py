@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def search_durations(scores: Tensor, frame_lengths: Tensor, phone_lengths: Tensor) -> Tensor:
-    """Frames per phone (B, P), int64, along the monotonic path of highest summed score.
+    """Return the frames per phone (B, P), int64, along the monotonic path of highest summed score.
 
     scores (B, T, P) hold the log-likelihood of each frame under each phone; lengths are (B,).
     Every phone gets at least one frame. Raises ValueError when an utterance has fewer frames than phones.
@@ -39,11 +39,10 @@ def _search_batch(scores: np.ndarray, frames: np.ndarray, phones: np.ndarray, du
 
 @numba.njit(cache=True, nogil=True)
 def _search_one(scores: np.ndarray, n_frames: int, n_phones: int, durations: np.ndarray) -> None:
-    """Forward pass with two rolling rows of totals, one byte per cell for the way back.
+    """Fill the durations: a forward pass with two rolling rows of totals, and one byte per cell for backtracking.
 
-    Totals of phones that no path has reached yet are -inf, as is one cell in front of the first phone: so
-    the inner loop needs neither branches nor bounds, and vectorises. Computing cells that lie on no path
-    costs less than skipping them.
+    Totals of phones that no path has reached yet are -inf, as is one cell before the first phone. The inner loop
+    then needs neither branches nor bounds and vectorises; computing cells on no path costs less than skipping them.
     """
     moved = np.zeros((n_frames, n_phones), dtype=np.uint8)  # 1: this frame starts its phone
     previous = np.full(n_phones + 1, -np.inf, dtype=np.float32)

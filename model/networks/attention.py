@@ -31,8 +31,8 @@ class ChannelNorm(nn.Module):
 class MultiHeadAttention(nn.Module):
     """Scaled dot-product attention: queries (B, C, L) over keys (B, C, M) → (B, C_out, L).
 
-    Vaswani et al. 2017, section 3.2. window: positions up to this distance have an embedding of their own, which all
-    heads share (Shaw et al. 2018, section 3.2); None for none.
+    Source: Vaswani et al. 2017, section 3.2. `window`: relative positions up to this distance have embeddings, shared
+    by all heads (Shaw et al. 2018, section 3.2); None for no relative positions.
     """
 
     def __init__(
@@ -57,24 +57,25 @@ class MultiHeadAttention(nn.Module):
             self.relative_values = nn.Parameter(torch.randn(shape) * head_channels**-0.5)
 
     def forward(self, queries: Tensor, keys: Tensor, blocked: Tensor | None = None) -> Tensor:
-        """Attend; `blocked` is True where a key must not be seen, broadcastable to (B, H, L, M)."""
+        """Attend to `keys`; `blocked`, broadcastable to (B, H, L, M), is True where a key is masked out."""
         value = self._heads(self.value, keys)
         probabilities = self.dropout(self.probabilities(queries, keys, blocked))
         attended = probabilities @ value  # (B, H, L, D)
         if self.window is not None:
             attended = attended + _diagonals(probabilities, self.window) @ self.relative_values
         merged = attended.transpose(1, 2).flatten(2)  # (B, H, L, D) → (B, L, C)
-        return _project(self.output, merged).transpose(1, 2)
+        projected: Tensor = _project(self.output, merged)
+        return projected.transpose(1, 2)
 
     def probabilities(self, queries: Tensor, keys: Tensor, blocked: Tensor | None = None) -> Tensor:
-        """Attention weights (B, H, L, M); rows sum to 1. Raises ValueError on relative cross-attention."""
+        """Return attention weights (B, H, L, M), rows summing to 1; ValueError for relative cross-attention."""
         scores = self._scores(queries, keys)
         if blocked is not None:
             scores = scores.masked_fill(blocked, MASKED_SCORE)
         return scores.softmax(dim=-1)
 
     def _scores(self, queries: Tensor, keys: Tensor) -> Tensor:
-        query = self._heads(self.query, queries) * (queries.shape[1] // self.n_heads) ** -0.5
+        query = self._heads(self.query, queries) * float((queries.shape[1] // self.n_heads) ** -0.5)
         scores = query @ self._heads(self.key, keys).transpose(2, 3)
         if self.window is None:
             return scores
@@ -85,8 +86,8 @@ class MultiHeadAttention(nn.Module):
 
     def _heads(self, projection: nn.Conv1d, inputs: Tensor) -> Tensor:
         """Project (B, C, L) and split into heads (B, H, L, D)."""
-        projected = _project(projection, inputs.transpose(1, 2))
-        return projected.unflatten(2, (self.n_heads, -1)).transpose(1, 2)  # (B, L, H, D) → (B, H, L, D)
+        projected: Tensor = _project(projection, inputs.transpose(1, 2)).unflatten(2, (self.n_heads, -1))
+        return projected.transpose(1, 2)  # (B, L, H, D) → (B, H, L, D)
 
 
 class FeedForward(nn.Module):
@@ -109,28 +110,27 @@ class FeedForward(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, inputs: Tensor, mask: Tensor) -> Tensor:
-        """Apply to (B, C, L) with mask (B, 1, L); padding neither leaks in nor comes out."""
+        """Apply to (B, C, L) with mask (B, 1, L); padding is ignored in the input and zero in the output."""
         hidden = self._convolve(self.expand, inputs * mask).relu()
         return self._convolve(self.contract, self.dropout(hidden) * mask) * mask
 
     def _convolve(self, convolution: nn.Conv1d, inputs: Tensor) -> Tensor:
         if self.padding[0] != self.padding[1]:
             inputs = F.pad(inputs, self.padding)
-        return convolution(inputs)
+        outputs: Tensor = convolution(inputs)
+        return outputs
 
 
 def _project(projection: nn.Conv1d, inputs: Tensor) -> Tensor:
-    """Apply a convolution of one tap to (B, L, C) → (B, L, C_out): channels lie innermost, as `ChannelNorm` leaves
-    them.
-    """
+    """Apply a convolution of kernel 1 to (B, L, C) → (B, L, C_out): `ChannelNorm` leaves channels innermost."""
     return F.linear(inputs, projection.weight.squeeze(2), projection.bias)
 
 
 def _band(relative: Tensor) -> Tensor:
     """Spread per-distance scores over a square: (B, H, L, W) → (B, H, L, L), zero outside the band.
 
-    Rows padded to L + W, then re-read as rows of L + W - 1, move one column to the right per row: entry w
-    of row i lands in column i + w of a square with `window` extra columns on both sides.
+    Rows are padded to L + W and viewed as rows of L + W - 1, which shifts each row one column further to the right:
+    entry w of row i lands in column i + w of a square with `window` extra columns on both sides.
     """
     batch, heads, length, width = relative.shape
     window = width // 2
@@ -139,7 +139,7 @@ def _band(relative: Tensor) -> Tensor:
 
 
 def _diagonals(square: Tensor, window: int) -> Tensor:
-    """Inverse reading of `_band`: (B, H, L, L) → (B, H, L, W), entry w of row i is column i + w - window."""
+    """Invert `_band`: (B, H, L, L) → (B, H, L, W), where entry w of row i is column i + w - window."""
     batch, heads, length, _ = square.shape
     width = 2 * window + 1
     flat = F.pad(F.pad(square, (window, window)).flatten(2), (0, length))

@@ -1,4 +1,4 @@
-"""Dropout whose masks cost half as much on the CPU: 16 random bits decide about an element instead of a number."""
+"""Dropout with masks from 16 random bits per element, at half the CPU cost of torch's."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ N_LEVELS = 2**16
 
 
 class Dropout(nn.Dropout):
-    """`torch.nn.Dropout`, its probability rounded to a multiple of 2⁻¹⁶ on the CPU; draws from torch's own generator."""
+    """`torch.nn.Dropout` with its probability rounded to a multiple of 2⁻¹⁶ on the CPU; uses torch's generator."""
 
     def forward(self, input: Tensor) -> Tensor:
-        n_dropped = round(self.p * N_LEVELS)  # of all levels
+        n_dropped = round(self.p * N_LEVELS)  # out of N_LEVELS
         if not self.training or n_dropped == 0:
             return input
         if input.device.type != "cpu" or input.dtype != torch.float32 or n_dropped == N_LEVELS:

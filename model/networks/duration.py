@@ -1,6 +1,6 @@
-"""Duration predictors: a convolutional one and a stochastic one made of spline flows.
+"""Duration predictors: a convolutional one, and a stochastic one built from spline flows.
 
-Both read detached hidden states: durations do not shape the text encoder.
+Both read detached hidden states, so they send no gradients to the text encoder.
 Legend: B batch, P phones, C channels, G speaker channels. Masks are (B, 1, P).
 """
 
@@ -45,13 +45,14 @@ class DurationPredictor(nn.Module):
             self.speaker_conv = nn.Conv1d(speaker_channels, channels, 1)
 
     def forward(self, hidden: Tensor, mask: Tensor, speaker_embedding: Tensor | None = None) -> Tensor:
-        """Hidden states (B, C, P), speaker embedding (B, G, 1) or None → log durations (B, 1, P)."""
+        """Predict from hidden states (B, C, P) and speaker embedding (B, G, 1) or None → log durations (B, 1, P)."""
         hidden = hidden.detach()
         if speaker_embedding is not None:
             hidden = hidden + self.speaker_conv(speaker_embedding.detach())
         hidden = self.dropout(self.first_norm(self.first_conv(hidden * mask).relu()))
         hidden = self.dropout(self.second_norm(self.second_conv(hidden * mask).relu()))
-        return self.projection(hidden * mask) * mask
+        log_durations: Tensor = self.projection(hidden * mask) * mask
+        return log_durations
 
 
 class SeparableConvs(nn.Module):
@@ -94,7 +95,7 @@ class ElementwiseAffine(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(channels, 1))
 
     def forward(self, inputs: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, P) → outputs and log-determinant (B,)."""
+        """Transform (B, C, P) → outputs and log-determinant (B,)."""
         return (self.shift + self.log_scale.exp() * inputs) * mask, (self.log_scale * mask).sum((1, 2))
 
     def inverse(self, outputs: Tensor, mask: Tensor) -> Tensor:
@@ -117,7 +118,7 @@ class SplineCoupling(nn.Module):
     def forward(
         self, inputs: Tensor, mask: Tensor, condition: Tensor, *, inverse: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """(B, 2, P) given a condition (B, C, P) → outputs and log-determinant (B,); `inverse` undoes it."""
+        """Transform (B, 2, P) given a condition (B, C, P), or invert → outputs and log-determinant (B,)."""
         kept, moved = inputs.chunk(2, dim=1)
         hidden = self.projection(self.convs(self.pre(kept) + condition, mask)) * mask
         spline = hidden.transpose(1, 2).unsqueeze(1)  # (B, 3K - 1, P) → (B, 1, P, 3K - 1)
@@ -139,7 +140,7 @@ class DurationFlow(nn.Module):
         )
 
     def forward(self, inputs: Tensor, mask: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 2, P) given a condition (B, C, P) → outputs and log-determinant (B,)."""
+        """Transform (B, 2, P) given a condition (B, C, P) → outputs and log-determinant (B,)."""
         hidden, log_determinant = self.affine(inputs, mask)
         for coupling in self.couplings:
             hidden, term = coupling(hidden, mask, condition)
@@ -150,7 +151,7 @@ class DurationFlow(nn.Module):
     def sample(self, outputs: Tensor, mask: Tensor, condition: Tensor) -> Tensor:
         """Map noise (B, 2, P) back, without the first coupling.
 
-        That coupling moves only the auxiliary channel, which sampling throws away.
+        That coupling changes only the auxiliary channel, which sampling discards.
         """
         for coupling in reversed(self.couplings[1:]):
             outputs, _ = coupling(outputs.flip(1), mask, condition, inverse=True)
@@ -178,7 +179,7 @@ class StochasticDurationPredictor(nn.Module):
         self.posterior_pre = nn.Conv1d(1, hidden_channels, 1)
         self.posterior_convs = SeparableConvs(channels=hidden_channels, kernel_size=kernel_size, dropout=dropout)
         self.posterior_projection = nn.Conv1d(hidden_channels, hidden_channels, 1)
-        # The posterior has four couplings whatever the prior has, as published checkpoints do.
+        # The posterior always has four couplings, as in published checkpoints.
         self.posterior_flow = DurationFlow(n_couplings=4, hidden_channels=hidden_channels, kernel_size=kernel_size)
         if speaker_channels:
             self.speaker_conv = nn.Conv1d(speaker_channels, hidden_channels, 1)
@@ -192,9 +193,9 @@ class StochasticDurationPredictor(nn.Module):
         *,
         noise: Tensor | None = None,
     ) -> Tensor:
-        """Negative log-likelihood bound (B,) in nats of durations (B, 1, P), summed over phones.
+        """Return a bound (B,) on the negative log-likelihood in nats of durations (B, 1, P), summed over phones.
 
-        `noise` (B, 2, P) is standard normal; without it, it is drawn here.
+        `noise` (B, 2, P) is standard normal, drawn here if None.
         """
         condition = self._condition(hidden, mask, speaker_embedding)
         observed = self.posterior_convs(self.posterior_pre(durations), mask)
@@ -214,7 +215,8 @@ class StochasticDurationPredictor(nn.Module):
         inputs = torch.cat([log_continuous, auxiliary], dim=1)
         outputs, log_determinant = self.flow(inputs, mask, condition)
         log_determinant = log_determinant - log_continuous.sum((1, 2))
-        return _standard_normal_nll(outputs, mask) - log_determinant + log_posterior
+        bound: Tensor = _standard_normal_nll(outputs, mask) - log_determinant + log_posterior
+        return bound
 
     def sample(
         self,
@@ -225,20 +227,22 @@ class StochasticDurationPredictor(nn.Module):
         noise_scale: float | Tensor,
         noise: Tensor | None = None,
     ) -> Tensor:
-        """Draw log durations (B, 1, P) in frames; noise_scale 0 gives the centre of the distribution.
+        """Sample log durations (B, 1, P) in frames; noise_scale 0 gives the centre of the distribution.
 
-        `noise` (B, 2, P) is standard normal; without it, it is drawn here.
+        `noise` (B, 2, P) is standard normal, drawn here if None.
         """
         condition = self._condition(hidden, mask, speaker_embedding)
         if noise is None:
             noise = torch.randn(mask.shape[0], 2, mask.shape[2], device=hidden.device, dtype=hidden.dtype)
-        return self.flow.sample(noise * noise_scale, mask, condition)[:, :1]
+        log_durations: Tensor = self.flow.sample(noise * noise_scale, mask, condition)[:, :1]
+        return log_durations
 
     def _condition(self, hidden: Tensor, mask: Tensor, speaker_embedding: Tensor | None) -> Tensor:
         hidden = self.pre(hidden.detach())
         if speaker_embedding is not None:
             hidden = hidden + self.speaker_conv(speaker_embedding.detach())
-        return self.projection(self.convs(hidden, mask)) * mask
+        condition: Tensor = self.projection(self.convs(hidden, mask)) * mask
+        return condition
 
 
 def _standard_normal_nll(values: Tensor, mask: Tensor) -> Tensor:

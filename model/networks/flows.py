@@ -1,4 +1,4 @@
-"""Normalizing flow between posterior and prior latents; the rational quadratic spline of duration flows.
+"""Normalising flow between posterior and prior latents, and the rational quadratic spline of duration flows.
 
 Legend: B batch, T frames, C channels, G speaker channels. Masks are (B, 1, T).
 """
@@ -22,24 +22,25 @@ MIN_DERIVATIVE = 1e-3
 class Coupling(nn.Module):
     """Mean-only affine coupling: one half of the channels shifts the other (Dinh et al. 2017, section 3.2).
 
-    The network between the two convolutions is handed in, so that several couplings can share one.
+    The network between the two convolutions is an argument, so that several couplings can share one.
     """
 
     def __init__(self, channels: int, hidden_channels: int) -> None:
         super().__init__()
         self.pre = nn.Conv1d(channels // 2, hidden_channels, 1)
         self.post = nn.Conv1d(hidden_channels, channels // 2, 1)
-        # Starts as the identity, which keeps the early flow stable.
+        # The identity at first, which keeps early training stable.
         for parameter in self.post.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, kept: Tensor, mask: Tensor, network: nn.Module, speaker_embedding: Tensor | None) -> Tensor:
-        """Shift (B, C/2, T) that the kept half (B, C/2, T) gives the other one."""
-        return self.post(network(self.pre(kept) * mask, mask, speaker_embedding)) * mask
+        """Return the shift (B, C/2, T) of the other half, given the unchanged half (B, C/2, T)."""
+        shift: Tensor = self.post(network(self.pre(kept) * mask, mask, speaker_embedding)) * mask
+        return shift
 
 
 class CouplingFlow(nn.Module):
-    """Alternating couplings with the channel order reversed after each; invertible, volume preserving."""
+    """Invertible, volume-preserving stack of couplings, with the channel order reversed after each."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -68,7 +69,7 @@ class CouplingFlow(nn.Module):
 
 
 def _flow_network(config: ModelConfig) -> nn.Module:
-    """The network inside a coupling: transformer layers or a WaveNet, as the configuration says."""
+    """Return the network inside a coupling: transformer layers or a WaveNet, by configuration."""
     speaker_channels = config.effective_speaker_channels
     if config.flow == "residual":
         return WaveNet(
@@ -87,7 +88,7 @@ def _flow_network(config: ModelConfig) -> nn.Module:
         dropout=config.dropout,
         window=config.attention_window,
     )
-    # The speaker joins before the third layer, or the last of a shallower stack (Kong et al. 2023, VITS2).
+    # The speaker vector is added before the third layer, or the last of a shallower stack (Kong et al. 2023, VITS2).
     return TransformerEncoder(
         shape, speaker_channels=speaker_channels, speaker_layer_index=min(2, config.flow_layers - 1)
     )
@@ -102,7 +103,7 @@ def rational_quadratic_spline(
     bound: float,
     inverse: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Monotonic spline on [-bound, bound], the identity outside (Durkan et al. 2019, section 3.1).
+    """Apply a monotonic spline on [-bound, bound], the identity outside (Durkan et al. 2019, section 3.1).
 
     inputs (...), unnormalised widths and heights (..., K) of K bins, derivatives (..., K - 1) at inner knots
     → outputs and log |d output / d input|, both (...).
@@ -135,7 +136,7 @@ def rational_quadratic_spline(
         a = rise * curvature + height * (slope - slope_left)
         b = height * slope_left - rise * curvature
         c = -slope * rise
-        # This form of the quadratic's root does not cancel for small `a`.
+        # This form of the root avoids cancellation for small `a`.
         position = 2 * c / (-b - (b.square() - 4 * a * c).clamp_min(0).sqrt())
         outputs = position * width + left
     else:
@@ -154,7 +155,7 @@ def rational_quadratic_spline(
 
 
 def _knots(sizes: Tensor, bound: float) -> Tensor:
-    """Positions (..., K + 1) of the bins' borders from unnormalised sizes (..., K)."""
+    """Return the positions (..., K + 1) of the bin edges for unnormalised sizes (..., K)."""
     shares = MIN_BIN_SIZE + (1 - MIN_BIN_SIZE * sizes.shape[-1]) * sizes.softmax(-1)
     inner = 2 * bound * shares[..., :-1].cumsum(-1) - bound
     return F.pad(F.pad(inner, (1, 0), value=-bound), (0, 1), value=bound)

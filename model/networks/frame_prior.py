@@ -1,7 +1,7 @@
-"""A prior that varies within a phone: refines phone-level statistics frame by frame once durations are known.
+"""A prior that varies within a phone: phone-level statistics refined per frame, given the durations.
 
-Where durations come from an aligner, nothing but the flow would otherwise shape what happens inside a phone, and a
-flow learns that slowly from little speech. (Zhang et al. 2022, VISinger, section 2.1, has a network in this place.)
+Without it, only the flow models change within a phone, and a flow learns that slowly from little speech.
+Source: the frame prior network of VISinger (Zhang et al. 2022, section 2.1).
 Legend: B batch, P phones, T frames, C hidden channels, Z latent channels.
 """
 
@@ -29,15 +29,17 @@ class FramePrior(nn.Module):
         self.norm = nn.LayerNorm(channels, eps=1e-6)
         self.projection = nn.Linear(channels, 2 * config.inter_channels)
         self.dropout = nn.Dropout(config.dropout)
-        # At first the prior is the phones' own.
+        # The phone-level prior is unchanged at first.
         nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
 
     def forward(
         self, text_hidden: Tensor, durations: Tensor, path: Tensor, frame_mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Text states (B, C, P), durations (B, P), alignment (B, T, P), mask (B, 1, T) → changes of the prior's mean
-        and log standard deviation, each (B, Z, T)."""
+        """Return changes of the prior's mean and log standard deviation, (B, Z, T) each.
+
+        Text states (B, C, P), durations (B, P), alignment path (B, T, P), frame mask (B, 1, T).
+        """
         mask = frame_mask.transpose(1, 2)  # (B, 1, T) → (B, T, 1)
         expanded = path @ text_hidden.transpose(1, 2)
         hidden = self.embed(torch.cat([expanded, _positions(durations, path)], dim=2)) * mask
@@ -48,7 +50,10 @@ class FramePrior(nn.Module):
 
 
 def _positions(durations: Tensor, path: Tensor) -> Tensor:
-    """Where each frame lies in its phone, and how long that is: (B, T, 3), from durations (B, P) and path (B, T, P)."""
+    """Return each frame's position within its phone and the phone's log length, (B, T, 3).
+
+    Durations (B, P), path (B, T, P).
+    """
     lengths = durations.to(path.dtype).unsqueeze(2)
     starts = lengths.cumsum(1) - lengths
     frame_length = (path @ lengths).clamp_min(1.0)

@@ -1,4 +1,4 @@
-"""Networks that read acoustic frames: WaveNet stack, posterior encoder, reference (speaker) encoder.
+"""Networks over acoustic frames: WaveNet stack, posterior encoder, reference (speaker) encoder.
 
 Legend: B batch, T frames, C channels, G speaker channels. Masks are (B, 1, T).
 """
@@ -16,12 +16,12 @@ from model.config import ModelConfig
 from model.networks.masks import fused_gate, sequence_mask
 from model.networks.random_draws import RandomDraws
 
-FIRST_LOG_STD = -2.5  # of a latent that follows its input
+FIRST_LOG_STD = -2.5  # initial, where the latent starts as the input
 REFERENCE_ENCODER_WIDTHS = (32, 32, 64, 64, 128, 128)
 
 
 class WaveNet(nn.Module):
-    """Gated dilated convolutions with residual and skip paths (van den Oord et al. 2016, not causal)."""
+    """Gated dilated convolutions with residual and skip paths (van den Oord et al. 2016), not causal."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class WaveNet(nn.Module):
                     )
                 )
             )
-            # The last layer has no residual path to feed.
+            # The last layer has no residual path.
             out_channels = 2 * hidden_channels if index < n_layers - 1 else hidden_channels
             self.residual_convs.append(weight_norm(nn.Conv1d(hidden_channels, out_channels, 1)))
 
@@ -98,7 +98,7 @@ class PosteriorEncoder(nn.Module):
         )
         self.projection = nn.Conv1d(config.hidden_channels, 2 * config.inter_channels, 1)
         self.residual = config.latent_follows_mels
-        if self.residual:  # at first the latent is the input itself, with little noise
+        if self.residual:  # the latent starts as the input with little noise
             nn.init.zeros_(self.projection.weight)
             with torch.no_grad():
                 _, log_std = self.projection.bias.zero_().chunk(2)  # type: ignore[union-attr]
@@ -113,7 +113,7 @@ class PosteriorEncoder(nn.Module):
         sample: bool = True,
         draws: RandomDraws | None = None,
     ) -> PosteriorEncoding:
-        """Encode (B, C, T) of `lengths` (B,) frames; without `sample` the latent is the mean; noise comes from `draws`."""
+        """Encode (B, C, T) of `lengths` (B,) frames; the latent is sampled by `draws` or the mean if not `sample`."""
         mask = sequence_mask(lengths, spectrogram.shape[2], spectrogram.dtype).unsqueeze(1)
         hidden = self.wavenet(self.pre(spectrogram) * mask, mask, speaker_embedding)
         mean, log_std = (self.projection(hidden) * mask).chunk(2, dim=1)
@@ -137,7 +137,7 @@ class ReferenceEncoder(nn.Module):
         )
         bands = spectrogram_channels
         for _ in self.convs:
-            bands = (bands + 1) // 2  # what a stride of 2 with padding 1 leaves
+            bands = (bands + 1) // 2  # output size at stride 2, padding 1
         self.gru = nn.GRU(widths[-1] * bands, widths[-1], batch_first=True)
         self.projection = nn.Linear(widths[-1], speaker_channels)
 
@@ -147,4 +147,5 @@ class ReferenceEncoder(nn.Module):
         for conv in self.convs:
             hidden = conv(hidden).relu()
         _, final_state = self.gru(hidden.transpose(1, 2).flatten(2))  # (B, F, T', C') → (B, T', F·C')
-        return self.projection(final_state[-1])
+        speaker_vector: Tensor = self.projection(final_state[-1])
+        return speaker_vector

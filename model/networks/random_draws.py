@@ -1,4 +1,4 @@
-"""Where the synthesizer's noise comes from: torch's own generator, or one generator for each utterance.
+"""Sources of the synthesizer's noise: torch's global generator, or one generator per utterance.
 
 Legend: B batch, P phones, T frames, C channels, L any length.
 """
@@ -15,19 +15,17 @@ from torch import Tensor
 
 @contextmanager
 def isolated_random_state(device: torch.device, seed: int = 0) -> Iterator[None]:
-    """Let what happens inside draw random numbers from a seed of its own; those outside go on as if it had not been."""
+    """Seed torch inside the block and restore its random state afterwards."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
 
 
 class RandomDraws:
-    """Draws for a whole batch, padding included, from torch's own generator."""
+    """Draws for a whole batch, padding included, from torch's global generator."""
 
     def normal(self, like: Tensor, lengths: Tensor) -> Tensor:
-        """Return standard normal noise (B, C, L) of the shape, type and device of `like`; `lengths` (B,) are not
-        padding.
-        """
+        """Return standard normal noise (B, C, L) in the shape, type and device of `like`; item lengths are (B,)."""
         return torch.randn_like(like)
 
     def uniform(self, like: Tensor) -> Tensor:
@@ -35,19 +33,19 @@ class RandomDraws:
         return torch.rand(len(like), device=like.device)
 
     def alignment_noise(self, scores: Tensor, frame_lengths: Tensor, phone_lengths: Tensor, scale: float) -> Tensor:
-        """Return noise (B, T, P) of `scale` times the standard deviation that the alignment's scores (B, T, P) have."""
+        """Return noise (B, T, P) of `scale` standard deviations of the alignment scores (B, T, P)."""
         return torch.randn_like(scores) * (scores.std() * scale)
 
 
 class UtteranceDraws(RandomDraws):
-    """Draws that belong to an utterance of an epoch: the same in whichever batch, position, padding and process it is.
+    """Draws per utterance and epoch, independent of the batch, the position in it, its padding and the process.
 
-    A row's noise is drawn at its own length from a generator seeded by (seed, epoch, index of the utterance) and is
-    zero on its padding; the standard deviation of alignment scores is an utterance's own, too.
+    A row's noise is drawn at the utterance's length from a generator seeded by (seed, epoch, utterance index) and is
+    zero on padding. The standard deviation of alignment scores is computed per utterance.
     """
 
     def __init__(self, seed: int, epoch: int, indices: Sequence[int], device: torch.device) -> None:
-        # Two numbers each: one seeds the noise; the other, drawn on no device, orders utterances.
+        # Two numbers each: one seeds the noise; the other orders utterances alike on every device.
         numbers = [np.random.SeedSequence([seed, epoch, index]).generate_state(2, np.uint64) for index in indices]
         self.generators = [torch.Generator(device).manual_seed(int(first)) for first, _ in numbers]
         self.order = [int(second) / 2.0**64 for _, second in numbers]

@@ -1,7 +1,6 @@
 """Modules of the reference (Bert-VITS2 1.1) that no voice of this project uses.
 
-They exist for parity: checkpoints of the reference load into them, and the tests compare their outputs with the
-reference's.
+They exist for parity: reference checkpoints load into them, and tests compare their outputs with the reference's.
 Legend: B batch, C channels, H heads, L queries, M keys, D = C / H.
 """
 
@@ -25,9 +24,9 @@ class ReferenceAttention(MultiHeadAttention):
     """Attention with the reference's options.
 
     share_heads: one set of relative embeddings for all heads.
-    block_length: keys further away than this are masked out wherever a mask is given.
-    proximal_bias: scores fall with log(1 + distance).
-    proximal_init: the key projection starts equal to the query projection.
+    block_length: masks out keys beyond this distance, if a mask is given.
+    proximal_bias: subtracts log(1 + distance) from the scores.
+    proximal_init: initialises the key projection with the query projection.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class ReferenceAttention(MultiHeadAttention):
 class ReferenceFeedForward(FeedForward):
     """Feed-forward block with the reference's options.
 
-    causal: see past positions only. gelu: the sigmoid form of GELU (Hendrycks & Gimpel 2016) instead of a rectifier.
+    causal: no future positions. gelu: the sigmoid form of GELU (Hendrycks & Gimpel 2016) instead of a rectifier.
     """
 
     def __init__(self, *, causal: bool = False, gelu: bool = False, **sizes: Any) -> None:
@@ -140,7 +139,7 @@ class TransformerDecoder(nn.Module):
 
 
 def subsequent_mask(length: int, device: torch.device | None = None) -> Tensor:
-    """Return the causal mask (1, 1, L, L): position i sees positions up to i."""
+    """Return the causal mask (1, 1, L, L): position i attends to positions up to i."""
     return torch.ones(1, 1, length, length, device=device).tril()
 
 

@@ -1,4 +1,4 @@
-"""Transformer encoder over (B, C, L), and the text encoder that gives the prior.
+"""Transformer encoder over (B, C, L), and the text encoder that computes the prior.
 
 Legend: B batch, P phones, L any length, C channels. Masks are (B, 1, L).
 """
@@ -30,7 +30,7 @@ class TransformerShape:
 
 
 class TransformerEncoder(nn.Module):
-    """Self-attention layers with post-normalisation; a speaker vector may join before one of them."""
+    """Self-attention layers with post-normalisation; a speaker vector may be added before one of them."""
 
     def __init__(self, shape: TransformerShape, *, speaker_channels: int = 0, speaker_layer_index: int = -1) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class TextEncoder(nn.Module):
             nn.init.normal_(embedding.weight, 0.0, hidden_channels**-0.5)
         self.bert_channels = dict(config.bert_channels)
         self.bert_projections = nn.ModuleDict(
-            {language: _silent_projection(size, hidden_channels) for language, size in config.bert_channels.items()}
+            {language: _zero_projection(size, hidden_channels) for language, size in config.bert_channels.items()}
         )
         shape = TransformerShape(
             hidden_channels=hidden_channels,
@@ -123,7 +123,7 @@ class TextEncoder(nn.Module):
     ) -> TextEncoding:
         """Encode ids (B, P) and `bert`: language code → features (B, C, P).
 
-        A language absent from `bert` counts as zero features; one without projection raises ValueError.
+        A language missing from `bert` gets zero features; one without a projection raises ValueError.
         """
         if unknown := sorted(set(bert) - set(self.bert_projections)):
             raise ValueError(
@@ -133,7 +133,7 @@ class TextEncoder(nn.Module):
         embedded = self.symbol_embedding(phone_ids) + self.tone_embedding(tone_ids)
         embedded = (embedded + self.language_embedding(language_ids)).transpose(1, 2)  # (B, P, C) → (B, C, P)
         for language, projection in self.bert_projections.items():
-            # Absent features are one column of zeros, which broadcasts over the phones.
+            # Missing features are one column of zeros, which broadcasts over the phones.
             features = bert.get(language)
             if features is None:
                 features = embedded.new_zeros(1, self.bert_channels[language], 1)
@@ -144,9 +144,12 @@ class TextEncoder(nn.Module):
         return TextEncoding(hidden, prior_mean, prior_log_std, mask)
 
 
-def _silent_projection(in_channels: int, out_channels: int) -> nn.Conv1d:
-    """A projection that starts at nothing: at their natural size, features of hundreds of channels drown which phone it
-    is (three times its size with MiniLM's); this way they come in as far as they help."""
+def _zero_projection(in_channels: int, out_channels: int) -> nn.Conv1d:
+    """Return a projection initialised to zero.
+
+    With torch's initialisation, projected features of hundreds of channels are larger than the phone embedding (three
+    times with MiniLM's) and mask it; from zero they grow as far as they lower the loss.
+    """
     projection = nn.Conv1d(in_channels, out_channels, 1)
     nn.init.zeros_(projection.weight)
     if projection.bias is not None:

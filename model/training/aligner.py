@@ -1,9 +1,10 @@
 """Durations before the main training: a small network that aligns phones with log-mel frames.
 
-Two steps. The network puts phones and frames into one space, the nearer the likelier, and learns from the
-sum over all monotonic alignments. Softmax over phones makes it find words reliably, but it may draw a border
-some frames off, since its frames see their neighbours. So a second pass models each symbol's frames as one
-Gaussian and moves the borders within a few frames, which makes a phone's frames much more alike.
+There are two passes. The network embeds phones and frames in one space, where probability falls with distance, and
+is trained on the sum over all monotonic alignments. It finds words reliably, but boundaries may be some frames off,
+since convolutions blur neighbouring frames. The second pass models each symbol's frames as one Gaussian and moves
+boundaries by a few frames, which makes the frames of a phone much more homogeneous.
+
 Source: One TTS Alignment To Rule Them All (Badlani et al. 2021, section 2).
 """
 
@@ -26,15 +27,15 @@ from model.networks.masks import sequence_mask
 MEL_CENTRE = -5.0
 MEL_SPREAD = 2.5
 
-IMPOSSIBLE = -1e4  # score of padding: its probability is 0 in float32, and no gradient becomes undefined
-BLANK_SCORE = -1.0  # against log-probabilities; much lower, and single phones come to absorb whole clips
+IMPOSSIBLE = -1e4  # score of padding: its probability is 0 in float32 and its gradient defined
+BLANK_SCORE = -1.0  # relative to log-probabilities; if much lower, single phones absorb whole clips
 
 WARMUP_STEPS = 20
-BAND_FRAMES = 4  # how far the second pass may move a border
+BAND_FRAMES = 4  # maximum shift of a boundary in the second pass
 REFINEMENT_ITERATIONS = 2
 
-DELTA_WEIGHT = 2.0  # slopes are smaller than levels, yet tell where a border is
-PRIOR_FRAMES = 20.0  # strength of the overall variance in that of a rare symbol
+DELTA_WEIGHT = 2.0  # slopes are smaller than levels but indicate boundaries
+PRIOR_FRAMES = 20.0  # weight of the overall variance in that of a rare symbol
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -76,7 +77,7 @@ class Aligner(nn.Module):
         )
 
     def forward(self, inputs: AlignerInputs) -> Tensor:
-        """Log-probability of each phone at each frame (B, T, P), normalised over the utterance's phones.
+        """Return the log-probability of each phone at each frame (B, T, P), normalised over the utterance's phones.
 
         Raises ValueError naming the item that has fewer frames than phones: no alignment covers them.
         """
@@ -86,7 +87,7 @@ class Aligner(nn.Module):
         phones = self.symbol_embedding(inputs.phone_ids) + self.tone_embedding(inputs.tone_ids)
         if self.speaker_embedding is not None:
             if inputs.speaker_ids is None:
-                raise ValueError("this aligner knows speakers, but no speaker ids were given")
+                raise ValueError("this aligner has speaker embeddings, but no speaker ids were given")
             phones = phones + self.speaker_embedding(inputs.speaker_ids).unsqueeze(1)
         keys = self.key_convs((phones * phone_mask.unsqueeze(-1)).transpose(1, 2))  # (B, P, C) → (B, C, P)
         queries = self.query_convs((inputs.log_mel - MEL_CENTRE) / MEL_SPREAD * frame_mask)
@@ -99,7 +100,7 @@ class Aligner(nn.Module):
 
     @torch.no_grad()
     def align(self, inputs: AlignerInputs) -> Tensor:
-        """Frames per phone (B, P), int64: at least 1 for each phone, in sum the utterance's frames."""
+        """Return the frames per phone (B, P), int64: at least 1 each, summing to the utterance's frames."""
         return search_durations(self(inputs), inputs.frame_lengths, inputs.phone_lengths)
 
 
@@ -115,10 +116,10 @@ def require_enough_frames(frame_lengths: Tensor, phone_lengths: Tensor) -> None:
 
 
 def diagonal_prior(frame_lengths: Tensor, phone_lengths: Tensor, n_frames: int, n_phones: int) -> Tensor:
-    """Log-probability (B, T, P) of each phone at each frame before anything is heard; lengths (B,).
+    """Return the prior log-probability (B, T, P) of each phone at each frame; lengths (B,).
 
-    Beta-binomial: wide in the middle, tied to the first and the last phone at the ends. Values beyond an
-    utterance's lengths repeat those at its border.
+    Beta-binomial: wide in the middle, narrow at the first and the last phone. Values beyond an utterance's lengths
+    repeat those at its end.
     """
     n_frames_each = frame_lengths.view(-1, 1, 1).float()
     last_phone = (phone_lengths.view(-1, 1, 1) - 1).float()
@@ -133,11 +134,10 @@ def diagonal_prior(frame_lengths: Tensor, phone_lengths: Tensor, n_frames: int, 
 
 
 def forward_sum_loss(log_probabilities: Tensor, frame_lengths: Tensor, phone_lengths: Tensor) -> Tensor:
-    """Negative log-probability of all monotonic alignments together, per frame, mean over the batch.
+    """Return the negative log-probability of all monotonic alignments together, per frame, mean over the batch.
 
-    log_probabilities (B, T, P) as from `Aligner`, lengths (B,). The sum over paths is that of connectionist
-    temporal classification with the phones as labels 1 to P; its blank lets frames belong to none while
-    the network is still unsure.
+    log_probabilities (B, T, P) of `Aligner`, lengths (B,). The sum over paths is that of connectionist temporal
+    classification with the phones as labels 1 to P; its blank takes frames that no phone explains yet.
     """
     with_blank = functional.pad(log_probabilities, (1, 0), value=BLANK_SCORE)
     n_items, _, n_classes = with_blank.shape
@@ -159,9 +159,9 @@ def fit_aligner(
     n_steps: int,
     learning_rate: float,
 ) -> list[float]:
-    """Train on one batch a step, learning rate falling as a cosine; returns the loss of every step.
+    """Train on one batch per step with a cosine learning rate and return the loss of every step.
 
-    Twenty passes over half an hour of speech (450 clips, batch 16, some 600 steps) are ample.
+    Twenty epochs of half an hour of speech (450 clips, batch 16, about 600 steps) are ample.
     Raises ValueError if `batches` ends early.
     """
     optimizer = torch.optim.AdamW(aligner.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=1e-4)
@@ -174,13 +174,13 @@ def fit_aligner(
     for _, inputs in zip(range(n_steps), batches, strict=False):
         loss = forward_sum_loss(aligner(inputs), inputs.frame_lengths, inputs.phone_lengths)
         optimizer.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(aligner.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         losses.append(loss.item())
     if len(losses) < n_steps:
-        raise ValueError(f"asked for {n_steps} steps, but the batches ended after {len(losses)}")
+        raise ValueError(f"expected {n_steps} batches, one per step, found {len(losses)}")
     return losses
 
 
@@ -189,11 +189,11 @@ def refine_durations(
     phone_ids: Sequence[IntArray],
     durations: Sequence[IntArray],
 ) -> list[IntArray]:
-    """Move the borders of a whole corpus within `BAND_FRAMES` to where each symbol's frames are most alike.
+    """Move the boundaries of a whole corpus by at most `BAND_FRAMES` to make each symbol's frames most alike.
 
-    One item per utterance of one speaker: log-mel (T, n_mels), ids (P,), durations (P,), each at least 1 and
-    in sum T; so are those returned. Every iteration fits one diagonal Gaussian per symbol over levels and
-    slopes, then searches the likeliest monotonic path in the band.
+    One item per utterance of one speaker: log-mel (T, n_mels), ids (P,), durations (P,), at least 1 each and summing
+    to T, as do the returned ones. Every iteration fits one diagonal Gaussian per symbol over levels and slopes, then
+    searches the most likely monotonic path within the band.
     """
     features = [_with_slopes(log_mel) for log_mel in log_mels]
     starting_points = list(durations)
@@ -215,10 +215,11 @@ class _Gaussians:
     precision: FloatArray
 
     def log_likelihood(self, frames: FloatArray, ids: IntArray) -> FloatArray:
-        """Frames (T, D) under each phone of ids (P,) → (T, P), up to a constant."""
+        """Return the log-likelihood of frames (T, D) under each phone of ids (P,) → (T, P), up to a constant."""
         mean, precision = self.mean[ids], self.precision[ids]
         constant = (mean**2 * precision - np.log(precision)).sum(axis=1)
-        return -0.5 * ((frames**2) @ precision.T - 2.0 * frames @ (mean * precision).T + constant)
+        likelihood: FloatArray = -0.5 * ((frames**2) @ precision.T - 2.0 * frames @ (mean * precision).T + constant)
+        return likelihood
 
 
 def _fit_gaussians(
@@ -237,7 +238,7 @@ def _fit_gaussians(
 
 
 def _search_band(scores: FloatArray, durations: IntArray, band_frames: int) -> IntArray:
-    """Best path through scores (T, P) that stays within `band_frames` of the given durations (P,)."""
+    """Return durations (P,) of the best path through scores (T, P) within `band_frames` of the given ones."""
     ends = np.cumsum(durations)
     frame = np.arange(len(scores))[:, None]
     inside = (frame >= ends - durations - band_frames) & (frame < ends + band_frames)
@@ -252,7 +253,7 @@ def _with_slopes(log_mel: FloatArray) -> FloatArray:
 
 
 def _squared_distances(queries: Tensor, keys: Tensor) -> Tensor:
-    """Between every frame and every phone, (B, C, T) and (B, C, P) → (B, T, P)."""
+    """Return squared distances of every frame (B, C, T) from every phone (B, C, P) → (B, T, P)."""
     products = torch.bmm(queries.transpose(1, 2), keys)
     query_norms = queries.square().sum(1).unsqueeze(2)
     return query_norms - 2.0 * products + keys.square().sum(1).unsqueeze(1)

@@ -1,8 +1,9 @@
 """Training batches from any source of utterances: one dataset item is a whole batch, in the precision of the shards.
 
-Widening to float32 is left to the device, which gets half the bytes; every number is the same.
+Conversion to float32 happens on the device, which halves the bytes transferred and changes no value. Reading files is
+left to the source.
 
-Legend: B batch, P phones, T frames, S samples, C channels. Files and manifests are the source's business.
+Legend: B batch, P phones, T frames, S samples, C channels, F frequencies.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, kw_only=True)
 class BatchBuffers:
-    """Arrays of a batch for a source to fill: phone, tone and language ids (3, B, P) and speaker_ids (B,), zeros at
-    first; by language
-    bert (B, P, C) fp16, linear (B, T, F) fp16 magnitudes and pcm (B, S) int16, full of anything at first."""
+    """Arrays of a batch for a source to fill.
+
+    Phone, tone and language ids (3, B, P) and speaker_ids (B,) start as zeros. bert (B, P, C) fp16 by language, linear
+    (B, T, F) fp16 magnitudes and pcm (B, S) int16 are uninitialised.
+    """
 
     ids: IntArray
     speaker_ids: IntArray
@@ -40,7 +43,7 @@ class BatchBuffers:
 
 
 class UtteranceSource(Protocol):
-    """Random access to utterances, a batch at a time; sizes are known without loading anything."""
+    """Random access to utterances, a batch at a time; sizes are available without loading."""
 
     @property
     def n_frames(self) -> IntArray: ...
@@ -53,19 +56,17 @@ class UtteranceSource(Protocol):
 
     @property
     def pitch(self) -> Sequence[npt.NDArray[np.float32]] | None:
-        """Pitch (2, T) of every utterance, for models that read it."""
+        """Return the pitch features (2, T) of every utterance, None for models without."""
         ...
 
     def load(self, indices: IntArray, buffers: BatchBuffers) -> None:
-        """Read utterances into the rows of `buffers`: samples that are too many are cut, what an utterance does not fill
-        is zero.
-        """
+        """Read utterances into the rows of `buffers`, padding with zeros and cutting surplus samples."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Padded:
-    """What a batch of B utterances holds, in whichever precision and layout."""
+    """Fields of a batch of B utterances, common to both precisions and layouts."""
 
     indices: Tensor
     phone_ids: Tensor
@@ -82,11 +83,13 @@ class _Padded:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch(_Padded):
-    """Padded tensors of B utterances: `indices` (B,) into the source; `linear` (B, n_fft/2 + 1, T); `waveform` (B, S);
-    `pitch` (B, 2, T) or None."""
+    """Padded float32 tensors of B utterances.
+
+    `indices` (B,) into the source; `linear` (B, n_fft/2 + 1, T); `waveform` (B, S); `pitch` (B, 2, T) or None.
+    """
 
     def inputs(self, spectrogram: Tensor, *, with_speakers: bool, durations: Tensor | None = None) -> SynthesizerInputs:
-        """Return the synthesizer's view of the batch, with the posterior's input (B, C, T) and known durations (B, P)."""
+        """Return the synthesizer's inputs, given the posterior encoder's input (B, C, T) and durations (B, P)."""
         return SynthesizerInputs(
             phone_ids=self.phone_ids,
             phone_lengths=self.phone_lengths,
@@ -102,12 +105,13 @@ class Batch(_Padded):
 
 @dataclass(frozen=True, kw_only=True)
 class StoredBatch(_Padded):
-    """A batch of B utterances as the shards hold them, padded with zeros: `linear` (B, T, F) fp16, `waveform` (B, S)
-    int16,
-    `bert` (B, P, C) fp16 by language, the rest as in `Batch`."""
+    """Zero-padded batch of B utterances in the precision of the shards.
+
+    `linear` (B, T, F) fp16, `waveform` (B, S) int16, `bert` (B, P, C) fp16 by language; the rest as in `Batch`.
+    """
 
     def to(self, device: torch.device) -> Batch:
-        """Return the batch on `device`, as the networks take it."""
+        """Return the batch on `device` in the layout of the networks."""
         narrow = {"bert", "linear", "waveform"}
         moved = {
             field.name: value.to(device, non_blocking=True)
@@ -118,16 +122,15 @@ class StoredBatch(_Padded):
             **moved,
             linear=_widened(self.linear, device).transpose(1, 2),  # (B, T, F) → (B, F, T)
             waveform=_widened(self.waveform, device).div_(INT16_SCALE),
-            bert={
-                name: _widened(value, device).transpose(1, 2) for name, value in self.bert.items()
-            },  # (B, P, C) → (B, C, P)
+            # (B, P, C) → (B, C, P)
+            bert={name: _widened(value, device).transpose(1, 2) for name, value in self.bert.items()},
         )
 
 
 def _widened(values: Tensor, device: torch.device) -> Tensor:
     if device.type != "cpu":
         return values.to(device, non_blocking=True).float()
-    # NumPy's memory lies on huge pages: a page fault for each small one would take longer than the conversion.
+    # NumPy allocates on huge pages; page faults of small ones would take longer than the conversion.
     return torch.from_numpy(np.empty(values.shape, dtype=np.float32)).copy_(values)
 
 
@@ -141,10 +144,11 @@ class _Block:
         return self.holder is None or self.holder() is None
 
 
-class _Memory:
-    """Arrays of any content for one batch after another. What no batch holds any more is given out again: page faults
-    of new
-    memory take longer than reading into it."""
+class _ArrayPool:
+    """Pool of uninitialised arrays for consecutive batches.
+
+    Memory that no batch references is reused, because page faults of new memory take longer than reading into it.
+    """
 
     def __init__(self) -> None:
         self._blocks: list[_Block] = []
@@ -153,24 +157,23 @@ class _Memory:
         return {"_blocks": []}
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        """Return an array that nobody else uses."""
+        """Return an array that no batch references."""
         count = math.prod(shape)
         free = [block for block in self._blocks if block.is_free]
         block = next((block for block in free if block.memory.nbytes >= count * dtype.itemsize), None)
-        if block is None:  # a larger one takes the place of all that are free
+        if block is None:  # a larger block replaces all free ones
             block = _Block(np.empty(count * dtype.itemsize, dtype=np.uint8))
             self._blocks = [other for other in self._blocks if other not in free] + [block]
-        # Views of it, whether NumPy's or torch's, keep this very array alive, since it has its memory from no other
-        # array.
-        held = np.frombuffer(block.memory.data, dtype, count)
-        block.holder = weakref.ref(held)
-        return held.reshape(shape)
+        # NumPy and torch views keep this array alive, because it is the base of their memory.
+        base = np.frombuffer(block.memory.data, dtype, count)
+        block.holder = weakref.ref(base)
+        return base.reshape(shape)
 
 
-def fill_samples(buffers: npt.NDArray[np.int16], pcm: npt.NDArray[np.int16]) -> None:
-    """Copy samples into their buffers: what is too much is cut, what is missing is zero."""
-    buffers[: len(pcm)] = pcm[: len(buffers)]
-    buffers[len(pcm) :] = 0
+def fill_samples(buffer: npt.NDArray[np.int16], pcm: npt.NDArray[np.int16]) -> None:
+    """Copy samples into a buffer, cut to its length or padded with zeros."""
+    buffer[: len(pcm)] = pcm[: len(buffer)]
+    buffer[len(pcm) :] = 0
 
 
 class BatchDataset(Dataset[StoredBatch]):
@@ -190,7 +193,7 @@ class BatchDataset(Dataset[StoredBatch]):
         self.batches = batches
         self.bert_channels = bert_channels
         self.hop_samples = hop_samples
-        self._memory = _Memory()
+        self._pool = _ArrayPool()
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -216,7 +219,7 @@ class BatchDataset(Dataset[StoredBatch]):
         )
 
     def _buffers(self, n_batch: int, n_phones: int, n_frames: int) -> BatchBuffers:
-        half, array = np.dtype(np.float16), self._memory.array
+        half, array = np.dtype(np.float16), self._pool.array
         return BatchBuffers(
             ids=np.zeros((3, n_batch, n_phones), dtype=np.int64),
             speaker_ids=np.zeros(n_batch, dtype=np.int64),

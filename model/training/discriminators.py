@@ -1,7 +1,6 @@
-"""Discriminators: waveform at several periods and at its own scale, and phone durations.
+"""Discriminators of waveforms, at several periods and at full rate, and of phone durations.
 
-Real and generated clips go through each network as one batch, so nothing is computed twice and a wrapper
-for distributed training sees a single forward pass.
+Real and generated clips go through each network as one batch, so nothing is computed twice.
 """
 
 from __future__ import annotations
@@ -20,32 +19,32 @@ from model.networks.attention import ChannelNorm
 LEAKY_SLOPE = 0.1
 DURATION_DROPOUT = 0.1
 
-# Widths as multiples of the base width, from which max_channels cuts the top.
+# Widths as multiples of the base width, capped at max_channels.
 PERIOD_WIDTHS = (1, 4, 16, 32, 32)
 SCALE_WIDTHS = (0.5, 2, 8, 32, 32, 32)
 SCALE_KERNEL_SIZES = (15, 41, 41, 41, 41, 5)
 SCALE_STRIDES = (1, 4, 4, 4, 4, 1)
-CHANNELS_PER_GROUP = 4  # of the scale discriminator's grouped convolutions
+CHANNELS_PER_GROUP = 4  # in the scale discriminator's grouped convolutions
 
 
 @dataclass(frozen=True)
 class DiscriminatorOutput:
-    """One network's verdict on a batch: logits (B, N), and the activation of every layer.
+    """One network's output for a batch: logits (B, N), and the activation of every layer.
 
-    The feature maps are for comparison between equal batches alone: the period discriminators fold the
-    phase within the period into the batch axis, (B * period, C, T).
+    Feature maps can only be compared between batches of one shape: the period discriminators fold the phase within
+    the period into the batch axis, (B * period, C, T).
     """
 
     logits: Tensor
     feature_maps: list[Tensor]
 
     def split(self, n_first: int) -> tuple[DiscriminatorOutput, DiscriminatorOutput]:
-        """The outputs of the first `n_first` clips of the batch and of the others."""
+        """Return the outputs of the first `n_first` clips of the batch and of the others."""
         n_clips = len(self.logits)
         maps = [(each, len(each) // n_clips * n_first) for each in self.feature_maps]
         return (
-            DiscriminatorOutput(self.logits[:n_first], [each[:border] for each, border in maps]),
-            DiscriminatorOutput(self.logits[n_first:], [each[border:] for each, border in maps]),
+            DiscriminatorOutput(self.logits[:n_first], [each[:n_rows] for each, n_rows in maps]),
+            DiscriminatorOutput(self.logits[n_first:], [each[n_rows:] for each, n_rows in maps]),
         )
 
 
@@ -70,16 +69,16 @@ class MultiPeriodDiscriminator(nn.Module):
         self.discriminators = nn.ModuleList(networks)
 
     def forward(self, real: Tensor, generated: Tensor) -> DiscriminatorPair:
-        """Judge real and generated waveforms, (B, 1, S) each, in one pass; for the discriminator's step."""
+        """Run real and generated waveforms, (B, 1, S) each, in one pass, for the discriminator's step."""
         outputs = self.outputs(torch.cat((real, generated)))
         pairs = [output.split(len(real)) for output in outputs]
         return DiscriminatorPair([first for first, _ in pairs], [second for _, second in pairs])
 
     def outputs(self, waveform: Tensor) -> list[DiscriminatorOutput]:
-        """Judge one batch (B, 1, S).
+        """Return every network's output for one batch (B, 1, S).
 
-        The generator's step judges the real clips without gradients and the generated ones with them:
-        half the backward pass of a joint batch.
+        The generator's step runs real clips without gradients and generated clips with them: half the backward pass
+        of a joint batch.
         """
         return [discriminator(waveform) for discriminator in self.discriminators]
 
@@ -103,7 +102,7 @@ class PeriodDiscriminator(nn.Module):
         missing = -waveform.shape[-1] % self.period
         if missing:
             waveform = functional.pad(waveform, (0, missing), mode="reflect")
-        # The kernels are one phase wide, so phases can be clips: (B, 1, S) → (B * period, 1, S / period).
+        # The kernels are one phase wide, so phases can be batch items: (B, 1, S) → (B * period, 1, S / period).
         phases = waveform.view(n_clips, -1, self.period).transpose(1, 2)
         hidden = phases.reshape(n_clips * self.period, 1, -1)
         logits, feature_maps = _activations(hidden, self.convs, self.conv_post)
@@ -112,10 +111,10 @@ class PeriodDiscriminator(nn.Module):
 
 
 class PhaseConv(nn.Conv2d):
-    """A convolution of kernel (K, 1) over clips (B, C, T) instead of images (B, C, T, 1).
+    """Convolution of kernel (K, 1) over clips (B, C, T) instead of images (B, C, T, 1).
 
-    The parameters keep their two-dimensional shape, that of published checkpoints. With time as the innermost
-    axis the CPU kernels need half the time that they need for images one pixel wide.
+    Parameters keep the two-dimensional shape of published checkpoints. With time as the innermost axis the CPU kernels
+    take half the time that they take for images one pixel wide.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -123,7 +122,7 @@ class PhaseConv(nn.Conv2d):
 
 
 class ScaleDiscriminator(nn.Module):
-    """Grouped strided convolutions over the waveform itself, (B, 1, S) → output with logits (B, N)."""
+    """Grouped strided convolutions over the waveform at full rate, (B, 1, S) → output with logits (B, N)."""
 
     def __init__(self, config: DiscriminatorConfig) -> None:
         super().__init__()
@@ -132,7 +131,7 @@ class ScaleDiscriminator(nn.Module):
         last = len(widths) - 1
         for index, (n_in, n_out) in enumerate(zip([1, *widths[:-1]], widths, strict=True)):
             size = SCALE_KERNEL_SIZES[index]
-            # A group count has to divide both widths, whatever the base width and the cap are.
+            # The number of groups must divide both widths, for any base width and cap.
             groups = 1 if index == last else math.gcd(max(1, n_in // CHANNELS_PER_GROUP), n_in, n_out)
             conv = nn.Conv1d(n_in, n_out, size, SCALE_STRIDES[index], padding=size // 2, groups=groups)
             self.convs.append(weight_norm(conv))
@@ -146,7 +145,7 @@ class ScaleDiscriminator(nn.Module):
 class DurationDiscriminator(nn.Module):
     """Probability that each phone's log-duration is real, given the encoded text.
 
-    The text encoding is taken as given: gradients reach the generator through the durations alone.
+    The text encoding is detached: gradients reach the generator through the durations only.
     Source: VITS2 (Kong et al. 2023, section 2.1).
     """
 
@@ -181,9 +180,9 @@ class DurationDiscriminator(nn.Module):
         generated_log_durations: Tensor,
         speaker_embedding: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Encoded phones (B, C, P), mask, log-durations (B, 1, P) → probabilities (B, P, 1), real first.
+        """Return the probabilities (B, P, 1) of real and of generated log-durations (B, 1, P).
 
-        The speaker embedding is (B, G, 1).
+        Encoded phones (B, C, P), mask (B, 1, P), speaker embedding (B, G, 1).
         """
         hidden = encoded_phones.detach()
         if self.cond is not None and speaker_embedding is not None:
@@ -199,7 +198,8 @@ class DurationDiscriminator(nn.Module):
         return real, generated
 
     def _layer(self, hidden: Tensor, conv: nn.Module, norm: nn.Module) -> Tensor:
-        return self.dropout(norm(torch.relu(conv(hidden))))
+        outputs: Tensor = self.dropout(norm(torch.relu(conv(hidden))))
+        return outputs
 
 
 def _activations(hidden: Tensor, convs: nn.ModuleList, conv_post: nn.Module) -> tuple[Tensor, list[Tensor]]:

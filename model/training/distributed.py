@@ -1,5 +1,4 @@
-"""What ranks tell each other in a training step: counts, losses and gradients, over torch.distributed's collectives
-alone.
+"""Collectives of a training step over torch.distributed: counts, losses and gradients.
 
 Without an initialised process group, or in a group of one, every function is the identity.
 """
@@ -19,12 +18,12 @@ def rank() -> int:
 
 
 def is_single_process() -> bool:
-    """Return whether there is no other rank."""
+    """Return whether there is only one rank."""
     return not dist.is_initialized() or dist.get_world_size() == 1
 
 
 def shares(counts: Sequence[int], device: torch.device) -> list[float]:
-    """Return this rank's part of each count's sum over all ranks (0 of 0 is 0); one small message."""
+    """Return this rank's fraction of each count's sum over all ranks (0 if the sum is 0); one small collective."""
     if is_single_process():
         return [1.0] * len(counts)
     totals = torch.tensor(counts, dtype=torch.int64, device=device)
@@ -33,7 +32,7 @@ def shares(counts: Sequence[int], device: torch.device) -> list[float]:
 
 
 def gather(numbers: Sequence[float], device: torch.device) -> list[float]:
-    """Return the numbers of all ranks, however many each has, in the order of ranks."""
+    """Return the numbers of all ranks in rank order; ranks may have different counts."""
     if is_single_process():
         return list(numbers)
     n_ranks = dist.get_world_size()
@@ -48,7 +47,7 @@ def gather(numbers: Sequence[float], device: torch.device) -> list[float]:
 
 
 def total(values: Tensor) -> Tensor:
-    """Return the sum over all ranks of a tensor of one shape everywhere."""
+    """Return the sum over all ranks of a tensor, which has the same shape on each."""
     if is_single_process():
         return values
     summed = values.detach().clone()
@@ -57,21 +56,21 @@ def total(values: Tensor) -> Tensor:
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace gradients by their sums over all ranks, in one flat message.
+    """Replace gradients by their sums over all ranks, in one flat all-reduce.
 
-    A parameter that some ranks did not use counts as zero there; one that no rank used keeps no gradient, as it would
-    in one process.
+    A parameter without gradient on some ranks counts as zero there; without gradient on any rank it keeps none, as in
+    a single process.
     """
     if is_single_process():
         return
-    every = list(parameters)
-    used = torch.tensor([float(each.grad is not None) for each in every], device=every[0].device)
+    trained = list(parameters)
+    used = torch.tensor([float(each.grad is not None) for each in trained], device=trained[0].device)
     flat = torch.cat(
-        [*((torch.zeros_like(each) if each.grad is None else each.grad).reshape(-1) for each in every), used]
+        [*((torch.zeros_like(each) if each.grad is None else each.grad).reshape(-1) for each in trained), used]
     )
     dist.all_reduce(flat)
-    *parts, used = flat.split([*(each.numel() for each in every), len(every)])
-    for each, part, n_users in zip(every, parts, used.tolist(), strict=True):
+    *parts, used = torch.split(flat, [*(each.numel() for each in trained), len(trained)])
+    for each, part, n_users in zip(trained, parts, used.tolist(), strict=True):
         if each.grad is not None:
             each.grad.copy_(part.view_as(each))
         elif n_users:

@@ -1,4 +1,4 @@
-"""Freeze parts of the synthesizer."""
+"""Frozen parts of the synthesizer."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from model.synthesizer import Synthesizer
 
 
 def freeze_parts(synthesizer: Synthesizer, names: Sequence[str]) -> None:
-    """Keep the weights of some parts as they are; ConfigError for unknown names, or when nothing is left to train."""
+    """Freeze parts by dotted name; ConfigError for unknown names, or when nothing is left to train."""
     parts = dict(synthesizer.named_modules())
     if unknown := sorted(name for name in names if not name or name not in parts):
         raise ConfigError(
-            f"freeze: no part {', '.join(map(repr, unknown))}; there are {', '.join(dict(synthesizer.named_children()))} "
-            "and the parts within them"
+            f"freeze: no part {', '.join(map(repr, unknown))}; valid are "
+            f"{', '.join(dict(synthesizer.named_children()))} and parts within them"
         )
     for name in names:
         parts[name].requires_grad_(False)

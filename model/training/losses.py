@@ -1,4 +1,4 @@
-"""Training losses, each a mean over what it sees, so that batch size and length do not set its scale."""
+"""Training losses, each a mean over its inputs, so that its scale depends on neither batch size nor length."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CEPSTRUM_ORDER = 24
 
 @dataclass(frozen=True)
 class DiscriminatorLoss:
-    """Sum over all networks, and each network's share from the real and from the generated clips."""
+    """Sum over all networks, and each network's loss on the real and on the generated clips."""
 
     total: Tensor
     real_parts: list[Tensor]
@@ -24,7 +24,7 @@ class DiscriminatorLoss:
 
 
 def discriminator_loss(real_logits: Sequence[Tensor], generated_logits: Sequence[Tensor]) -> DiscriminatorLoss:
-    """Least-squares loss that draws real logits to 1 and generated ones to 0; one tensor per network.
+    """Return the least-squares loss with target 1 for real and 0 for generated logits; one tensor per network.
 
     Source: LSGAN (Mao et al. 2017, section 3.2).
     """
@@ -35,13 +35,13 @@ def discriminator_loss(real_logits: Sequence[Tensor], generated_logits: Sequence
 
 
 def generator_loss(generated_logits: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """Least-squares loss that draws generated logits to 1: the sum over networks, and its parts."""
+    """Return the least-squares loss with target 1 for generated logits: the sum over networks, and its parts."""
     parts = [(1.0 - logits.float()).square().mean() for logits in generated_logits]
     return torch.stack(parts).sum(), parts
 
 
 def feature_matching_loss(real_maps: Sequence[Sequence[Tensor]], generated_maps: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Twice the summed mean absolute difference of activations, maps[network][layer]; real ones are targets.
+    """Return twice the summed mean absolute difference of activations, maps[network][layer], with real targets.
 
     Source: HiFi-GAN (Kong et al. 2020, section 2.4).
     """
@@ -60,9 +60,9 @@ def kl_loss(
     prior_log_std: Tensor,
     frame_mask: Tensor,
 ) -> Tensor:
-    """KL divergence of posterior from prior, estimated at one sample, summed over channels, mean over frames.
+    """Return the KL divergence of posterior from prior, by one sample, summed over channels, mean over frames.
 
-    All (B, C, T) but the mask (B, 1, T); `flowed_latent` is the posterior sample after the flow.
+    All are (B, C, T), the mask (B, 1, T); `flowed_latent` is the posterior sample after the flow.
     Source: VITS (Kim et al. 2021, section 2.1.2).
     """
     squared_error = (flowed_latent.float() - prior_mean.float()).square()
@@ -72,16 +72,16 @@ def kl_loss(
 
 
 def mel_loss(real_log_mel: Tensor, generated_log_mel: Tensor) -> Tensor:
-    """Mean absolute difference of log-mel spectrograms of one shape, (B, n_mels, T)."""
+    """Return the mean absolute difference of log-mel spectrograms of one shape, (B, n_mels, T)."""
     return functional.l1_loss(generated_log_mel.float(), real_log_mel.float())
 
 
 def mel_cepstral_distortion(reference: Tensor, other: Tensor) -> Tensor:
     """Return the mean distance in dB of two log-mel spectrograms (B, C, T) that are aligned frame by frame.
 
-    (10 / ln 10) · sqrt(2 Σ_{m=1..24} (c_m − c'_m)²), the level c_0 left out (Kubichek 1993, Mel-cepstral distance
-    measure
-    for objective speech quality assessment); c_m are the cosine series of the natural log amplitude over the bands.
+    (10 / ln 10) · sqrt(2 Σ_{m=1..24} (c_m − c'_m)²), without the level c_0; c_m is the cosine series of the natural log
+    amplitude over the bands. Source: Kubichek 1993, Mel-cepstral distance measure for objective speech quality
+    assessment.
     """
     n_bands = reference.shape[1]
     orders = torch.arange(1, min(CEPSTRUM_ORDER, n_bands - 1) + 1, dtype=torch.float64).unsqueeze(1)

@@ -1,4 +1,4 @@
-"""One optimiser with what surrounds its step: sums over batches and ranks, fp16 scaling and clipping."""
+"""AdamW with gradient accumulation, sums over ranks, fp16 loss scaling and clipping."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from model.training.distributed import sum_gradients
 
 
 class Updater:
-    """AdamW over `parameters`: any number of `backward` calls, then one `update`."""
+    """Optimiser of `parameters`: any number of `backward` calls, then one `update`."""
 
     def __init__(
         self, parameters: Iterable[nn.Parameter], learning_rate: float, config: TrainingConfig, device: torch.device
@@ -34,24 +34,24 @@ class Updater:
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "fp16")
 
     def set_factor(self, factor: float) -> None:
-        """Set the learning rate to `factor` times its base."""
+        """Set the learning rate to `factor` times the initial one."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate * factor
 
-    def clear(self) -> None:
-        """Forget gradients."""
+    def zero_grad(self) -> None:
+        """Reset the gradients."""
         self.optimizer.zero_grad(set_to_none=True)
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradients of a loss."""
-        self.scaler.scale(loss).backward()
+        """Accumulate the gradients of a loss."""
+        torch.autograd.backward(self.scaler.scale(loss))
 
     def update(self) -> Tensor:
-        """Step down the gradients' sum over ranks and return its norm, from before clipping.
+        """Step along the sum of gradients over ranks and return its norm before clipping.
 
-        An fp16 update whose gradients overflow is skipped on every rank; the scale falls for the next.
+        An fp16 update with overflowing gradients is skipped on every rank, and the loss scale lowered.
         """
-        # Scaled sums overflow on all ranks or on none, so that every scaler takes the same decision.
+        # The scaled sum overflows on all ranks or on none, so that all scalers take the same decision.
         sum_gradients(self.parameters)
         self.scaler.unscale_(self.optimizer)
         used = [parameter for parameter in self.parameters if parameter.grad is not None]
@@ -66,11 +66,11 @@ class Updater:
         return norm
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what the next update depends on."""
+        """Return the state of optimiser and scaler."""
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned, without gradients."""
-        self.clear()
+        """Restore a `state_dict` and reset the gradients."""
+        self.zero_grad()
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])

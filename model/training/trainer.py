@@ -1,6 +1,6 @@
 """Training: one object that owns networks, optimisers and schedules, and can be saved and restored exactly.
 
-What happens in one step is `Trainer.step`; which batches come and what is written where is the caller's business.
+`Trainer.step` is one step; the caller provides batches and writes outputs.
 Legend: B batch, P phones, T frames, S samples, C channels.
 """
 
@@ -53,12 +53,11 @@ class Clips(NamedTuple):
 
 
 class Trainer:
-    """Generator, discriminators, their optimisers and the averaged generator weights.
+    """Generator, discriminators, their optimisers and the generator's EMA weights.
 
-    With torch.distributed initialised, ranks with batches of their own train as one process would with all of them
-    together: every random draw but dropout's belongs to an utterance of an epoch, losses are normalised by the counts
-    of
-    all ranks, and gradients are summed. Dropout draws from each process's own generator.
+    With torch.distributed initialised, ranks train as one process would with all their batches together: random draws
+    except dropout's depend on utterance and epoch only, losses are normalised by the counts of all ranks, and gradients
+    are summed. Dropout uses each process's own generator.
     """
 
     def __init__(
@@ -74,10 +73,10 @@ class Trainer:
     ) -> None:
         """Build and initialise all networks.
 
-        `freeze` names parts of the synthesizer (dotted) whose weights stay as they are. `reference_quirks` brings back
-        two properties of the reference: a duration discriminator that takes predicted durations for real ones and
-        teaches the generator nothing, and an `epoch_decay` that starts afresh at every resume (which therefore changes
-        the result). Raises ConfigError for settings that cannot train.
+        `freeze` names parts of the synthesizer (dotted) whose weights are not trained. `reference_quirks` restores two
+        properties of the reference: a duration discriminator with real and predicted durations swapped, which sends
+        the generator no gradient, and an `epoch_decay` that restarts at every resume and so changes the result.
+        Raises ConfigError for settings that cannot be trained.
         """
         if training.precision == "fp16" and device.type == "cpu":
             raise ConfigError("precision fp16 needs a GPU; on the CPU set fp32, or bf16")
@@ -101,33 +100,36 @@ class Trainer:
             each.requires_grad for each in self.synthesizer.decoder.parameters()
         ):
             raise ConfigError(
-                "freeze: the decoder is frozen, but from decoder_alone_start_step on it learns alone; take one of the two back"
+                "freeze: the decoder is frozen, but it is all that is trained from decoder_alone_start_step on; "
+                "remove one of the two"
             )
         trained = [each for each in self.synthesizer.parameters() if each.requires_grad]
-        judges = [
+        discriminator_parameters = [
             *self.discriminator.parameters(),
             *(self.duration_discriminator.parameters() if self.duration_discriminator else []),
         ]
         self.generator_updater = Updater(trained, training.learning_rate, training, device)
-        self.discriminator_updater = Updater(judges, training.discriminator_learning_rate, training, device)
+        self.discriminator_updater = Updater(
+            discriminator_parameters, training.discriminator_learning_rate, training, device
+        )
         self.ema_weights: dict[str, Tensor] = {}
         self.reset_ema()
         self.step_count = 0
-        self._n_pending = 0  # batches whose gradients wait for the update
-        self._decay_from_epoch: int | None = 0  # None: the next step's
+        self._n_pending = 0  # batches accumulated since the last update
+        self._decay_from_epoch: int | None = 0  # None: set by the next step
         self._evaluated: Synthesizer | None = None
         self._evaluated_step = -1
-        # Ranks hold the same weights but draw their own dropout.
+        # Ranks have the same weights but different dropout.
         torch.manual_seed(training.seed * 1000 + 1 + rank())
 
     @property
     def between_updates(self) -> bool:
-        """Whether gradients of some batches wait for those of others: no state may be saved now."""
+        """Return whether gradients are being accumulated, so that no state can be saved."""
         return self._n_pending > 0
 
     def reset_ema(self) -> None:
-        """Start the average anew from the current weights; for weights that came from elsewhere."""
-        # Every floating-point tensor of the networks is a parameter: the average needs no buffers.
+        """Restart the EMA from the current weights, after they were loaded from elsewhere."""
+        # Every floating-point tensor of the networks is a parameter, so no buffers are averaged.
         self.ema_weights = (
             {name: value.detach().clone() for name, value in self.synthesizer.named_parameters() if value.requires_grad}
             if self.config.ema_decay
@@ -136,9 +138,7 @@ class Trainer:
         self._evaluated_step = -1
 
     def posterior_input(self, batch: Batch) -> Tensor:
-        """Return what the posterior encoder reads (B, C, T): log-mels, with pitch for a latent that follows them, or
-        linear magnitudes.
-        """
+        """Return the posterior encoder's input (B, C, T): linear magnitudes, or log-mels, with pitch if configured."""
         config = self.synthesizer.config
         if config.latent_follows_mels:
             if batch.pitch is None:
@@ -151,12 +151,10 @@ class Trainer:
         )
 
     def step(self, batch: Batch, epoch: int, durations: Tensor | None) -> dict[str, float]:
-        """Learn from one batch and return its losses before weighting, means over all ranks' batches.
+        """Train on one batch and return its losses before weighting, means over all ranks' batches.
 
-        `durations` (B, P) replace the alignment search. Networks are updated by every `accumulation_steps`-th call;
-        until
-        then `between_updates` holds, `step_count` stays, there is no gradient_norm, and judges are those before the
-        update.
+        `durations` (B, P) replace the alignment search. Every `accumulation_steps`-th call updates the networks; until
+        then `between_updates` is true, `step_count` does not change and there is no gradient_norm.
         """
         draws = UtteranceDraws(self.config.seed, epoch, batch.indices.tolist(), self.device)
         if not self.between_updates:
@@ -166,18 +164,18 @@ class Trainer:
             self.posterior_input(batch), with_speakers=self.synthesizer.config.n_speakers > 0, durations=durations
         )
         output, clips = self._generate(batch, inputs, noise, draws)
-        judged = (
+        subset = (
             select_subset(draws.order, self.config.adversarial_share, self.device) if self._is_adversarial() else None
         )
-        shares = GlobalShares.of(batch, judged.count if judged else 0, self.device)
+        shares = GlobalShares.of(batch, subset.count if subset else 0, self.device)
         self._n_pending = (self._n_pending + 1) % self.config.accumulation_steps
         losses: dict[str, Tensor] = {}
         norm = None
-        if judged and clips:
-            losses.update(self._discriminator_losses(clips.pick(judged.rows), output, shares))
+        if subset and clips:
+            losses.update(self._discriminator_losses(clips.pick(subset.rows), output, shares))
             if not self.between_updates:
                 self.discriminator_updater.update()
-        losses.update(self._generator_losses(clips, output, judged, shares))
+        losses.update(self._generator_losses(clips, output, subset, shares))
         if not self.between_updates:
             norm = self.generator_updater.update()
             self._update_ema()
@@ -187,15 +185,15 @@ class Trainer:
     def _begin_update(self, epoch: int) -> None:
         if self._decay_from_epoch is None:
             self._decay_from_epoch = epoch
-        alone = self.config.decoder_learns_alone_at(self.step_count)
-        if self.step_count == self.config.decoder_alone_start_step:  # what stays from now on is the average
+        decoder_only = self.config.decoder_learns_alone_at(self.step_count)
+        if self.step_count == self.config.decoder_alone_start_step:  # frozen parts keep their EMA weights
             self.synthesizer.load_state_dict(self.voice_state())
         for name, part in self.synthesizer.named_children():
-            part.train(not alone or name == "decoder")
+            part.train(not decoder_only or name == "decoder")
         factor = self.config.learning_rate_factor(self.step_count, epoch - self._decay_from_epoch)
         for updater in (self.generator_updater, self.discriminator_updater):
             updater.set_factor(factor)
-            updater.clear()
+            updater.zero_grad()
 
     def _autocast(self) -> torch.autocast:
         precision = self.config.precision
@@ -212,9 +210,7 @@ class Trainer:
     def _generate(
         self, batch: Batch, inputs: SynthesizerInputs, alignment_noise: float, draws: UtteranceDraws
     ) -> tuple[SynthesizerOutput | None, Clips | None]:
-        """Return what the networks make of a batch, as far as they learn now: nothing but clips once the decoder learns
-        alone.
-        """
+        """Return the synthesizer's output and the clips, None for what is not trained at this step."""
         config, synthesizer = self.config, self.synthesizer
         decodes = config.decodes_at(self.step_count)
         output = None
@@ -238,17 +234,19 @@ class Trainer:
     def _discriminator_losses(
         self, clips: Clips, output: SynthesizerOutput | None, shares: GlobalShares
     ) -> dict[str, Tensor]:
-        """Send gradients into the discriminators."""
+        """Backpropagate the discriminators' losses and return them."""
         with self._autocast():
             pair = self.discriminator(clips.real, clips.generated.detach())
-            verdicts = discriminate_durations(self.duration_discriminator, output, self.reference_quirks, learn=True)
+            probabilities = discriminate_durations(
+                self.duration_discriminator, output, self.reference_quirks, train_network=True
+            )
         losses = {
             "discriminator": discriminator_loss(
                 [each.logits for each in pair.real], [each.logits for each in pair.generated]
             ).total
         }
-        if verdicts:
-            losses["duration_discriminator"] = discriminator_loss([verdicts[0]], [verdicts[1]]).total
+        if probabilities:
+            losses["duration_discriminator"] = discriminator_loss([probabilities[0]], [probabilities[1]]).total
         self.discriminator_updater.backward(self._sum(losses, shares, {}) / self.config.accumulation_steps)
         return losses
 
@@ -256,23 +254,23 @@ class Trainer:
         self,
         clips: Clips | None,
         output: SynthesizerOutput | None,
-        judged: AdversarialSubset | None,
+        subset: AdversarialSubset | None,
         shares: GlobalShares,
     ) -> dict[str, Tensor]:
-        """Send gradients into the generator."""
+        """Backpropagate the generator's losses and return them."""
         losses = _latent_losses(output) if output else {}
         if clips:
             losses["mel"] = mel_loss(
                 *(log_mel_spectrogram(each.squeeze(1), self.spectrogram, self.filterbank) for each in clips)
             )
-            if judged:
-                losses.update(self._adversarial_losses(clips.pick(judged.rows), output))
+            if subset:
+                losses.update(self._adversarial_losses(clips.pick(subset.rows), output))
         objective = self._sum(losses, shares, self.config.loss_weights())
         self.generator_updater.backward(objective / self.config.accumulation_steps)
         return {"generator": objective, **losses}
 
     def _adversarial_losses(self, clips: Clips, output: SynthesizerOutput | None) -> dict[str, Tensor]:
-        # Both passes share weights that need no gradients: their normalisation is computed once.
+        # Both passes use the same weights without gradients, so weight norms are computed once.
         with self._autocast(), frozen(self.discriminator), parametrize.cached():
             with torch.no_grad():
                 real_outputs = self.discriminator.outputs(clips.real)
@@ -284,9 +282,11 @@ class Trainer:
             ),
         }
         with self._autocast():
-            verdicts = discriminate_durations(self.duration_discriminator, output, self.reference_quirks, learn=False)
-        if verdicts:
-            losses["duration_adversarial"] = generator_loss([verdicts[1]])[0]
+            probabilities = discriminate_durations(
+                self.duration_discriminator, output, self.reference_quirks, train_network=False
+            )
+        if probabilities:
+            losses["duration_adversarial"] = generator_loss([probabilities[1]])[0]
         return losses
 
     @staticmethod
@@ -306,7 +306,7 @@ class Trainer:
     def _update_ema(self) -> None:
         if not self.ema_weights:
             return
-        # A short memory at first, or the average would be made of untrained weights.
+        # A shorter average at first, or it would consist of untrained weights.
         decay = min(self.config.ema_decay, (1 + self.step_count) / (10 + self.step_count))
         weights = dict(self.synthesizer.named_parameters())
         torch._foreach_lerp_(
@@ -315,11 +315,10 @@ class Trainer:
 
     @torch.no_grad()
     def evaluate(self, batch: Batch, durations: Tensor | None) -> dict[str, float]:
-        """Return losses of the weights to keep, with noise that is the same at every call and disturbs no other.
+        """Return losses of the EMA weights in fp32, with the same noise at every call and isolated random state.
 
-        `mel` is the L1 of log-mels of whole utterances resynthesised from their posterior means and `mcd` their
-        mel-cepstral
-        distortion in dB; `kl` and `duration` follow `durations` (B, P), or the model's own alignment. Always in fp32.
+        `mel` is the L1 of log-mels of whole utterances resynthesised from their posterior means, and `mcd` their
+        mel-cepstral distortion in dB. `kl` and `duration` use `durations` (B, P), or the model's alignment.
         """
         network = self.voice_network()
         inputs = batch.inputs(
@@ -336,7 +335,7 @@ class Trainer:
         return {name: float(value) for name, value in losses.items()}
 
     def voice_network(self) -> Synthesizer:
-        """Return a network of its own that holds the current weights to keep, in evaluation mode."""
+        """Return an eval-mode copy with the EMA weights."""
         if self._evaluated is None:
             self._evaluated = copy.deepcopy(self.synthesizer).eval()
         if self._evaluated_step != self.step_count:
@@ -346,7 +345,7 @@ class Trainer:
 
     @contextmanager
     def evaluating(self, weights: Mapping[str, Tensor]) -> Iterator[None]:
-        """Let `voice_network` and `evaluate` have other generator weights inside the block, which trains nothing."""
+        """Use other generator weights in `voice_network` and `evaluate` inside the block, which must not train."""
         network = self.voice_network()
         try:
             network.load_state_dict(weights)
@@ -355,17 +354,18 @@ class Trainer:
             self._evaluated_step = -1
 
     def voice_state(self) -> dict[str, Tensor]:
-        """Return the generator weights to keep: the averaged ones where there are any."""
+        """Return the generator's state with EMA weights in place of trained parameters, if there is an EMA."""
         return {**self.synthesizer.state_dict(), **self.ema_weights}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that the next step depends on, but for this rank's random state.
+        """Return everything that the next step depends on, except this rank's random state.
 
-        Raises RuntimeError between updates: gradients are no part of it.
+        Raises RuntimeError between updates, because gradients are not saved.
         """
         if self.between_updates:
             raise RuntimeError(
-                f"{self._n_pending} of {self.config.accumulation_steps} batches wait for an update; save the state after it"
+                f"{self._n_pending} of {self.config.accumulation_steps} batches are accumulated; "
+                "save the state after the update"
             )
         return {
             "step_count": self.step_count,
@@ -378,7 +378,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
+        """Restore a `state_dict`."""
         self.step_count = state["step_count"]
         self.synthesizer.load_state_dict(state["synthesizer"])
         self.ema_weights = {name: value.to(self.device) for name, value in state["average"].items()}
@@ -394,7 +394,7 @@ class Trainer:
 
 
 def _latent_losses(output: SynthesizerOutput) -> dict[str, Tensor]:
-    """Return the losses of the path from text to latent, and of what a source-filter decoder reads off the latent."""
+    """Return the losses between text and latent, and of a source-filter decoder's pitch estimate."""
     losses = {
         "kl": kl_loss(
             output.latent_prior, output.posterior_log_std, output.prior_mean, output.prior_log_std, output.frame_mask

@@ -1,4 +1,4 @@
-"""The mean of several checkpoints' weights, which can be a better voice than each of them."""
+"""Mean of several checkpoints' weights, which can be a better voice than any of them."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from torch import Tensor
 
 
 def average_weights(states: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the mean of every floating-point tensor over states of one network, summed in float64 and rounded once to
-    its own type.
+    """Return the mean of every floating-point tensor over states of one network, and the last state's other tensors.
 
-    Other tensors are the last state's. One state is held at a time beside the sums; all of it happens on the CPU.
-    Source:
-    Izmailov et al. 2018, Averaging weights leads to wider optima and better generalization. Raises ValueError for no
-    state,
-    and, naming the tensors, for states of other names or shapes than the first.
+    Sums are in float64 on the CPU, rounded once; one state is in memory at a time. Raises ValueError for no state, or
+    naming the tensors whose names or shapes differ from the first state's. Source: Izmailov et al. 2018, Averaging
+    weights leads to wider optima and better generalization.
     """
     sums: dict[str, Tensor] = {}
     state: Mapping[str, Tensor] = {}

@@ -1,6 +1,6 @@
-"""The `config.json` of Bert-VITS2 1.1: read into our configurations and written back from them.
+"""The `config.json` of Bert-VITS2 1.1, read into our configurations and written from them.
 
-Much of a published model's shape is not in its configuration but fixed; `FIXED` holds that part.
+Much of a published model's shape is fixed rather than configured; `FIXED` is that part.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from model.checkpoints.checkpoint import CheckpointError, first_line
 from model.config import ModelConfig
 from model.settings import ConfigError
 
-# (published, ours) in the model section; where the second is None, `published_model_config` knows.
+# (published, ours) in the model section.
 MODEL_KEYS: tuple[tuple[str, str], ...] = (
     ("inter_channels", "inter_channels"),
     ("hidden_channels", "hidden_channels"),
@@ -56,7 +56,7 @@ FIXED: dict[str, Any] = {
     "bert_channels": BERT_CHANNELS,
 }
 N_FLOWS, TRANSFORMER_FLOW_LAYERS, SPEAKER_LAYER_INDEX = 4, 6, 2
-# Ours alone, and without weights in a model that does not use them; or of training alone.
+# Only ours and without weights in a published model, or only used in training.
 NOT_IN_WEIGHTS = frozenset(
     {
         "istft_channels",
@@ -70,7 +70,7 @@ NOT_IN_WEIGHTS = frozenset(
         "mel_fmax_hz",
     }
 )  # the last three are in the data section
-# The text encoders that the published models were trained on; English had none.
+# The text encoders that published models were trained with; English had none.
 ENCODERS: dict[str, dict[str, Any]] = {
     "ZH": {
         "kind": "hub",
@@ -107,9 +107,7 @@ TRAIN_SECTION: dict[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedSizes:
-    """What a published model's shape takes from its data: table sizes, spectrogram channels, hop in samples, segment in
-    frames.
-    """
+    """Sizes of a published model set by its data: tables, spectrogram channels, hop in samples, segment in frames."""
 
     n_speakers: int
     spectrogram_channels: int
@@ -122,7 +120,7 @@ class PublishedSizes:
 
 @dataclass(frozen=True)
 class PublishedTraining:
-    """A published training's configuration in our terms; `speakers` by id."""
+    """Configuration of a published training in our terms; `speakers` by id."""
 
     model: ModelConfig
     spectrogram: SpectrogramSettings
@@ -135,13 +133,14 @@ class PublishedTraining:
 def published_model_config(section: Mapping[str, Any], sizes: PublishedSizes) -> ModelConfig:
     """Translate the model section of a published configuration, its defaults included.
 
-    Raises ConfigError for missing keys, for impossible shapes and for the shared flow, which never worked there.
+    Raises ConfigError for missing keys, impossible shapes and the shared flow, which the published code cannot train.
     """
     if missing := [name for name, _ in MODEL_KEYS if name not in section]:
         raise ConfigError(f"model: no {', '.join(missing)}")
     if section.get("flow_share_parameter", False):
         raise ConfigError(
-            "model: flow_share_parameter is true, which the published code could not train; such weights have no known layout"
+            "model: flow_share_parameter is true, which the published code cannot train; "
+            "such weights have no known layout"
         )
     speaker_channels = section.get("gin_channels", 0)
     n_flow_layers = section.get("n_flow_layer", N_FLOWS)
@@ -158,7 +157,7 @@ def published_model_config(section: Mapping[str, Any], sizes: PublishedSizes) ->
         if section.get("use_spk_conditioned_encoder", True) and speaker_channels
         else -1,
         "flow": "transformer" if transformer else "residual",
-        # One number means flows in the one kind and layers in the other.
+        # One number: flows in the transformer kind, layers in the residual kind.
         "n_flows": n_flow_layers if transformer else N_FLOWS,
         "flow_layers": section.get("n_layers_trans_flow", TRANSFORMER_FLOW_LAYERS) if transformer else n_flow_layers,
         "use_sdp": section.get("use_sdp", True),
@@ -168,7 +167,7 @@ def published_model_config(section: Mapping[str, Any], sizes: PublishedSizes) ->
 
 
 def read_published_config(path: Path, posterior_channels: int) -> PublishedTraining:
-    """Read a published `config.json`; `posterior_channels` is the width that the posterior encoder's weights read.
+    """Read a published `config.json`; `posterior_channels` is the input width of the posterior encoder's weights.
 
     Raises CheckpointError naming the file and the remedy.
     """
@@ -215,7 +214,7 @@ def _training(
         )
     if train["segment_size"] % spectrogram.hop_samples:
         raise ConfigError(
-            f"train.segment_size {train['segment_size']} is no multiple of data.hop_length {spectrogram.hop_samples}"
+            f"train.segment_size {train['segment_size']} is not a multiple of data.hop_length {spectrogram.hop_samples}"
         )
     sizes = PublishedSizes(
         n_speakers=data["n_speakers"],
@@ -234,7 +233,7 @@ def _training(
 
 
 def _speakers(ids: Mapping[str, int], n_speakers: int) -> tuple[str, ...]:
-    """Return the speakers' names by id; ids without a name get one that tells them."""
+    """Return the speakers' names by id; ids without a name become `speaker ID`."""
     names = {number: name for name, number in ids.items()}
     if len(names) != len(ids):
         raise ConfigError("spk2id gives one id to several speakers")
@@ -254,7 +253,7 @@ def published_config(
     posterior_input: str,
     train_section: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the published configuration of one of our models; CheckpointError names what that format cannot hold."""
+    """Return the published configuration of one of our models; CheckpointError names what it cannot express."""
     section = _model_section(model, posterior_input)
     sizes = PublishedSizes(
         n_speakers=model.n_speakers,
@@ -263,12 +262,12 @@ def published_config(
         segment_frames=model.segment_frames,
     )
     try:
-        held = published_model_config(section, sizes)
+        nearest = published_model_config(section, sizes)
     except ConfigError as error:
-        raise CheckpointError(f"the published format cannot hold this voice: {first_line(error)}") from error
-    if problems := _not_held(model, held):
+        raise CheckpointError(f"the published format cannot express this voice: {first_line(error)}") from error
+    if problems := _lost_features(model, nearest):
         raise CheckpointError(
-            f"the published format cannot hold this voice: {'; '.join(problems)}; keep it in the project's own format"
+            f"the published format cannot express this voice: {'; '.join(problems)}; keep it in this project's format"
         )
     data = {name: getattr(spectrogram, own) for name, own in DATA_KEYS}
     return {
@@ -309,26 +308,26 @@ def _model_section(model: ModelConfig, posterior_input: str) -> dict[str, Any]:
     }
 
 
-def _not_held(model: ModelConfig, held: ModelConfig) -> list[str]:
-    """Name every feature of `model` that its nearest published configuration `held` has lost."""
+def _lost_features(model: ModelConfig, nearest: ModelConfig) -> list[str]:
+    """Describe every feature of `model` that its nearest published configuration lacks."""
     unused = set(NOT_IN_WEIGHTS) | (set() if model.use_sdp else {"sdp_channels", "sdp_flows"})
     if not model.effective_speaker_channels:
         unused.add("speaker_layer_index")
-    if model.decoder != "hifigan":  # the other decoder's numbers say nothing
+    if model.decoder != "hifigan":  # HiFi-GAN's sizes are unused
         unused |= {own for name, own in MODEL_KEYS if name.startswith(("resblock", "upsample"))}
     problems = []
     for field in dataclasses.fields(ModelConfig):
-        ours, theirs = getattr(model, field.name), getattr(held, field.name)
+        ours, theirs = getattr(model, field.name), getattr(nearest, field.name)
         if field.name == "bert_channels":
             problems += [
-                f"bert_channels of {language} {size} (it holds {theirs.get(language, 'none')})"
+                f"bert_channels of {language} {size} (published: {theirs.get(language, 'none')})"
                 for language, size in ours.items()
                 if theirs.get(language) != size
             ]
         elif field.name not in unused and ours != theirs:
-            problems.append(f"{field.name} {ours} (it holds {theirs})")
+            problems.append(f"{field.name} {ours} (published: {theirs})")
     few = model.flow == "transformer" and model.effective_speaker_channels and model.flow_layers <= SPEAKER_LAYER_INDEX
     return [
         *problems,
-        *([f"flow_layers {model.flow_layers} (it needs {SPEAKER_LAYER_INDEX + 1} or more)"] if few else []),
+        *([f"flow_layers {model.flow_layers} (published: at least {SPEAKER_LAYER_INDEX + 1})"] if few else []),
     ]

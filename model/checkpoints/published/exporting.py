@@ -1,4 +1,4 @@
-"""Write a voice as the files of a Bert-VITS2 1.1 training: G, D and DUR checkpoints and config.json."""
+"""Export of a voice as the files of a Bert-VITS2 1.1 training: G, D and DUR checkpoints and config.json."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def export_published(
 ) -> list[Path]:
     """Write the networks of a voice folder to `out` in the published layout and return the files.
 
-    drop_additions: leave out the tones that the published table lacks (the high pitch of Japanese). Absent BERT
-    projections become silent ones, which changes nothing. Raises CheckpointError, before anything is written, naming
-    what the published format cannot hold.
+    drop_additions: leave out tones that the published table lacks (the high pitch of Japanese). Missing BERT
+    projections become zeros, which has no effect. Raises CheckpointError, before anything is written, naming what the
+    published format cannot express.
     """
     checkpoint = load_checkpoint(voice)
     metadata = checkpoint.metadata
@@ -49,9 +49,9 @@ def export_published(
         posterior_input=metadata["posterior_input"],
         train_section=training.get("train"),
     )
-    tensors: dict[str, Mapping[str, Tensor]] = {"synthesizer": _with_silent_projections(state, model)}
+    tensors: dict[str, Mapping[str, Tensor]] = {"synthesizer": _with_zero_projections(state, model)}
     if not generator_only:
-        tensors.update(_judges(checkpoint, model))
+        tensors.update(_discriminators(checkpoint, model))
     config["model"]["use_duration_discriminator"] = "duration_discriminator" in tensors
     learning_rate = training.get("learning_rate") or config["train"]["learning_rate"]
     step, names = metadata["step"], []
@@ -78,44 +78,44 @@ def _with_published_tables(
     )
     if symbols.symbols != published.symbols or symbols.languages != published.languages:
         raise CheckpointError(
-            "the published format cannot hold this voice: its symbols or languages are not the published ones; "
-            "keep it in the project's own format"
+            "the published format cannot express this voice: its symbols or languages are not the published ones; "
+            "keep it in this project's format"
         )
     if symbols.tone_count == published.tone_count:
         return model, dict(state)
     if not drop_additions:
         raise CheckpointError(
-            f"the published format cannot hold this voice: its table has {symbols.tone_count} tones, the published one "
-            f"{published.tone_count}; pass --drop-additions to leave the others out"
+            f"the published format cannot express this voice: its table has {symbols.tone_count} tones, the published "
+            f"one {published.tone_count}; pass --drop-additions to leave the others out"
         )
     rows = state[TONE_TABLE][: published.tone_count].clone()
     return replace(model, n_tones=published.tone_count), {**state, TONE_TABLE: rows}
 
 
-def _with_silent_projections(state: Mapping[str, Tensor], model: ModelConfig) -> dict[str, Tensor]:
-    """Add projections of zeros for the languages that the published format has features for and the voice has not."""
-    silent = {}
+def _with_zero_projections(state: Mapping[str, Tensor], model: ModelConfig) -> dict[str, Tensor]:
+    """Add zero projections for languages that have features in the published format but not in the voice."""
+    zeros = {}
     for language, size in BERT_CHANNELS.items():
         if language not in model.bert_channels:
-            silent[f"text_encoder.bert_projections.{language}.weight"] = torch.zeros(model.hidden_channels, size, 1)
-            silent[f"text_encoder.bert_projections.{language}.bias"] = torch.zeros(model.hidden_channels)
-    return {**state, **silent}
+            zeros[f"text_encoder.bert_projections.{language}.weight"] = torch.zeros(model.hidden_channels, size, 1)
+            zeros[f"text_encoder.bert_projections.{language}.bias"] = torch.zeros(model.hidden_channels)
+    return {**state, **zeros}
 
 
-def _judges(checkpoint: Checkpoint, model: ModelConfig) -> dict[str, Mapping[str, Tensor]]:
-    """Return the discriminators' weights, checked to be of the published size."""
-    found: dict[str, Mapping[str, Tensor]] = {}
+def _discriminators(checkpoint: Checkpoint, model: ModelConfig) -> dict[str, Mapping[str, Tensor]]:
+    """Return the discriminators' weights; CheckpointError unless they have the published size."""
+    states: dict[str, Mapping[str, Tensor]] = {}
     for name, network in published_discriminators(model).items():
         if name not in checkpoint.tensors:
             continue
         shapes = {key: tensor.shape for key, tensor in network.state_dict().items()}
         if {key: tensor.shape for key, tensor in checkpoint.tensors[name].items()} != shapes:
             raise CheckpointError(
-                f"the published format cannot hold this voice's {name.replace('_', ' ')}: it is of another size than the "
-                "published one; pass --generator-only to leave the discriminators out"
+                f"the published format cannot express this voice's {name.replace('_', ' ')}: it is not of the "
+                "published size; pass --generator-only to leave the discriminators out"
             )
-        found[name] = checkpoint.tensors[name]
-    return found
+        states[name] = checkpoint.tensors[name]
+    return states
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""Make a voice of our own format from the files of a Bert-VITS2 1.1 training."""
+"""Import of a Bert-VITS2 1.1 training's files as a voice in this project's format."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ POSTERIOR_INPUT_KEY = "enc_q.pre.weight"
 
 @dataclass(frozen=True)
 class PublishedFiles:
-    """The files of one training; the discriminators are for those who train on."""
+    """Files of one training; the discriminators are needed only to continue training."""
 
     generator: Path
     config: Path
@@ -40,7 +40,7 @@ class PublishedFiles:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import found; `lines` for people."""
+    """Tensors per network, and `lines` to display."""
 
     networks: dict[str, int]
     lines: tuple[str, ...]
@@ -53,7 +53,7 @@ def import_published(files: PublishedFiles, out: Path) -> ImportReport:
     """Write a voice folder `out` from published files, every weight accounted for.
 
     Raises CheckpointError naming the file, before anything is written, for weights that do not fit, unsafe pickles, an
-    unusable configuration and a folder that holds something.
+    unusable configuration and a folder that is not empty.
     """
     with new_folder(out) as folder:
         tensors, metadata, lines = _read(files)
@@ -69,7 +69,8 @@ def _read(files: PublishedFiles) -> tuple[dict[str, dict[str, Tensor]], dict[str
     generator = read_published_file(files.generator)
     if POSTERIOR_INPUT_KEY not in generator.state:
         raise CheckpointError(
-            f"{files.generator}: no {POSTERIOR_INPUT_KEY} among its {len(generator.state)} weights; is it the generator's file?"
+            f"{files.generator}: no {POSTERIOR_INPUT_KEY} among its {len(generator.state)} weights; "
+            "is it the generator's file?"
         )
     training = read_published_config(files.config, generator.state[POSTERIOR_INPUT_KEY].shape[1])
     tensors: dict[str, dict[str, Tensor]] = {}
@@ -78,15 +79,16 @@ def _read(files: PublishedFiles) -> tuple[dict[str, dict[str, Tensor]], dict[str
     def take(name: str, kind: Kind, path: Path, content: PublishedFile, network: nn.Module) -> None:
         fitting, report = fit_reference_state(network, content.state, kind=kind)
         require_fit(network, report, str(path))
-        # Copies of their own: published files may hold views of one storage.
+        # Cloned: tensors of published files may be views of one storage.
         tensors[name] = {key: tensor.contiguous().clone() for key, tensor in fitting.items()}
         lines.append(
-            f"{path}: {name.replace('_', ' ')}: {report}, {sum(each.numel() for each in fitting.values()) / 1e6:.1f} M numbers"
+            f"{path}: {name.replace('_', ' ')}: {report}, "
+            f"{sum(each.numel() for each in fitting.values()) / 1e6:.1f} M parameters"
         )
 
     with torch.device("meta"):
         synthesizer = Synthesizer(training.model)
-    judges = published_discriminators(training.model)
+    discriminators = published_discriminators(training.model)
     take("synthesizer", "generator", files.generator, generator, synthesizer)
     if files.discriminator:
         take(
@@ -94,7 +96,7 @@ def _read(files: PublishedFiles) -> tuple[dict[str, dict[str, Tensor]], dict[str
             "discriminator",
             files.discriminator,
             read_published_file(files.discriminator),
-            judges["discriminator"],
+            discriminators["discriminator"],
         )
     if files.duration_discriminator:
         take(
@@ -102,11 +104,11 @@ def _read(files: PublishedFiles) -> tuple[dict[str, dict[str, Tensor]], dict[str
             "duration_discriminator",
             files.duration_discriminator,
             read_published_file(files.duration_discriminator),
-            judges["duration_discriminator"],
+            discriminators["duration_discriminator"],
         )
     lines.append(
-        f"{files.config}: {training.spectrogram.sample_rate_hz} Hz, {training.posterior_input} spectrogram into the posterior encoder, "
-        f"{training.model.n_speakers} rows for speakers, {len(training.speakers)} named"
+        f"{files.config}: {training.spectrogram.sample_rate_hz} Hz, {training.posterior_input} spectrogram as "
+        f"posterior input, {training.model.n_speakers} speakers, {len(training.speakers)} named"
     )
     return tensors, _metadata(files, generator, training), lines
 

@@ -1,7 +1,7 @@
 """Weights under the names of published Bert-VITS2 1.1 checkpoints: the key map, strict loading, `.pth` files.
 
-This module is the one place that knows the names of published checkpoints. Generator keys are translated by
-`PLACES` and `PARTS`, weight normalisation by `WEIGHT_NORM_PARTS`; both directions come from the same tables.
+Only this module uses the names of published checkpoints. Generator keys are translated by `PREFIXES` and `PARTS`,
+weight normalisation by `WEIGHT_NORM_PARTS`; the tables serve both directions.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ MAX_LISTED_KEYS = 5
 SLOTS = {"{n}": (1, 0), "{2n}": (2, 0), "{2n+1}": (2, 1)}  # factor and offset of an index
 
 # (published, ours): whole dotted parts of a key. `{n}` is an index; `{2n}` and `{2n+1}` are positions in
-# published lists that hold something without weights at every other place.
-# Where a key starts; the first row that matches counts.
-PLACES: tuple[tuple[str, str], ...] = (
+# published lists in which every other item has no weights.
+# Start of a key; the first matching row applies.
+PREFIXES: tuple[tuple[str, str], ...] = (
     ("emb_g", "speaker_embedding"),
     ("dec", "decoder"),
     ("ref_enc.proj", "reference_encoder.projection"),
@@ -66,7 +66,7 @@ PLACES: tuple[tuple[str, str], ...] = (
     ("dp.cond", "duration_predictor.speaker_conv"),
     ("dp", "duration_predictor"),
 )
-# What may follow anywhere; every row that matches counts.
+# Parts at any position; every matching row applies.
 PARTS: tuple[tuple[str, str], ...] = (
     ("convs_sep", "depthwise_convs"),
     ("convs_1x1", "pointwise_convs"),
@@ -102,7 +102,7 @@ WEIGHT_NORM_PARTS: tuple[tuple[str, str], ...] = (
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a strict load found, in the names of the checkpoint's own keys; empty lists mean a perfect fit."""
+    """Result of a strict load, in the checkpoint's own keys; empty lists mean a perfect fit."""
 
     loaded: int
     missing: tuple[str, ...] = ()
@@ -111,7 +111,7 @@ class LoadReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every parameter was filled and nothing was left over."""
+        """Return whether every parameter was loaded and no key was left over."""
         return not (self.missing or self.unexpected or self.misshapen)
 
     def __str__(self) -> str:
@@ -137,10 +137,10 @@ def to_reference_key(key: str, kind: Kind = "generator") -> str:
 def fit_reference_state(
     module: nn.Module, state: State, *, kind: Kind = "generator"
 ) -> tuple[dict[str, Tensor], LoadReport]:
-    """Return what of published weights fits a module (which may be on the meta device), under our keys, and the report."""
+    """Return the published weights that fit a module (it may be on the meta device) by our keys, and the report."""
     translated: dict[str, Tensor] = {}
     names: dict[str, str] = {}
-    repeated: list[str] = []  # two spellings of one weight: which of them counts would be a guess
+    repeated: list[str] = []  # two spellings of one weight: ambiguous
     for key, tensor in strip_parallel_prefix(state).items():
         own_key = to_own_key(key, kind)
         if own_key in translated:
@@ -164,17 +164,17 @@ def fit_reference_state(
 
 
 def require_fit(module: nn.Module, report: LoadReport, source: str = "") -> None:
-    """Raise CheckpointError unless every weight fits; `source` (a file, say) goes before the message."""
+    """Raise CheckpointError unless every weight fits; the message starts with `source`, such as a file."""
     if not report.ok:
         raise CheckpointError(
-            f"{source + ': ' if source else ''}weights do not fit {type(module).__name__}: {report}; check that the configuration "
-            "is the one the weights were trained with"
+            f"{source + ': ' if source else ''}weights do not fit {type(module).__name__}: {report}; "
+            "check that the configuration is the one the weights were trained with"
         )
 
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """What a `.pth` file of a training holds besides its optimiser: weights as published, epoch or step, learning rate."""
+    """Content of a training's `.pth` file: weights by published keys, epoch or step, learning rate."""
 
     state: dict[str, Tensor]
     iteration: int = 0
@@ -184,7 +184,7 @@ class PublishedFile:
 def read_published_file(path: Path) -> PublishedFile:
     """Read a published `.pth` file: weights under "model", or at the top.
 
-    Only tensors and plain containers are unpickled. CheckpointError for unsafe or damaged files.
+    Only tensors and plain containers are unpickled. Raises CheckpointError for unsafe or damaged files.
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -192,10 +192,10 @@ def read_published_file(path: Path) -> PublishedFile:
         raise CheckpointError(f"{path}: no such file; check the path") from error
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: refused, it holds code objects besides tensors, or is damaged; get a "
+            f"{path}: refused: it contains code objects besides tensors, or is damaged; get a "
             "weights-only file from a source you trust"
         ) from error
-    except Exception as error:  # damage shows in half a dozen exception types
+    except Exception as error:  # damage raises half a dozen exception types
         raise CheckpointError(f"{path}: damaged or truncated ({first_line(error)}); download it again") from error
     state = content.get("model", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
@@ -211,20 +211,18 @@ def read_published_file(path: Path) -> PublishedFile:
 
 
 def write_published_file(path: Path, state: State, *, kind: Kind, iteration: int, learning_rate: float) -> None:
-    """Write weights with our names as a `.pth` file in the published layout, without an optimiser's state; OSError if
-    the disk is full.
-    """
+    """Write weights with our keys as a published `.pth` file without optimiser state; OSError if the disk is full."""
     published = {to_reference_key(key, kind): tensor.detach().cpu().contiguous() for key, tensor in state.items()}
     try:
         torch.save(
             {"model": published, "iteration": iteration, "optimizer": None, "learning_rate": learning_rate}, path
         )
-    except RuntimeError as error:  # what torch makes of a full disk
+    except RuntimeError as error:  # raised for a full disk
         raise OSError(f"{path}: cannot be written ({first_line(error)})") from error
 
 
 def published_discriminators(model: ModelConfig) -> dict[str, nn.Module]:
-    """Return the discriminators as published beside a generator, without weights (on the meta device)."""
+    """Return the discriminators of the published size for a generator, on the meta device."""
     with torch.device("meta"):
         return {
             "discriminator": MultiPeriodDiscriminator(DiscriminatorConfig()),
@@ -244,12 +242,12 @@ def strip_parallel_prefix(state: State) -> dict[str, Tensor]:
 
 
 def _translate(key: str, kind: Kind, *, source: int, target: int) -> str:
-    """Discriminators keep their published names; only the weight normalisation is spelled differently."""
+    """Translate a key; discriminators have published names except for the weight normalisation."""
     if kind == "generator":
-        for row in PLACES:
-            place = _rewrite(key, row[source], row[target], anchored=True)
-            if place is not None:
-                key = place
+        for row in PREFIXES:
+            rewritten = _rewrite(key, row[source], row[target], anchored=True)
+            if rewritten is not None:
+                key = rewritten
                 break
     for row in PARTS + WEIGHT_NORM_PARTS if kind == "generator" else WEIGHT_NORM_PARTS:
         key = _rewrite(key, row[source], row[target]) or key
@@ -257,18 +255,18 @@ def _translate(key: str, kind: Kind, *, source: int, target: int) -> str:
 
 
 def _rewrite(key: str, fragment: str, replacement: str, *, anchored: bool = False) -> str | None:
-    """Replace the dotted parts of `key` that match `fragment`; None if they don't, or are off the stride."""
-    found = _pattern(fragment, anchored).search(key)
-    if found is None:
+    """Replace the dotted parts of `key` that match `fragment`; None without a match, or at an index off the stride."""
+    match = _pattern(fragment, anchored).search(key)
+    if match is None:
         return None
     if slot := _slot(fragment):
         scale, offset = SLOTS[slot]
-        index, remainder = divmod(int(found[1]) - offset, scale)
+        index, remainder = divmod(int(match[1]) - offset, scale)
         if remainder:
             return None
         scale, offset = SLOTS[_slot(replacement)]
         replacement = replacement.replace(_slot(replacement), str(index * scale + offset))
-    return key[: found.start()] + replacement + key[found.end() :]
+    return key[: match.start()] + replacement + key[match.end() :]
 
 
 @functools.cache

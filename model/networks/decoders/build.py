@@ -1,4 +1,4 @@
-"""Build the decoder that a configuration names."""
+"""Choice of decoder by configuration."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from model.networks.decoders.source_filter import SourceFilterDecoder
 
 
 def build_decoder(config: ModelConfig) -> HifiGanDecoder | IstftDecoder | SourceFilterDecoder:
-    """The decoder that `config.decoder` names."""
+    """Return a new decoder of the kind `config.decoder`."""
     if config.decoder == "source_filter":
         return SourceFilterDecoder(config)
     return IstftDecoder(config) if config.decoder == "istft" else HifiGanDecoder(config)

@@ -29,12 +29,12 @@ class ConvNeXtBlock(nn.Module):
         # (B, T, C) seen as (B, C, 1, T) has the channels-last layout, in which a depthwise convolution
         # and its gradients are two to six times faster on CPU than Conv1d.
         mixed = self.depthwise(hidden.transpose(1, 2).unsqueeze(2)).squeeze(2).transpose(1, 2)
-        update = self.contract(functional.gelu(self.expand(self.norm(mixed))))
+        update: Tensor = self.contract(functional.gelu(self.expand(self.norm(mixed))))
         return hidden + self.scale * update
 
 
 class FrameStack(nn.Module):
-    """A convolution, a speaker vector added to it, and ConvNeXt blocks between layer norms.
+    """Convolution with an added speaker vector, and ConvNeXt blocks between layer norms.
 
     Source: the backbone of Vocos (Siuzdak 2023, section 3).
     """
@@ -61,19 +61,20 @@ class FrameStack(nn.Module):
         return normed
 
     def remove_weight_norm(self) -> None:
-        """Nothing to fold: layer norms depend on the input. Here so that all decoders have one interface."""
+        """Do nothing: there is no weight norm; all decoders share this interface."""
 
 
 def speaker_projection(config: ModelConfig, channels: int) -> nn.Conv1d | None:
-    """Return the layer that fits a speaker embedding to `channels`; None for a model without speakers."""
+    """Return the projection of a speaker embedding to `channels`; None for a model without speakers."""
     size = config.effective_speaker_channels
     return nn.Conv1d(size, channels, 1) if size else None
 
 
 def add_speaker(hidden: Tensor, projection: nn.Conv1d | None, speaker_embedding: Tensor | None) -> Tensor:
-    """Add a projected speaker embedding (B, G, 1) to (B, C, T); ValueError when it is missing."""
+    """Add a projected speaker embedding (B, G, 1) to (B, C, T); ValueError if it is missing."""
     if projection is None:
         return hidden
     if speaker_embedding is None:
         raise ValueError("this decoder is conditioned on a speaker, but no speaker embedding was given")
-    return hidden + projection(speaker_embedding)
+    conditioned: Tensor = hidden + projection(speaker_embedding)
+    return conditioned

@@ -1,7 +1,6 @@
-"""Decoders from latent frames to a waveform: the HiFi-GAN, and the choice between it and those that work at frame rate.
+"""HiFi-GAN decoder: latent frames upsampled step by step to a waveform.
 
-All map a latent (B, C, T) and an optional speaker embedding (B, G, 1) to a waveform (B, 1, T * hop_samples).
-The HiFi-GAN upsamples step by step.
+Legend: B batch, T frames, S samples, C channels, G speaker channels.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ LEAKY_SLOPE = 0.1
 
 
 def remove_weight_norms(module: nn.Module) -> None:
-    """Fold every weight normalisation below `module` into plain weights; the function stays the same."""
+    """Fold every weight normalisation below `module` into plain weights; outputs are unchanged."""
     for child in module.modules():
         if parametrize.is_parametrized(child, "weight"):
             parametrize.remove_parametrizations(child, "weight", leave_parametrized=True)
@@ -55,7 +54,7 @@ class HifiGanDecoder(nn.Module):
         self.conv_post = nn.Conv1d(channels, 1, 7, padding=3, bias=False)
 
     def forward(self, latent: Tensor, speaker_embedding: Tensor | None = None) -> Tensor:
-        """Latent (B, C, T), speaker embedding (B, G, 1) or None → waveform (B, 1, S) in -1..1."""
+        """Decode a latent (B, C, T) with speaker embedding (B, G, 1) or None → waveform (B, 1, S) in -1..1."""
         hidden = add_speaker(self.conv_pre(latent), self.cond, speaker_embedding)
         for index, upsample in enumerate(self.ups):
             hidden = upsample(functional.leaky_relu(hidden, LEAKY_SLOPE))
@@ -64,14 +63,13 @@ class HifiGanDecoder(nn.Module):
             for block in blocks[1:]:
                 total = total + block(hidden)
             hidden = total / self.n_kernels
-        # The last activation has torch's default slope, 0.01: published weights were trained with it. Under autocast
-        # the
-        # samples would be rounded to half precision, which is audible.
+        # The last activation has torch's default slope, 0.01, as published weights were trained with. No autocast:
+        # samples rounded to half precision are audibly noisy.
         with torch.autocast(hidden.device.type, enabled=False):
             return torch.tanh(self.conv_post(functional.leaky_relu(hidden.float())))
 
     def remove_weight_norm(self) -> None:
-        """Fold the weight normalisation for inference; training cannot go on afterwards."""
+        """Fold the weight normalisation for inference; the decoder cannot be trained afterwards."""
         remove_weight_norms(self)
 
 
@@ -105,4 +103,6 @@ class DilatedBlock(nn.Module):
 
 def _same_conv(channels: int, kernel_size: int, dilation: int) -> nn.Module:
     padding = dilation * (kernel_size - 1) // 2
-    return weight_norm(nn.Conv1d(channels, channels, kernel_size, dilation=dilation, padding=padding))
+    convolution = nn.Conv1d(channels, channels, kernel_size, dilation=dilation, padding=padding)
+    normalised: nn.Module = weight_norm(convolution)
+    return normalised

@@ -1,6 +1,6 @@
-"""Networks at frame rate: ConvNeXt blocks, and the decoder that ends in one inverse STFT per frame.
+"""Decoder at frame rate: ConvNeXt blocks, then one inverse STFT per frame.
 
-On a CPU they are some hundred times cheaper than upsampling step by step.
+On a CPU it costs about a hundredth of upsampling step by step.
 Legend: B batch, T frames, C channels, G speaker channels.
 """
 
@@ -15,7 +15,7 @@ from torch.nn import functional
 from model.config import ModelConfig
 from model.networks.decoders.convnext import FrameStack
 
-# A ceiling far above any real spectrum of a waveform in -1..1, so that an outlier cannot overflow.
+# Far above any real spectrum of a waveform in -1..1; keeps outliers from overflowing.
 MAX_MAGNITUDE = 1e2
 
 
@@ -33,15 +33,15 @@ class IstftDecoder(FrameStack):
         self.head = IstftHead(config.istft_channels, n_fft=config.istft_n_fft, hop_samples=config.hop_samples)
 
     def forward(self, latent: Tensor, speaker_embedding: Tensor | None = None) -> Tensor:
-        """Latent (B, C, T), speaker embedding (B, G, 1) or None → waveform (B, 1, T * hop_samples)."""
+        """Decode a latent (B, C, T) with speaker embedding (B, G, 1) or None → waveform (B, 1, T * hop_samples)."""
         waveform: Tensor = self.head(self.frames(latent, speaker_embedding))
         return waveform.unsqueeze(1)
 
 
 class IstftHead(nn.Module):
-    """Frames (B, T, C) → waveform (B, T * hop_samples) through one inverse transform per frame.
+    """Frames (B, T, C) → waveform (B, T * hop_samples) by one inverse transform per frame.
 
-    Frames overlap at least twofold (`ModelConfig` refuses less): the window's ends could not be divided out otherwise.
+    `ModelConfig` requires at least twofold overlap: the window could not be divided out at its ends otherwise.
     """
 
     def __init__(self, channels: int, *, n_fft: int, hop_samples: int) -> None:
@@ -53,14 +53,14 @@ class IstftHead(nn.Module):
         self.window: Tensor
 
     def forward(self, hidden: Tensor) -> Tensor:
-        with torch.autocast(hidden.device.type, enabled=False):  # a phase of half precision is noise
+        with torch.autocast(hidden.device.type, enabled=False):  # half precision is too coarse for a phase
             log_magnitude, phase = self.projection(hidden.float()).chunk(2, dim=-1)
         magnitude = torch.exp(torch.clamp(log_magnitude, max=math.log(MAX_MAGNITUDE)))
         return inverse_stft(torch.polar(magnitude, phase), self.window, self.hop_samples)
 
 
 def inverse_stft(spectrum: Tensor, window: Tensor, hop_samples: int) -> Tensor:
-    """Overlap and add the frames of a spectrum (B, T, n_fft / 2 + 1), windowed by (n_fft,) → (B, T * hop_samples).
+    """Overlap-add the frames of a spectrum (B, T, n_fft / 2 + 1), windowed by (n_fft,) → (B, T * hop_samples).
 
     Frame t is centred on sample (t + 1/2) · hop.
     """
@@ -71,7 +71,7 @@ def inverse_stft(spectrum: Tensor, window: Tensor, hop_samples: int) -> Tensor:
 
 
 def _overlap_add(frames: Tensor, hop_samples: int) -> Tensor:
-    """Frames (B, T, n_fft) → (B, T * hop_samples): the sum, less half the overlap at each end."""
+    """Add overlapping frames (B, T, n_fft) → (B, T * hop_samples), cut by half the overlap at each end."""
     batch, n_frames, n_fft = frames.shape
     pieces = -(-n_fft // hop_samples)
     missing = pieces * hop_samples - n_fft

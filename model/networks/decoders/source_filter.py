@@ -1,8 +1,8 @@
-"""A decoder that shapes a pulse train and white noise, so that it starts as a vocoder and learns only what is left.
+"""Source-filter decoder: shapes a pulse train and white noise, so that it is a vocoder before any training.
 
-Where the latent follows the log-mels, most of a decoder is known before any training: voiced speech is a pulse train
-at the pitch, unvoiced speech is noise, and the mels are the envelope of both. The network at frame rate learns a
-correction of the envelope, the share of noise in each frequency, a phase, and the pitch's way out of a noisy latent.
+With a latent of log-mels and pitch, most of a decoder is given: voiced speech is a pulse train at the pitch, unvoiced
+speech is noise, and the mels are the envelope of both. The network at frame rate learns a correction of the envelope,
+the share of noise at each frequency, a phase, and a pitch estimate from a noisy latent.
 Sources: harmonic-plus-noise synthesis (Engel et al. 2020, DDSP, section 3), the neural source-filter (Wang et al.
 2019), and the frame-rate network of Vocos (Siuzdak 2023).
 Legend: B batch, T frames, S samples, C channels, F frequencies, M mel bands, G speaker channels.
@@ -25,19 +25,20 @@ from model.config import PITCH_ROWS, ModelConfig
 from model.networks.decoders.convnext import FrameStack
 from model.networks.decoders.istft import MAX_MAGNITUDE, inverse_stft
 
-# Log-mels of speech about their mean in units of their spread, roughly: a latent of the size that networks like.
+# Rough mean and standard deviation of the log-mels of speech: normalises the latent.
 LOG_MEL_MEAN, LOG_MEL_SPREAD = -5.0, 2.5
 PITCH_CHANNELS, PITCH_FILTER_CHANNELS, PITCH_LAYERS = 96, 256, 2
 VOICING_SLOPE = 3.0
-NOISE_FROM_HZ, NOISE_SPREAD_HZ = 4000.0, 1000.0  # at first voiced speech turns from pulses to noise here
+NOISE_FROM_HZ, NOISE_SPREAD_HZ = 4000.0, 1000.0  # initial transition of voiced speech from pulses to noise
 MAX_PITCH_UNITS = 9.0  # 39 … 579 Hz
 SMALLEST_POWER = 1e-6
 TOP_HARMONIC = 0.96  # of the Nyquist frequency
 
 
 def posterior_frames(log_mel: Tensor, pitch: Tensor) -> Tensor:
-    """Return what the posterior encoder reads and its mean starts from: log-mels (B, M, T), pitch (B, 2, T) → (B, M +
-    2, T).
+    """Return the posterior encoder's input, which is also its initial mean.
+
+    Log-mels (B, M, T), pitch features (B, 2, T) → (B, M + 2, T).
     """
     return torch.cat(((log_mel - LOG_MEL_MEAN) / LOG_MEL_SPREAD, pitch), dim=1)
 
@@ -49,12 +50,12 @@ class PitchEstimate(NamedTuple):
     voicing_logits: Tensor
 
     def features(self) -> Tensor:
-        """Pitch features (B, 2, T), as `pitch_features` gives them."""
+        """Return pitch features (B, 2, T), as of `pitch_features`."""
         return torch.stack((self.log_pitch, torch.where(self.voicing_logits > 0, 1.0, -1.0)), dim=1)
 
 
 class SourceFilterDecoder(nn.Module):
-    """Latent (B, C, T) → waveform (B, 1, T · hop); the latent's last two rows are pitch features, the others mel bands."""
+    """Latent (B, C, T) → waveform (B, 1, T · hop); the latent's rows are mel bands, then two of pitch features."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -68,7 +69,7 @@ class SourceFilterDecoder(nn.Module):
             filter_channels=PITCH_FILTER_CHANNELS,
             n_layers=PITCH_LAYERS,
         )
-        self.pitch_projection = _silent(nn.Linear(PITCH_CHANNELS, 2))
+        self.pitch_projection = _zeroed(nn.Linear(PITCH_CHANNELS, 2))
         self.stack = FrameStack(
             config,
             config.inter_channels + PITCH_ROWS,
@@ -76,7 +77,7 @@ class SourceFilterDecoder(nn.Module):
             filter_channels=config.istft_filter_channels,
             n_layers=config.istft_layers,
         )
-        self.projection = _silent(nn.Linear(config.istft_channels, 3 * n_frequencies))
+        self.projection = _zeroed(nn.Linear(config.istft_channels, 3 * n_frequencies))
         bands = MelBands.of(config)
         self.envelope = nn.Linear(config.inter_channels - PITCH_ROWS, n_frequencies)
         with torch.no_grad():
@@ -84,18 +85,18 @@ class SourceFilterDecoder(nn.Module):
             self.envelope.bias.copy_(LOG_MEL_MEAN - bands.spread @ bands.weights.log())
         frequencies_hz = torch.linspace(0, config.sample_rate_hz / 2, n_frequencies)
         self.register_buffer(
-            "first_noise", ((frequencies_hz - NOISE_FROM_HZ) / NOISE_SPREAD_HZ).clamp(-3, 3), persistent=False
+            "initial_noise_logits", ((frequencies_hz - NOISE_FROM_HZ) / NOISE_SPREAD_HZ).clamp(-3, 3), persistent=False
         )
         self.register_buffer("band_means", bands.means, persistent=False)
         self.register_buffer("band_spread", bands.spread, persistent=False)
         self.register_buffer("window", torch.hann_window(self.n_fft), persistent=False)
-        self.first_noise: Tensor
+        self.initial_noise_logits: Tensor
         self.band_means: Tensor
         self.band_spread: Tensor
         self.window: Tensor
 
     def pitch(self, latent: Tensor, speaker_embedding: Tensor | None = None) -> PitchEstimate:
-        """Estimate the pitch that a latent (B, C, T) with its noise stands for."""
+        """Estimate the pitch from a noisy latent (B, C, T)."""
         change = self.pitch_projection(self.pitch_stack.frames(latent, speaker_embedding))
         return PitchEstimate(latent[:, -2] + change[..., 0], VOICING_SLOPE * latent[:, -1] + change[..., 1])
 
@@ -107,8 +108,10 @@ class SourceFilterDecoder(nn.Module):
         pitch: Tensor | None = None,
         noise: Tensor | None = None,
     ) -> Tensor:
-        """Decode (B, C, T) with speaker embedding (B, G, 1); `pitch` features (B, 2, T) replace the estimate, `noise`
-        (B, 1, S) standard normal numbers torch's own."""
+        """Decode (B, C, T) with speaker embedding (B, G, 1) or None → (B, 1, S).
+
+        `pitch` features (B, 2, T) replace the estimate; `noise` (B, 1, S) is standard normal, drawn here if None.
+        """
         if pitch is None:
             pitch = self.pitch(latent, speaker_embedding).features()
         voiced = pitch[:, 1] > 0
@@ -117,18 +120,18 @@ class SourceFilterDecoder(nn.Module):
             change, noise_logits, phase = self.projection(hidden.float()).chunk(3, dim=-1)
             bands = latent[:, :-PITCH_ROWS].transpose(1, 2).float()  # (B, M, T) → (B, T, M)
             magnitude = (change + self.envelope(bands)).clamp(max=math.log(MAX_MAGNITUDE)).exp()
-            share = torch.where(voiced.unsqueeze(2), torch.sigmoid(noise_logits + self.first_noise), 1.0)
-            pulses, hiss = self._sources(pitch.float(), noise)
-            tonal = torch.polar(magnitude * (1 - share + SMALLEST_POWER).sqrt(), phase)
-            spectrum = pulses * tonal + hiss * (magnitude * (share + SMALLEST_POWER).sqrt())
+            noise_share = torch.where(voiced.unsqueeze(2), torch.sigmoid(noise_logits + self.initial_noise_logits), 1.0)
+            pulse_spectrum, noise_spectrum = self._sources(pitch.float(), noise)
+            tonal = torch.polar(magnitude * (1 - noise_share + SMALLEST_POWER).sqrt(), phase)
+            spectrum = pulse_spectrum * tonal + noise_spectrum * (magnitude * (noise_share + SMALLEST_POWER).sqrt())
             return inverse_stft(spectrum, self.window, self.hop_samples).unsqueeze(1)
 
     def remove_weight_norm(self) -> None:
-        """Nothing to fold: layer norms depend on the input. Here so that all decoders have one interface."""
+        """Do nothing: there is no weight norm; all decoders share this interface."""
 
     @torch.no_grad()
     def _sources(self, pitch: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Spectra (B, T, F) of pulses and of noise, each with a flat mel spectrum."""
+        """Return the spectra (B, T, F) of pulses and of noise, each with a flat mel envelope."""
         pulses = self._pulses(pitch)
         noise = torch.randn_like(pulses) if noise is None else noise.squeeze(1).to(pulses.dtype)
         before = (self.n_fft - self.hop_samples) // 2
@@ -139,9 +142,9 @@ class SourceFilterDecoder(nn.Module):
         return flat[: len(pulses)], flat[len(pulses) :]
 
     def _pulses(self, pitch: Tensor) -> Tensor:
-        """All harmonics of the pitch (B, 2, T) below the Nyquist frequency as cosines of size one, (B, S).
+        """Return the sum of all harmonics of the pitch (B, 2, T) below the Nyquist frequency, unit cosines, (B, S).
 
-        Their sum in closed form is Dirichlet's kernel of the phase.
+        In closed form the sum is the Dirichlet kernel of the phase.
         """
         n_samples = pitch.shape[2] * self.hop_samples
         pitch_hz = REFERENCE_HZ * torch.exp(UNIT * pitch[:, :1].clamp(-MAX_PITCH_UNITS, MAX_PITCH_UNITS))
@@ -157,10 +160,10 @@ class SourceFilterDecoder(nn.Module):
 
 
 class MelBands(NamedTuple):
-    """How mel bands and frequencies belong together.
+    """Maps between frequencies and mel bands.
 
-    weights (M,): sum of each band's filter; means (M, F): band averages of a magnitude spectrum; spread (F, M):
-    straight lines between the centres of the bands.
+    weights (M,): sum of each band's filter; means (M, F): average a magnitude spectrum over bands; spread (F, M):
+    interpolate linearly between band centres.
     """
 
     weights: Tensor
@@ -169,7 +172,7 @@ class MelBands(NamedTuple):
 
     @classmethod
     def of(cls, config: ModelConfig) -> MelBands:
-        """Work out the bands of the mels that the latent follows."""
+        """Return the bands of the mels in the latent."""
         n_mels = config.inter_channels - PITCH_ROWS
         filters = mel_filterbank(
             SpectrogramSettings(
@@ -189,8 +192,8 @@ class MelBands(NamedTuple):
         return cls(*(torch.from_numpy(each).float() for each in (weights, filters / weights[:, None], spread)))
 
 
-def _silent(linear: nn.Linear) -> nn.Linear:
-    """Let a layer start at nothing."""
+def _zeroed(linear: nn.Linear) -> nn.Linear:
+    """Set a layer's weights to zero and return it."""
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)
     return linear

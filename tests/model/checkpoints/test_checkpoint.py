@@ -91,10 +91,10 @@ def test_kill_while_saving_leaves_the_old_checkpoint(tmp_path, tensors, monkeypa
 
 
 def test_damage_is_named_with_a_remedy(tmp_path, tensors):
-    with pytest.raises(CheckpointError, match=r"metadata.json: missing; no checkpoint was ever finished"):
+    with pytest.raises(CheckpointError, match=r"metadata.json: missing; no checkpoint was completed"):
         load_checkpoint(tmp_path)
     save_checkpoint(tmp_path, tensors=tensors, metadata={})
-    with pytest.raises(CheckpointError, match="has no discriminator; it holds ema, generator"):
+    with pytest.raises(CheckpointError, match="has no discriminator; it has ema, generator"):
         load_checkpoint(tmp_path, ["discriminator"])
     (path,) = tmp_path.glob("generator-*")
     content = path.read_bytes()
@@ -138,13 +138,13 @@ def test_a_new_folder_appears_whole_or_not_at_all(tmp_path, tensors):
         save_checkpoint(folder, tensors=tensors, metadata={})
         assert not (tmp_path / "voice").exists()
     assert load_checkpoint(tmp_path / "voice").metadata == {}
-    full = pytest.raises(CheckpointError, match=r"other: cannot be written .*; nothing was, free some space")
+    full = pytest.raises(CheckpointError, match=r"other: cannot be written .*; free some space")
     with files_up_to(50), full as caught, new_folder(tmp_path / "other") as folder:
         save_checkpoint(folder, tensors=tensors, metadata={})
     assert "\n" not in str(caught.value)
     with pytest.raises(KeyError), new_folder(tmp_path / "other") as folder:
         (folder / "half").write_text("half")
         raise KeyError("a bug")
-    with pytest.raises(CheckpointError, match="voice: holds something already"), new_folder(tmp_path / "voice"):
+    with pytest.raises(CheckpointError, match="voice: is not empty"), new_folder(tmp_path / "voice"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == ["voice"]

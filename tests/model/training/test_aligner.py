@@ -155,7 +155,7 @@ def test_every_parameter_receives_a_gradient():
 
 
 def test_batches_that_end_early_are_reported():
-    with pytest.raises(ValueError, match="asked for 3 steps, but the batches ended after 1"):
+    with pytest.raises(ValueError, match="expected 3 batches, one per step, found 1"):
         fit_aligner(make_aligner(), [random_inputs([3], [9])], n_steps=3, learning_rate=4e-3)
 
 

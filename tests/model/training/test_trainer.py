@@ -234,7 +234,7 @@ def test_a_decoder_that_learns_alone_is_restored_to_the_same_bits(batch, duratio
 
 def test_a_frozen_decoder_cannot_learn_alone():
     with pytest.raises(
-        ConfigError, match="the decoder is frozen, but from decoder_alone_start_step on it learns alone"
+        ConfigError, match="the decoder is frozen, but it is all that is trained from decoder_alone_start_step on"
     ):
         Trainer(MODEL, DISCRIMINATOR, config(**ALONE), SETTINGS, torch.device("cpu"), freeze=["decoder"])
 

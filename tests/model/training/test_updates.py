@@ -56,7 +56,7 @@ def test_between_updates_nothing_changes_and_nothing_can_be_saved():
         assert "gradient_norm" not in training.step(_batch(0, 1), 0, EQUAL_DURATIONS[:2])
         assert training.between_updates
         assert training.step_count == 0
-        with pytest.raises(RuntimeError, match="of 3 batches wait"):
+        with pytest.raises(RuntimeError, match="[12] of 3 batches are accumulated"):
             training.state_dict()
     assert torch.equal(before, weights(training))
     assert torch.equal(judge, training.discriminator.discriminators[0].conv_post.bias)
@@ -178,7 +178,7 @@ def test_frozen_parts_stay_while_the_others_learn(batch, durations):
 
 @pytest.mark.parametrize(
     ("names", "message"),
-    [(("encoder",), "no part 'encoder'; there are text_encoder, .*decoder"), (("",), "no part ''")],
+    [(("encoder",), "no part 'encoder'; valid are text_encoder, .*decoder"), (("",), "no part ''")],
 )
 def test_unknown_parts_are_refused_with_the_valid_ones(names, message):
     with pytest.raises(ConfigError, match=message):

@@ -1,4 +1,4 @@
-"""Export to the published layout: round trips bit for bit, and what that format cannot hold."""
+"""Export to the published layout: round trips bit for bit, and what that format cannot express."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_a_voice_of_our_own_training_is_exported_without_the_additional_tone(tmp
     voice = own_voice(tmp_path / "voice")
     with pytest.raises(CheckpointError, match=r"its table has 12 tones, the published one 11; pass --drop-additions"):
         export_published(voice, tmp_path / "out")
-    with pytest.raises(CheckpointError, match=r"discriminator: it is of another size .* pass --generator-only"):
+    with pytest.raises(CheckpointError, match=r"discriminator: it is not of the published size; pass --generator-only"):
         export_published(voice, tmp_path / "out", drop_additions=True)
     assert not (tmp_path / "out").exists()
     generator, config = export_published(voice, tmp_path / "out", drop_additions=True, generator_only=True)
@@ -155,19 +155,19 @@ def test_a_voice_of_our_own_training_is_exported_without_the_additional_tone(tmp
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"decoder": "istft", "istft_n_fft": 32}, r"decoder istft \(it holds hifigan\)"),
-        ({"frame_prior_layers": 2}, r"frame_prior_layers 2 \(it holds 0\)"),
-        ({"share_flow_parameters": True}, r"share_flow_parameters True \(it holds False\)"),
+        ({"decoder": "istft", "istft_n_fft": 32}, r"decoder istft \(published: hifigan\)"),
+        ({"frame_prior_layers": 2}, r"frame_prior_layers 2 \(published: 0\)"),
+        ({"share_flow_parameters": True}, r"share_flow_parameters True \(published: False\)"),
         (
             {"posterior_layers": 2, "flow_kernel_size": 3},
-            r"flow_kernel_size 3 \(it holds 5\); posterior_layers 2 \(it holds 16\)",
+            r"flow_kernel_size 3 \(published: 5\); posterior_layers 2 \(published: 16\)",
         ),
-        ({"sdp_channels": 4}, r"sdp_channels 4 \(it holds 16\)"),
+        ({"sdp_channels": 4}, r"sdp_channels 4 \(published: 16\)"),
         (
             {"bert_channels": {"EN": 6, "ZH": 7}},
-            r"bert_channels of EN 6 \(it holds none\); bert_channels of ZH 7 \(it holds 1024\)",
+            r"bert_channels of EN 6 \(published: none\); bert_channels of ZH 7 \(published: 1024\)",
         ),
-        ({"flow_layers": 2}, r"flow_layers 2 \(it needs 3 or more\)"),
+        ({"flow_layers": 2}, r"flow_layers 2 \(published: at least 3\)"),
     ],
 )
 def test_what_the_published_format_cannot_hold_is_named(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
@@ -208,5 +208,5 @@ def test_the_command_lists_the_files_and_ends_refusals_with_one_line(
         "DUR_12.pth",
         "config.json",
     ]
-    with pytest.raises(SystemExit, match="error: .*out: holds something already"):
+    with pytest.raises(SystemExit, match="error: .*out: is not empty"):
         main()

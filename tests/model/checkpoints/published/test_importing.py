@@ -125,7 +125,7 @@ FAULTS: dict[str, tuple[Callable[[dict[str, Path]], Any], str]] = {
     ),
     "segment": (
         lambda p: edit_config(p["config"], "train", segment_size=63),
-        r"segment_size 63 is no multiple of data\.hop_length 8",
+        r"segment_size 63 is not a multiple of data\.hop_length 8",
     ),
     "shared": (
         lambda p: edit_config(p["config"], "model", flow_share_parameter=True),
@@ -172,7 +172,7 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
     paths = write_training(tmp_path / "training")
     (tmp_path / "voice").mkdir()
     (tmp_path / "voice" / "metadata.json").write_text("mine")
-    with pytest.raises(CheckpointError, match="voice: holds something already"):
+    with pytest.raises(CheckpointError, match="voice: is not empty"):
         run_import(paths, tmp_path / "voice")
     assert (tmp_path / "voice" / "metadata.json").read_text() == "mine"
 
@@ -202,5 +202,5 @@ def test_the_command_prints_the_report_and_ends_bad_input_with_one_line(
     monkeypatch.setattr(sys, "argv", command)
     main()
     assert "keys fit" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="error: .*voice: holds something already"):
+    with pytest.raises(SystemExit, match="error: .*voice: is not empty"):
         main()

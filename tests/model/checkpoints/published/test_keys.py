@@ -126,7 +126,7 @@ def test_an_unsafe_pickle_is_refused_and_its_code_never_runs(tmp_path, legacy):
     path, trace = tmp_path / "G_0.pth", tmp_path / "code ran"
     content = {"model": {"a": torch.ones(2)}, "extra": Payload(trace)}
     torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(CheckpointError, match=r"G_0.pth: refused, it holds code objects") as caught:
+    with pytest.raises(CheckpointError, match=r"G_0.pth: refused: it contains code objects") as caught:
         read_published_file(path)
     assert "\n" not in str(caught.value)
     assert not trace.exists()
