@@ -21,7 +21,7 @@ def golden_folder() -> Path:
     folder = Path(os.environ.get("GOLDEN_MODEL") or DEFAULT_FOLDER)
     if not (folder / "index.json").is_file():
         raise pytest.UsageError(
-            f"GOLDEN_MODEL: {folder} has no index.json; name a folder of golden cases, or unset GOLDEN_MODEL for the default one"
+            f"GOLDEN_MODEL: {folder} has no index.json; name a folder of golden cases, or unset it for the default"
         )
     return folder
 

@@ -132,7 +132,7 @@ def test_only_named_speakers_make_the_mean(tmp_path: Path, small_config: Build) 
     torch.testing.assert_close(new.state_dict()[SPEAKER_TABLE][0], network.state_dict()[SPEAKER_TABLE][:2].mean(0))
 
 
-def test_another_segment_length_needs_nothing_and_is_told(base: Path, small_config: Build) -> None:
+def test_another_segment_length_transfers_everything_with_a_note(base: Path, small_config: Build) -> None:
     network = random_network(small_config(**sizes(BASE_TABLE, BASE_SPEAKERS), segment_frames=9))
     report = carried(base, network)
     old = base_weights(base)
@@ -183,7 +183,7 @@ def test_what_does_not_fit_keeps_its_own_initialisation_and_is_listed(base: Path
         ("flow", {"flow": "residual"}),
     ],
 )
-def test_a_part_of_another_kind_starts_anew_even_where_names_and_shapes_agree(
+def test_a_part_of_another_kind_is_not_transferred_despite_equal_names_and_shapes(
     base: Path, small_config: Build, part: str, changes: dict[str, Any]
 ) -> None:
     network = random_network(small_config(**sizes(BASE_TABLE, BASE_SPEAKERS), **changes))
@@ -197,7 +197,7 @@ def test_a_part_of_another_kind_starts_anew_even_where_names_and_shapes_agree(
     assert any(note.startswith(f"{part} is ") for note in report.notes)
 
 
-def test_a_normalised_weight_travels_whole_or_not_at_all(base: Path) -> None:
+def test_length_and_direction_of_a_weight_are_transferred_together(base: Path) -> None:
     wider = MultiPeriodDiscriminator(replace(NARROW, periods=(2, 3)))
     with torch.no_grad():
         conv = wider.discriminators[1].convs[1]
@@ -212,7 +212,7 @@ def test_a_normalised_weight_travels_whole_or_not_at_all(base: Path) -> None:
     assert "discriminators.2.conv_post.bias" in part.fresh
 
 
-def test_discriminators_of_one_side_alone_are_told(base: Path, small_config: Build) -> None:
+def test_discriminators_of_only_one_side_are_reported(base: Path, small_config: Build) -> None:
     network = random_network(small_config(**sizes(BASE_TABLE, BASE_SPEAKERS)))
     judge = DurationDiscriminator(in_channels=16, filter_channels=8)
     report = transfer(base, network, Vocabulary(BASE_TABLE, BASE_SPEAKERS), duration_discriminator=judge)
@@ -229,7 +229,7 @@ def test_the_report_is_plain_json(base: Path, small_config: Build) -> None:
     assert told["parts"]["text_encoder"]["partly"][SYMBOL_TABLE]["new"] == ["x"]
 
 
-def test_training_goes_on_from_transferred_weights(base: Path, small_config: Build) -> None:
+def test_training_continues_from_transferred_weights(base: Path, small_config: Build) -> None:
     network = random_network(small_config(**sizes(BASE_TABLE, BASE_SPEAKERS)))
     optimizer = torch.optim.SGD(network.parameters(), lr=1.0)
     carried(base, network)

@@ -32,12 +32,9 @@ def test_segments_stay_inside_the_utterance():
     assert drawn == {0, 1, 2}
 
 
-def test_segment_longer_than_the_batch_is_padded_with_zeros():
-    segment = masks.slice_segments(torch.ones(1, 2, 3), torch.tensor([0]), 5)
-    assert segment[0, 0].tolist() == [1, 1, 1, 0, 0]
-
-
-def test_segment_that_runs_over_the_end_is_padded_with_zeros():
+def test_a_segment_beyond_the_end_is_padded_with_zeros():
+    whole = masks.slice_segments(torch.ones(1, 2, 3), torch.tensor([0]), 5)
+    assert whole[0, 0].tolist() == [1, 1, 1, 0, 0]
     segments = masks.slice_segments(torch.ones(2, 1, 5), torch.tensor([3, 0]), 3)
     assert segments[:, 0].tolist() == [[1, 1, 0], [1, 1, 1]]
 

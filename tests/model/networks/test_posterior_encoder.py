@@ -14,11 +14,6 @@ def test_posterior_without_sampling_is_its_mean(small_config):
     assert encoding.latent[1, :, 4:].abs().sum() == 0
 
 
-@pytest.mark.parametrize("n_layers", [1, 4])
-def test_posterior_has_as_many_layers_as_configured(small_config, n_layers):
-    assert len(PosteriorEncoder(small_config(posterior_layers=n_layers)).wavenet.gate_convs) == n_layers
-
-
 def test_wavenet_ignores_padding():
     network = WaveNet(hidden_channels=4, kernel_size=5, dilation_rate=2, n_layers=3)
     mask = torch.ones(1, 1, 9)

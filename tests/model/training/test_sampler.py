@@ -93,7 +93,7 @@ def test_enough_utterances_need_no_repeats() -> None:
             assert sampler(n, n_ranks=n_ranks).plan(0).repeated == ()
 
 
-def test_an_utterance_longer_than_the_limit_is_a_batch_of_its_own_and_is_told() -> None:
+def test_an_utterance_beyond_the_limit_is_a_batch_by_itself_and_listed() -> None:
     made = BatchSampler(np.array([50, 5000, 60]), batch_size=4, max_batch_frames=1000, seed=0)
     plan = made.epoch(0)
     assert [1] in plan and made.too_long.tolist() == [1]
@@ -130,12 +130,12 @@ def test_padding_is_at_most_three_percent_from_a_few_thousand_utterances_on() ->
         assert len(again) < 0.1 * len(first)
 
 
-def test_a_small_corpus_gets_the_batches_it_always_got() -> None:
+def test_batches_of_a_small_corpus_are_unchanged() -> None:
     n_frames = np.array([90, 40, 75, 61, 33, 58, 82, 47, 69, 51])
     assert list(BatchSampler(n_frames, batch_size=3, max_batch_frames=1000, seed=4).epoch(2)) == EARLIER_BATCHES
 
 
-def test_batches_are_dealt_when_they_are_asked_for() -> None:
+def test_batches_are_computed_on_access() -> None:
     plan = sampler().epoch(0)
     every = list(plan)
     assert plan[3] == every[3] and plan[-1] == every[-1]

@@ -82,14 +82,12 @@ def test_the_files_are_those_of_the_original(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"use_transformer_flow": False},
-        {"use_sdp": False},
-        {"use_mel_posterior_encoder": True},
-        {"use_spk_conditioned_encoder": False},
+        {"use_transformer_flow": False, "use_sdp": False},
+        {"use_mel_posterior_encoder": True, "use_spk_conditioned_encoder": False},
         {"n_layers_trans_flow": 3, "n_flow_layer": 2},
     ],
 )
-def test_variants_of_the_published_family_come_back(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_variants_of_the_published_family_survive_export_and_import(tmp_path: Path, changes: dict[str, Any]) -> None:
     config = small_config()
     config["model"].update(changes)
     voice = imported_voice(tmp_path, config)
@@ -170,7 +168,7 @@ def test_a_voice_of_our_own_training_is_exported_without_the_additional_tone(tmp
         ({"flow_layers": 2}, r"flow_layers 2 \(published: at least 3\)"),
     ],
 )
-def test_what_the_published_format_cannot_hold_is_named(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
+def test_what_the_published_format_cannot_express_is_named(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
     config = {"bert_channels": {}, **changes}
     voice = own_voice(tmp_path / "voice")
     metadata = load_checkpoint(voice, []).metadata

@@ -1,4 +1,4 @@
-"""Import of published trainings: every weight, the configuration, a voice that speaks, and refusals that write nothing."""
+"""Import of published trainings: every weight, clear refusals, and nothing written on failure."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ def test_a_mismatch_is_one_clear_line_and_nothing_is_written(tmp_path: Path, nam
     assert not (tmp_path / "voice").exists()
 
 
-def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_refused(tmp_path: Path) -> None:
     paths = write_training(tmp_path / "training")
     (tmp_path / "voice").mkdir()
     (tmp_path / "voice" / "metadata.json").write_text("mine")
