@@ -34,7 +34,7 @@ UNTRACKED = (
 
 @dataclass(frozen=True)
 class FirstRun:
-    """A project after its first `dvc repro`, what that said, and the recordings' digest before it."""
+    """A project after its first `dvc repro`, with the output of that run and the digest of the recordings before it."""
 
     project: ProjectCopy
     outcome: Outcome
@@ -44,7 +44,7 @@ class FirstRun:
 @pytest.fixture(scope="module")
 def first_run(tmp_path_factory: pytest.TempPathFactory) -> FirstRun:
     project = copy_project(tmp_path_factory.mktemp("end_to_end") / "project")
-    project.check("pipeline.params.presets", "smoke")
+    project.check("pipeline.cli", "preset", "smoke")
     before = tree_digest(project.root / "data" / "recordings")
     return FirstRun(project, project.check("dvc", "repro", VOICE_WORKERS="2"), before)
 
@@ -87,7 +87,7 @@ def test_every_declared_output_exists(project: ProjectCopy) -> None:
         assert (project.root / path).is_file()
 
 
-def test_what_came_in_is_kept_or_rejected_at_every_stage(project: ProjectCopy) -> None:
+def test_every_stage_keeps_or_rejects_each_of_its_inputs(project: ProjectCopy) -> None:
     ids = {name: set(utterance_ids(project.root / f"data/{name}/{name}.parquet")) for name in DATA_STAGES}
     rejected = {name: set(reasons(project.root / "data" / name)) for name in DATA_STAGES}
     for name, source in (
@@ -126,14 +126,14 @@ def test_nothing_is_written_beside_the_declared_outputs(project: ProjectCopy) ->
 
 
 def test_the_summary_fits_a_screen_and_names_the_report(project: ProjectCopy) -> None:
-    shown = project.check("pipeline.repro.summary").stdout
+    shown = project.check("pipeline.cli", "summary").stdout
     assert all(name in shown for name in DATA_STAGES)
     assert "20 steps" in shown and "minutes" in shown and "over_limit" in shown
     assert str(project.root / "reports/evaluate/index.html") in shown
     assert len(shown.splitlines()) <= 40
 
 
-def test_the_metrics_are_numbers_that_can_be(project: ProjectCopy) -> None:
+def test_the_metrics_are_finite_and_plausible(project: ProjectCopy) -> None:
     metrics, speed = (
         json.loads((project.root / name).read_text(encoding="utf-8")) for name in ("metrics.json", "speed.json")
     )
@@ -192,7 +192,7 @@ def test_a_second_run_does_nothing(project: ProjectCopy) -> None:  # what that c
     assert "Data and pipelines are up to date." in outcome.output
 
 
-def test_a_training_parameter_concerns_training_only(project: ProjectCopy) -> None:
+def test_a_training_parameter_changes_only_training(project: ProjectCopy) -> None:
     before = (project.root / "params.yaml").read_bytes()
     project.set_params(train__optimisation__learning_rate=0.002)
     try:
@@ -203,8 +203,8 @@ def test_a_training_parameter_concerns_training_only(project: ProjectCopy) -> No
     assert json.loads(project.check("dvc", "status", "--json").stdout) == {}
 
 
-def test_a_loss_concerns_training_only(project: ProjectCopy) -> None:
-    path = project.root / "model" / "losses.py"
+def test_an_edited_loss_changes_only_training(project: ProjectCopy) -> None:
+    path = project.root / "model" / "training" / "losses.py"
     before = path.read_bytes()
     path.write_bytes(before + b"\n# a remark\n")
     try:
@@ -215,7 +215,7 @@ def test_a_loss_concerns_training_only(project: ProjectCopy) -> None:
 
 def test_the_voice_speaks_a_text(project: ProjectCopy, tmp_path: Path) -> None:
     shown = project.check(
-        "model.inference.say", "--text", "Your call is important to us.", "--out", str(tmp_path / "said.wav")
+        "pipeline.cli", "say", "--text", "Your call is important to us.", "--out", str(tmp_path / "said.wav")
     ).stderr
     samples, rate_hz = soundfile.read(tmp_path / "said.wav")
     assert rate_hz == 16000 and samples.ndim == 1
@@ -228,7 +228,7 @@ def test_the_voice_speaks_a_text(project: ProjectCopy, tmp_path: Path) -> None:
     ("arguments", "message"),
     [(("--text", "…"), "error: "), (("--text", "Hi.", "--voice", "nowhere"), "nowhere: no voice there")],
 )
-def test_what_cannot_be_said_is_one_clear_line(
+def test_an_error_of_synthesis_is_one_clear_line(
     project: ProjectCopy, tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
     outcome = project.run("model.inference.say", *arguments, "--out", str(tmp_path / "said.wav"))
@@ -248,7 +248,7 @@ def test_a_misspelt_parameter_is_one_clear_line_and_leaves_no_output(project: Pr
         assert (
             len(errors) == 1
             and "split: unknown test_shares; valid: salt, validation_share" in errors[0]
-            and "missing test_share" in errors[0]
+            and "test_share is missing" in errors[0]
         )
         assert not (project.root / "data" / "split").exists() and "Traceback" not in outcome.output
     finally:
@@ -262,7 +262,7 @@ def test_another_copy_without_rows_and_with_one_worker_makes_the_same_bytes(
     project: ProjectCopy, tmp_path: Path
 ) -> None:
     other = copy_project(tmp_path / "another_place")
-    other.check("pipeline.params.presets", "smoke")
+    other.check("pipeline.cli", "preset", "smoke")
     other.check("dvc", "repro", "split", VOICE_WORKERS="1")
     assert other.output_hashes(*DATA_STAGES) == project.output_hashes(*DATA_STAGES)
 
@@ -290,7 +290,7 @@ def test_the_flow_runs_what_changed_and_leaves_dvc_nothing_to_do(project: Projec
 
 
 @pytest.mark.slow
-def test_the_voice_speaks_alike_through_its_onnx_graphs(project: ProjectCopy, tmp_path: Path) -> None:
+def test_the_onnx_graphs_give_the_same_speech(project: ProjectCopy, tmp_path: Path) -> None:
     project.check("model.inference.export_onnx", "--voice", "voice", "--out", str(tmp_path / "onnx"))
     spoken = []
     for voice in ("voice", str(tmp_path / "onnx")):
