@@ -1,4 +1,4 @@
-"""What the tests share: a folder of one's own to work in, and the small corpus that the data stages have been through."""
+"""Shared fixtures: a working folder of its own per test, and a small corpus processed by every data stage."""
 
 from __future__ import annotations
 

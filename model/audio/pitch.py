@@ -48,8 +48,7 @@ def pitch_track(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return the pitch in Hz (T,), 0 where unvoiced, and the times in seconds (T,) of a waveform (S,).
 
-    There is one frame every `frame_ms`.
-    Source: DIO and StoneMask (Morise et al. 2009 and 2016), the package pyworld.
+    There is one frame every `frame_ms`. Source: DIO and StoneMask (Morise et al. 2009 and 2016), the package pyworld.
     """
     pyworld = load_pyworld()
     doubles = np.ascontiguousarray(samples, dtype=np.float64)

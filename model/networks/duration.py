@@ -1,7 +1,7 @@
 """Duration predictors: a convolutional one, and a stochastic one built from spline flows.
 
-Both read detached hidden states, so they send no gradients to the text encoder.
-Legend: B batch, P phones, C channels, G speaker channels. Masks are (B, 1, P).
+Both read detached hidden states, so they send no gradients to the text encoder. Legend: B batch, P phones, C channels,
+G speaker channels. Masks are (B, 1, P).
 """
 
 from __future__ import annotations

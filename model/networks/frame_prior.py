@@ -1,8 +1,8 @@
 """A prior that varies within a phone: phone-level statistics refined per frame, given the durations.
 
-Without it, only the flow models change within a phone, and a flow learns that slowly from little speech.
-Source: the frame prior network of VISinger (Zhang et al. 2022, section 2.1).
-Legend: B batch, P phones, T frames, C hidden channels, Z latent channels.
+Without it, only the flow models change within a phone, and a flow learns that slowly from little speech. Source: the
+frame prior network of VISinger (Zhang et al. 2022, section 2.1). Legend: B batch, P phones, T frames, C hidden
+channels, Z latent channels.
 """
 
 from __future__ import annotations

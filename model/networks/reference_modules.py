@@ -23,10 +23,9 @@ Item = TypeVar("Item")
 class ReferenceAttention(MultiHeadAttention):
     """Attention with the reference's options.
 
-    share_heads: one set of relative embeddings for all heads.
-    block_length: masks out keys beyond this distance, if a mask is given.
-    proximal_bias: subtracts log(1 + distance) from the scores.
-    proximal_init: initialises the key projection with the query projection.
+    share_heads: one set of relative embeddings for all heads. block_length: masks out keys beyond this distance, if a
+    mask is given. proximal_bias: subtracts log(1 + distance) from the scores. proximal_init: initialises the key
+    projection with the query projection.
     """
 
     def __init__(

@@ -17,19 +17,18 @@ class TrainingConfig(Settings):
     """How the networks are trained; every value can change the result.
 
     Losses: mel_weight · L1 of log-mels + kl_weight · KL + duration + adversarial terms. The adversarial terms join at
-    `adversarial_start_step`, in every `adversarial_every`-th step, on `adversarial_share` of the batch.
-    `cosine` falls from the learning rate to `final_learning_rate_share` of it over `steps`; `epoch_decay` multiplies
-    by `learning_rate_decay` each epoch, as the reference does; both rise linearly over `warmup_steps` first.
-    Before `decode_start_step` nothing is decoded and the posterior stays as it is: the path from text to latent learns
-    alone, at half the cost, which makes sense for a latent that follows the mels from the start.
-    From `decoder_alone_start_step` (null: never) the decoder and its judges learn alone: all else stays at its averaged
+    `adversarial_start_step`, in every `adversarial_every`-th step, on `adversarial_share` of the batch. `cosine` falls
+    from the learning rate to `final_learning_rate_share` of it over `steps`; `epoch_decay` multiplies by
+    `learning_rate_decay` each epoch, as the reference does; both rise linearly over `warmup_steps` first. Before
+    `decode_start_step` nothing is decoded and the posterior stays as it is: the path from text to latent learns alone,
+    at half the cost, which makes sense for a latent that follows the mels from the start. From
+    `decoder_alone_start_step` (null: never) the decoder and its judges learn alone: all else stays at its averaged
     weights, and warm-up and cosine start again. The decoder then learns from the latents that it will meet: for a share
     `decode_prior_share` of the utterances that of their text, drawn at `decode_prior_noise` (0 … 1) of the prior's
-    spread,
-    as speaking does.
-    `gradient_clip` (by norm), `gradient_clip_value` (by value, after the norm) and `ema_decay` are off at 0.
-    An update takes the mean of the gradients of `accumulation_steps` batches; `steps` counts updates. `precision` is
-    that of the networks' matrix products (autocast): weights, losses, mels and alignment stay in fp32.
+    spread, as speaking does. `gradient_clip` (by norm), `gradient_clip_value` (by value, after the norm) and
+    `ema_decay` are off at 0. An update takes the mean of the gradients of `accumulation_steps` batches; `steps` counts
+    updates. `precision` is that of the networks' matrix products (autocast): weights, losses, mels and alignment stay
+    in fp32.
     """
 
     steps: PositiveInt

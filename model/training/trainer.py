@@ -1,7 +1,7 @@
 """Training: one object that owns networks, optimisers and schedules, and can be saved and restored exactly.
 
-`Trainer.step` is one step; the caller provides batches and writes outputs.
-Legend: B batch, P phones, T frames, S samples, C channels.
+`Trainer.step` is one step; the caller provides batches and writes outputs. Legend: B batch, P phones, T frames, S
+samples, C channels.
 """
 
 from __future__ import annotations

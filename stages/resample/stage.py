@@ -38,8 +38,8 @@ class ResampleParams(Settings):
     anything.
 
     `loudness_lufs` is brought about as far as a peak of `peak_ceiling_dbfs` allows. `trim` cuts silence off both ends
-    but for
-    `trim_margin_seconds`: what is `trim_below_db` below the loudest 10 ms (energy), or where no voice is heard (vad).
+    but for `trim_margin_seconds`: what is `trim_below_db` below the loudest 10 ms (energy), or where no voice is heard
+    (vad).
     """
 
     sample_rate_hz: Annotated[int, Interval(ge=4000, le=192000)]

@@ -52,8 +52,7 @@ class KeepParams(Settings):
 
     The voice itself counts: `last: 1` keeps nothing beside it. The extra ones hold the synthesizer alone. `average` is
     over how many of the last validated weights a mean is taken, kept and measured at the end; 0 is none. A voice that
-    is
-    the average is none of the `last`, which then all lie beside it.
+    is the average is none of the `last`, which then all lie beside it.
     """
 
     last: PositiveInt = 1
@@ -137,7 +136,8 @@ class TrainParams(Settings):
         if self.model.get("decoder") == "source_filter":
             if self.posterior_input != "mel":
                 raise ParamsError(
-                    "params.yaml: train.posterior_input is linear, but the source_filter decoder's latent follows the mels; "
+                    "params.yaml: train.posterior_input is linear, but the source_filter decoder's latent follows "
+                    "the mels; "
                     "set it to mel"
                 )
             return settings.n_mels + PITCH_ROWS

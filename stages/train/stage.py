@@ -108,9 +108,9 @@ def main(
     """Train a voice.
 
     Reads the split manifest and the shards of resample, spectrogram and bert; writes the voice (safetensors and JSON,
-    with kept checkpoints below it) and a report (DVCLive metrics and plots, samples, the table of checkpoints).
-    A killed run resumes from its own last saved state.
-    Under `torchrun --nproc-per-node N -m stages.train …` every process is a rank.
+    with kept checkpoints below it) and a report (DVCLive metrics and plots, samples, the table of checkpoints). A
+    killed run resumes from its own last saved state. Under `torchrun --nproc-per-node N -m stages.train …` every
+    process is a rank.
     """
     under_torchrun = "RANK" in os.environ
     n_ranks = int(os.environ["WORLD_SIZE"]) if under_torchrun else params.ranks

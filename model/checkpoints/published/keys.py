@@ -25,9 +25,8 @@ Kind = Literal["generator", "discriminator", "duration_discriminator"]
 MAX_LISTED_KEYS = 5
 SLOTS = {"{n}": (1, 0), "{2n}": (2, 0), "{2n+1}": (2, 1)}  # factor and offset of an index
 
-# (published, ours): whole dotted parts of a key. `{n}` is an index; `{2n}` and `{2n+1}` are positions in
-# published lists in which every other item has no weights.
-# Start of a key; the first matching row applies.
+# (published, ours): whole dotted parts of a key. `{n}` is an index; `{2n}` and `{2n+1}` are positions in published
+# lists in which every other item has no weights. Start of a key; the first matching row applies.
 PREFIXES: tuple[tuple[str, str], ...] = (
     ("emb_g", "speaker_embedding"),
     ("dec", "decoder"),

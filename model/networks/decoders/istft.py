@@ -1,7 +1,7 @@
 """Decoder at frame rate: ConvNeXt blocks, then one inverse STFT per frame.
 
-On a CPU it costs about a hundredth of upsampling step by step.
-Legend: B batch, T frames, C channels, G speaker channels.
+On a CPU it costs about a hundredth of upsampling step by step. Legend: B batch, T frames, C channels, G speaker
+channels.
 """
 
 from __future__ import annotations

@@ -15,8 +15,7 @@ from tests.model.training.test_trainer import DISCRIMINATOR, MODEL, SETTINGS, co
 from tests.model.utterances import collate
 
 # Everything that draws at random but dropout, which belongs to a process: an alignment search with noise, the
-# stochastic
-# durations, the posterior, the segments, and who is judged.
+# stochastic durations, the posterior, the segments, and who is judged.
 DRAWING = dataclasses.replace(
     MODEL, use_sdp=True, sdp_channels=8, sdp_flows=2, dropout=0.0, duration_dropout=0.0, frame_prior_layers=0
 )

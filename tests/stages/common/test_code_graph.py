@@ -16,10 +16,12 @@ def project(tmp_path: Path) -> Path:
     """A small project: stages.one and what it leads to."""
     files = {
         "stages/__init__.py": "",
-        "stages/one.py": "import numpy\nfrom stages.common import tools\n\ndef later():\n    from model.lazy import run\n    return run\n",
+        "stages/one.py": "import numpy\nfrom stages.common import tools\n\ndef later():\n    from model.lazy "
+        "import run\n    return run\n",
         "stages/two.py": "import stages.common.tools as tools\n",
         "stages/common/__init__.py": "",
-        "stages/common/tools.py": "from .helpers import help_me\nREGISTRY = {'EN': 'model.text.english'}\nPROSE = 'see model.unused for more'\n",
+        "stages/common/tools.py": "from .helpers import help_me\nREGISTRY = {'EN': 'model.text.english'}\nPROSE = "
+        "'see model.unused for more'\n",
         "stages/common/helpers.py": "def help_me(): ...\n",
         "model/__init__.py": "",
         "model/lazy.py": "from model import cycle\n",
