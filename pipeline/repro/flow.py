@@ -109,7 +109,8 @@ async def repro(root: str = ".", detect_regression: bool = True) -> dict[str, st
         ran = any(state is not None and state.name != UP_TO_DATE for state in before)
         needs_run = ran or node.name in changed
         stage: Any = _with_options(node) if needs_run else run_stage
-        return await stage(node.name, str(folder), needs_run, return_state=True)
+        state: State | None = await stage(node.name, str(folder), needs_run, return_state=True)
+        return state
 
     for name, node in nodes.items():
         finished[name] = asyncio.ensure_future(bring_up_to_date(node))

@@ -176,8 +176,9 @@ def score(
     with ThreadPoolExecutor(max_workers=settings.threads) as executor:
         distances = executor.map(_distances, renditions, [NOISE in versions for versions in versions_of])
         with progress_bar("comparing", len(renditions), "utterance", disable=not settings.show_progress) as bar:
-            for rendition, *measured in zip(renditions, perceptual, distances, strict=True):
-                rows.append(_row(rendition, _Measurement(*measured, speaker_embeddings.get(rendition.speaker))))
+            for rendition, heard, distance in zip(renditions, perceptual, distances, strict=True):
+                reference = speaker_embeddings.get(rendition.speaker)
+                rows.append(_row(rendition, _Measurement(heard, distance, reference)))
                 bar.update()
     return rows, summarise(rows)
 

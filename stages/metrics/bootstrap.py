@@ -203,7 +203,9 @@ def _seed_variation(voices: Sequence[FloatArray], generator: np.random.Generator
 
 
 def _ratio(numerators: FloatArray, denominators: FloatArray) -> FloatArray:
-    return np.divide(numerators, denominators, out=np.full(numerators.shape, math.nan), where=denominators != 0)
+    ratio: FloatArray = np.full(numerators.shape, math.nan)
+    np.divide(numerators, denominators, out=ratio, where=denominators != 0)
+    return ratio
 
 
 def verdict_of(difference: Difference, metric: Metric) -> Verdict:

@@ -29,4 +29,5 @@ def speech_shaped_noise(waveform: npt.NDArray[np.float32], sample_rate_hz: int, 
     )
     noise = carrier * envelope / carrier_envelope
     noise *= np.sqrt(np.mean(samples**2) / np.mean(noise**2))
-    return np.clip(noise, -1.0, 1.0).astype(np.float32)
+    clipped: npt.NDArray[np.float32] = np.clip(noise, -1.0, 1.0).astype(np.float32)
+    return clipped

@@ -16,4 +16,5 @@ def to_network_input(waveform: npt.NDArray[np.floating], sample_rate_hz: int, mi
     too_short = not len(samples) or len(samples) < min_seconds * sample_rate_hz
     if too_short or not np.isfinite(samples).all() or not samples.any():
         return None
-    return soxr.resample(samples, sample_rate_hz, SAMPLE_RATE_HZ, quality="HQ")
+    resampled: npt.NDArray[np.float32] = soxr.resample(samples, sample_rate_hz, SAMPLE_RATE_HZ, quality="HQ")
+    return resampled

@@ -64,7 +64,8 @@ def mean_embedding(embeddings: Sequence[Embedding | None]) -> Embedding | None:
     if not present:
         return None
     mean = np.mean(np.array(present, dtype=np.float64), axis=0)
-    return (mean / np.linalg.norm(mean)).astype(np.float32)
+    normalised: Embedding = (mean / np.linalg.norm(mean)).astype(np.float32)
+    return normalised
 
 
 def similarity(embedding: Embedding | None, speaker: Embedding | None) -> float:

@@ -103,7 +103,7 @@ class SpeechRecogniser:
             suppress_tokens=get_suppressed_tokens(tokenizer, [-1]),
             max_length=min(len(prompt) + max_tokens, self._model.max_length),
         )
-        return tokenizer.decode(result[0].sequences_ids[0]).strip()
+        return str(tokenizer.decode(result[0].sequences_ids[0])).strip()
 
 
 def count_errors(said: Sequence[str], heard: Sequence[str], separator: str = " ") -> ErrorCount:

@@ -6,6 +6,7 @@ import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -95,7 +96,7 @@ def _compute(
     return [_align_all(each, aligner, inputs, facts) for each in sources]
 
 
-def _batches(source: ManifestSource, sampler: BatchSampler, facts: CorpusFacts, bar: tqdm) -> Iterator[StoredBatch]:
+def _batches(source: ManifestSource, sampler: BatchSampler, facts: CorpusFacts, bar: tqdm[Any]) -> Iterator[StoredBatch]:
     for epoch in itertools.count():
         dataset = BatchDataset(source, sampler.epoch(epoch), {}, facts.spectrogram.hop_samples)
         for position in range(len(dataset)):

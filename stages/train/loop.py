@@ -229,7 +229,7 @@ class TrainingRun:
             return "budget.minutes"
         return ""
 
-    def _after_update(self, step: int, bar: tqdm) -> None:
+    def _after_update(self, step: int, bar: tqdm[Any]) -> None:
         """Log, validate, write samples, keep weights and save the state as due after an update."""
         params, state = self.params, self.run_state
         last = bool(state.ended)

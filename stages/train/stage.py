@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
+from torch import multiprocessing
 
 from stages.common.code_graph import code_version
 from stages.common.command import configure_logging
@@ -136,8 +136,8 @@ def _spawn_ranks(params: TrainParams, paths: TrainPaths, lineage: dict[str, Any]
     """Run local ranks in separate processes; the first PipelineError of a rank is raised here."""
     with tempfile.TemporaryDirectory(prefix="ranks-") as folder:
         try:
-            torch.multiprocessing.spawn(_spawned_rank, (params, paths, lineage, n_ranks, folder), nprocs=n_ranks)
-        except (torch.multiprocessing.ProcessExitedException, torch.multiprocessing.ProcessRaisedException):
+            multiprocessing.spawn(_spawned_rank, (params, paths, lineage, n_ranks, folder), nprocs=n_ranks)
+        except (multiprocessing.ProcessExitedException, multiprocessing.ProcessRaisedException):
             message = Path(folder) / "error"
             if message.is_file():
                 raise PipelineError(message.read_text(encoding="utf-8")) from None
