@@ -96,7 +96,9 @@ def _compute(
     return [_align_all(each, aligner, inputs, facts) for each in sources]
 
 
-def _batches(source: ManifestSource, sampler: BatchSampler, facts: CorpusFacts, bar: tqdm[Any]) -> Iterator[StoredBatch]:
+def _batches(
+    source: ManifestSource, sampler: BatchSampler, facts: CorpusFacts, bar: tqdm[Any]
+) -> Iterator[StoredBatch]:
     for epoch in itertools.count():
         dataset = BatchDataset(source, sampler.epoch(epoch), {}, facts.spectrogram.hop_samples)
         for position in range(len(dataset)):

@@ -83,7 +83,7 @@ class MetricsParams(Settings):
 
 @dataclass(frozen=True)
 class SamplesParams(Settings):
-    """How often the first `utterances` of the validation set are spoken and drawn for the report: `every` 0 is never."""
+    """Interval in steps at which the first `utterances` of the validation set are spoken and drawn; 0: never."""
 
     every: NonNegativeInt = 0
     utterances: PositiveInt = 2

@@ -1,4 +1,4 @@
-"""The data stages on a real Ray cluster of two working nodes, one of which is killed with work in hand: the same bytes."""
+"""Data stages on a real Ray cluster of two nodes, one of which is killed during its work: the same bytes."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def _raise_in_foot(
 
 
 def _inner_borders(start: int, end: int, binds_right: bool) -> list[int]:
-    """Return the left sides of a word's inner boundaries, innermost first: 展览|馆, 小|老虎, and longer words two by two."""
+    """Return the left sides of a word's inner boundaries, innermost first: 展览|馆, 小|老虎; longer words in pairs."""
     if end - start == _FOOT:
         return [start + 1, start] if binds_right else [start, start + 1]
     pairs = list(range(start, end - 1, 2))

@@ -39,7 +39,7 @@ def token_ids_of(encoders: Encoders, count: int) -> list[tuple[int, ...]]:
 def encode_in_batches(
     encoder: BertEncoder, token_ids: TokenIds, n_texts: int, order: Sequence[int]
 ) -> list[npt.NDArray[np.float16]]:
-    """Return the features of each text, where batches of up to `n_texts` of one length are filled in the given order."""
+    """Return the features of each text; batches of up to `n_texts` of one length are filled in the given order."""
     groups: dict[int, list[int]] = {}
     for index in order:
         groups.setdefault(len(token_ids[index]), []).append(index)
