@@ -13,7 +13,6 @@ from typing import Any
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 
 from pipeline.experiments.search_space import Dimension
@@ -81,7 +80,7 @@ def parallel_coordinates(
     positions = [
         _Positions(dimension, [trial.values[dimension.name] for trial in finished]) for dimension in dimensions
     ]
-    colours: Colormap = matplotlib.colormaps["viridis"]
+    colours: Any = matplotlib.colormaps["viridis"]
     for trial in sorted(finished, key=lambda trial: trial.mean, reverse=not maximise):  # the best on top
         heights = [position.of(trial.values[position.dimension.name]) for position in positions]
         for value in trial.figures.values():
