@@ -30,6 +30,9 @@ def configure_logging() -> None:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         datefmt="%H:%M:%S",
     )
+    program = getattr(sys.modules["__main__"], "__spec__", None)
+    if program is not None:  # of `python -m NAME`: its log lines carry its name instead of __main__
+        logging.getLogger("__main__").name = program.name
     for chatty in ("numba", "matplotlib", "faster_whisper", "httpx"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
