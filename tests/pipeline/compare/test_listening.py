@@ -52,7 +52,7 @@ def test_ratings_given_on_the_page_come_back_into_the_comparison(
         page.keyboard.press("a")
         page.keyboard.press("b")
         page.keyboard.press("12"[side])
-    page.get_by_role("button", name="Go on with opinions").click()
+    page.get_by_role("button", name="Continue with opinions").click()
     for number in range(N_UTTERANCES * 3):
         expect(page.locator("#progress")).to_contain_text(f"{number + 1} of 12")
         score = page.evaluate("() => ({ recording: 5, second: 4, first: 2 })[columns[trial.places[0]].rated]")

@@ -138,7 +138,8 @@ def test_a_client_that_leaves_makes_room(address: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"), [(None, "no voice there; train one"), ("metadata.json", "missing; no checkpoint was ever")]
+    ("damage", "message"),
+    [(None, "no voice there; train one"), ("metadata.json", "missing; no checkpoint was completed")],
 )
 def test_a_voice_that_is_missing_or_damaged_is_one_line(
     small_voice: Path, tmp_path: Path, damage: str | None, message: str

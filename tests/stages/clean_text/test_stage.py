@@ -204,7 +204,7 @@ def test_a_comment_in_the_code_computes_no_row_and_a_changed_expression_all(
     corpus = write_corpus({"a": "A tomato.", "b": "Two tomatoes and 20 dogs."})
     run(corpus, "first")
     assert computed(caplog) == 2
-    code_copy.edit("model/text/english/front_end.py", '"""The English front end', '"""What reads English')
+    code_copy.edit("model/text/english/front_end.py", '"""English front end', '"""Text to phones')
     code_copy.edit("stages/clean_text/stage.py", "import argparse\n", "import argparse  # a remark\n\n")
     run(corpus, "second")
     assert computed(caplog) == 0
