@@ -80,7 +80,7 @@ def parallel_coordinates(
     positions = [
         _Positions(dimension, [trial.values[dimension.name] for trial in finished]) for dimension in dimensions
     ]
-    colours: Any = matplotlib.colormaps["viridis"]
+    colours = matplotlib.colormaps["viridis"]
     for trial in sorted(finished, key=lambda trial: trial.mean, reverse=not maximise):  # the best on top
         heights = [position.of(trial.values[position.dimension.name]) for position in positions]
         for value in trial.figures.values():
@@ -88,7 +88,7 @@ def parallel_coordinates(
         axes.plot(
             range(len(heights) + 1),
             [*heights, scale(trial.mean)],
-            color=colours(0.9 - 0.85 * better(trial.mean)),
+            color=colours(0.9 - 0.85 * better(trial.mean)),  # type: ignore[no-untyped-call]
             linewidth=1.8,
             zorder=2,
         )
