@@ -92,7 +92,7 @@ test-all: setup  ## run the slow tests as well
 	@$(BIN)/python -m pytest -m "slow or not slow"
 
 check: $(READY)  ## check style, types and import contracts
-	@$(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 bench: setup  ## run the benchmarks; results in bench/*.json
 	@$(VOICE_FACTORY) bench

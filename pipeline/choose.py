@@ -29,7 +29,7 @@ def best_checkpoint(checkpoints: pd.DataFrame, by: str) -> pd.Series[Any]:
 
 def choose(root: Path, by: str) -> str:
     """Set `train.voice` in the params.yaml of `root` to the best checkpoint and return a description of the choice."""
-    checkpoints = pd.DataFrame(read_checkpoints(root / CHECKPOINTS))
+    checkpoints = read_checkpoints(root / CHECKPOINTS)
     checkpoints[by] = pd.to_numeric(checkpoints[by])
     best = best_checkpoint(checkpoints, by)
     description = (

@@ -95,7 +95,7 @@ def _metrics_text(metrics: Mapping[str, Any]) -> str:
 
 def _checkpoints_text(path: Path) -> str:
     """Return the kept checkpoints with the metrics that `voice-factory choose` takes."""
-    checkpoints = pd.DataFrame(read_checkpoints(path)).set_index(["step", "folder"])
+    checkpoints = read_checkpoints(path).set_index(["step", "folder"])
     figures = checkpoints[["cer", "mos"]].apply(pd.to_numeric).rename_axis(index=[None, None])
     title = f"kept checkpoints on {checkpoints['n_utterances'].iloc[0]} validation utterances (make choose)"
     return f"{title}\n{figures.to_string(float_format='{:.3f}'.format, na_rep='')}"

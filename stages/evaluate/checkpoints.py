@@ -40,14 +40,12 @@ def write_checkpoints(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     pd.DataFrame(ordered, columns=list(COLUMNS)).to_csv(path, index=False, lineterminator="\n")
 
 
-def read_checkpoints(path: Path) -> list[dict[str, str]]:
-    """Return the rows of `write_checkpoints`. Raises PipelineError if the evaluation measured no checkpoints."""
+def read_checkpoints(path: Path) -> pd.DataFrame:
+    """Return the table of `write_checkpoints`, every cell as text. Raises PipelineError if there is none."""
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
     except FileNotFoundError:
         raise PipelineError(
             f"{path}: no such file; set evaluate.checkpoint_utterances to 16, for example, and train.keep to keep more "
             "than the voice, then run again"
         ) from None
-    rows: list[dict[str, str]] = table.to_dict("records")
-    return rows
