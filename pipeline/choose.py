@@ -21,10 +21,11 @@ CRITERIA = ("cer", "mos")
 
 def best_checkpoint(checkpoints: pd.DataFrame, by: str) -> pd.Series[Any]:
     """Return the row with the best value of a metric, the first of equals. Raises PipelineError if none has a value."""
-    values = checkpoints[by].dropna()
-    if values.empty:
+    measured = checkpoints.dropna(subset=by)
+    if measured.empty:
         raise PipelineError(f"{CHECKPOINTS} has no {by}; add it to evaluate.hear and run again")
-    return checkpoints.loc[values.idxmax() if BY_KEY[by].higher_is_better else values.idxmin()]
+    values = measured[by]
+    return measured.iloc[values.argmax() if BY_KEY[by].higher_is_better else values.argmin()]
 
 
 def choose(root: Path, by: str) -> str:

@@ -42,8 +42,8 @@ from model.training.dataset import Batch, BatchDataset
 from model.training.sampler import BatchSampler
 from model.training.trainer import Trainer
 from pipeline.params.presets import load_preset
+from stages.bert import encode
 from stages.bert import stage as bert
-from stages.bert.encode import cached_encoder
 from stages.clean_text import stage as clean_text
 from stages.common import manifests
 from stages.common.command import from_mapping
@@ -234,7 +234,7 @@ def test_defect_04_length_is_counted_in_phones_not_in_characters_of_their_names(
     params = split.SplitParams(**SPLIT_VALUES)
     for name in ("a", "iong"):
         rows = [joined_row([name] * n_phones, n_frames=81) for n_phones in (40, 41)]
-        kept, dropped = split.usable([split.Joined(row["utterance_id"], row) for row in rows], RATE_HZ, params)
+        kept, dropped = split.usable([split.JoinedRow(row["utterance_id"], row) for row in rows], RATE_HZ, params)
         assert kept.rejected is None
         assert dropped.rejected == (
             "too_fast",
@@ -338,15 +338,14 @@ def test_defect_08_the_encoder_is_loaded_once_runs_on_the_cpu_and_survives_a_bad
 ) -> None:
     """The original loaded BERT anew for every utterance, had no device on a CPU, and stopped at the first bad line."""
     loaded: list[EncoderSource] = []
-    encoder = bert.BertEncoder
 
     def load(source: EncoderSource, device: str) -> BertEncoder:
         loaded.append(source)
-        return encoder(source, device)
+        return BertEncoder(source, device)
 
-    monkeypatch.setattr(bert, "BertEncoder", load)
+    monkeypatch.setattr(encode, "BertEncoder", load)
     monkeypatch.delenv("VOICE_DEVICE", raising=False)
-    cached_encoder.cache_clear()
+    encode.cached_encoder.cache_clear()
     lines = [cleaned(f"u{index}", [("EN", "word ", index + 1)]) for index in range(5)]
     write_texts([*lines, cleaned("bad", [("EN", "word ", 600)])])
     bert.main(Path("text"), Path("bert"), bert.BertParams({"EN": MINILM}, 0.5))
@@ -610,7 +609,7 @@ def test_defect_13_a_damaged_state_is_named_and_the_one_before_it_taken(
     with caplog.at_level(logging.INFO):
         run_training(small_corpus, tmp_path, tiny_params())
     assert f"{newest.name}: truncated or altered" in caplog.text
-    assert "goes on from step 2 of this very run" in caplog.text
+    assert "resuming from step 2" in caplog.text
     assert results(tmp_path) == results(trained)
 
 

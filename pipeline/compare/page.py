@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from pipeline.compare import plots
 from pipeline.compare.comparison import (
     Comparison,
@@ -225,17 +227,22 @@ def _utterance_tables(comparison: Comparison) -> list[dict[str, Any]]:
 
 
 def _utterance(comparison: Comparison, metric: Metric, utterance_id: str) -> dict[str, Any]:
-    runs = [experiment.runs[0].utterances.loc[utterance_id] for experiment in comparison.experiments]
+    tables = [experiment.runs[0].utterances for experiment in comparison.experiments]
+    values = comparison.utterances.loc[[(metric.key, utterance_id)]].to_numpy(float)
     return {
         "utterance_id": utterance_id,
-        "speaker": runs[0]["speaker"],
-        "text": runs[0]["text"],
-        "lang": HTML_LANGUAGES.get(runs[0]["language"], ""),
-        "transcripts": [run.fillna("").get("transcript") or NOT_KNOWN for run in runs],
-        "values": [
-            format_figure(value, metric.unit) for value in comparison.utterances.loc[(metric.key, utterance_id)]
-        ],
+        "speaker": tables[0].at[utterance_id, "speaker"],
+        "text": tables[0].at[utterance_id, "text"],
+        "lang": HTML_LANGUAGES.get(str(tables[0].at[utterance_id, "language"]), ""),
+        "transcripts": [_transcript(table, utterance_id) for table in tables],
+        "values": [format_figure(value, metric.unit) for value in values[0]],
     }
+
+
+def _transcript(utterances: pd.DataFrame, utterance_id: str) -> str:
+    if "transcript" not in utterances:
+        return NOT_KNOWN
+    return str(utterances["transcript"].fillna("").at[utterance_id]) or NOT_KNOWN
 
 
 def _settings(comparison: Comparison) -> Sequence[dict[str, Any]]:

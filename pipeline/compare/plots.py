@@ -146,7 +146,8 @@ def utterances(comparison: Comparison, keys: Sequence[str], number: int) -> byte
             marker=MARKERS[number % len(MARKERS)],
             linewidths=0,
         )
-        ends = [values.min(axis=None), values.max(axis=None)]
+        points = values.to_numpy()
+        ends = [points.min(), points.max()]
         axes.plot(ends, ends, color=INK, linewidth=1, linestyle=":")
         _label(axes, metric, metric)
         axes.set_xlabel(first, fontsize=8, color=INK)

@@ -104,11 +104,11 @@ def rating_results(ratings: Sequence[Rating], names: Sequence[str]) -> list[Rati
         return []
     order = [RECORDING, *names]
     table = pd.DataFrame(list(ratings))
-    results = [_result(experiments, answers) for experiments, answers in table.groupby("experiments", sort=False)]
+    results = [_result(answers) for _, answers in table.groupby("experiments", sort=False)]
     return sorted(results, key=lambda result: (len(result.experiments), list(map(order.index, result.experiments))))
 
 
-def _result(experiments: tuple[str, ...], answers: pd.DataFrame) -> RatingResult:
+def _result(answers: pd.DataFrame) -> RatingResult:
     values = answers["value"].to_numpy()
     raters, rater_of = np.unique(answers["rater"].to_numpy(str), return_inverse=True)
     utterances, utterance_of = np.unique(answers["utterance_id"].to_numpy(str), return_inverse=True)
@@ -128,4 +128,4 @@ def _result(experiments: tuple[str, ...], answers: pd.DataFrame) -> RatingResult
         else (math.nan, math.nan)
     )
     interval = Interval(float(values.mean()), float(low), float(high), len(utterances))
-    return RatingResult(experiments, interval, len(answers), len(raters))
+    return RatingResult(answers["experiments"].iloc[0], interval, len(answers), len(raters))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from prefect.artifacts import acreate_image_artifact, acreate_markdown_artifact, acreate_table_artifact
@@ -18,7 +19,7 @@ async def create_artifacts(root: Path) -> None:
     links = [f"- [{title}]({page.resolve().as_uri()})" for title, page in pages.items() if page.is_file()]
     summary = "\n\n".join([markdown_summary(root), *(["## Pages", "\n".join(links)] if links else [])])
     await acreate_markdown_artifact(summary, key="repro-summary", description="utterances, metrics and pages")
-    if rows := utterance_counts(root).to_dict("records"):
+    if rows := json.loads(utterance_counts(root).to_json(orient="records")):
         await acreate_table_artifact(rows, key="utterances", description="kept and rejected utterances, with reasons")
     picture = root / CURVES
     if picture.is_file() and picture.stat().st_size <= MAX_PICTURE_BYTES:

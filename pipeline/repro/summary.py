@@ -112,7 +112,7 @@ def markdown_summary(root: Path) -> str:
     return "\n\n".join(
         [
             "## Utterances",
-            table(list(counts), counts.to_numpy().tolist()),
+            table(list(counts.columns), counts.to_numpy().tolist()),
             "## Metrics",
             table(["metric", "value"], metrics),
         ]

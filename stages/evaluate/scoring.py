@@ -204,7 +204,8 @@ def summarise(rows: Sequence[ScoreRow]) -> dict[str, float]:
         groups = scores.groupby(kind)
         if len(groups) == 1 and (kind == "speaker" or "EN" in groups.groups):
             continue
-        for name, group in groups:
+        for label, group in groups:
+            name = str(label)
             figures = _figures(group)
             summary |= {f"{kind}.{name}.{key}": figures[key] for key in _GROUP_KEYS if key in figures}
             if kind == "language" and name in UNIT_RATES:

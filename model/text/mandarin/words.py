@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
+from importlib.metadata import distribution
 from typing import TYPE_CHECKING, Final
 
 from model.text.errors import ReasonCode, TextError
@@ -262,7 +262,9 @@ def _load_segmenter() -> tuple["Tokenizer", Mapping[str, str]]:
 def _load_simplifier() -> tuple["TextNormalizer", threading.Lock]:
     from kaldifst import TextNormalizer
 
-    return TextNormalizer(str(files("wetext.fsts").joinpath("traditional_to_simple.fst"))), threading.Lock()
+    # Located, not imported: wetext itself needs packages that are not installed.
+    table = distribution("wetext").locate_file("wetext/fsts/traditional_to_simple.fst")
+    return TextNormalizer(str(table)), threading.Lock()
 
 
 def simplified(text: str) -> str:

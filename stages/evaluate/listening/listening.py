@@ -283,7 +283,8 @@ def _groups(
     """Return a line for every speaker or language: facts, and each metric of the syntheses and of the recordings."""
     scores = pd.DataFrame([columns[0].evaluation.rows[one] for one in ids])
     lines = []
-    for name, group in scores.groupby(kind):
+    for label, group in scores.groupby(kind):
+        name = str(label)
         group_ids = group["utterance_id"].tolist()
         cells = [
             [
