@@ -11,16 +11,16 @@ import hashlib
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from model.bert.quantised import FILE_NAME as QUANTISED_FILE
-from model.bert.quantised import QuantisedTokenizer, load_quantised_bert, quantised_fingerprint
+from model.bert.quantised import QuantisedFile, QuantisedTokenizer, read_quantised_weights
 from model.bert.tokenizers import (
     EncoderError,
     Tokenizer,
@@ -32,6 +32,8 @@ from model.settings import Settings
 
 if TYPE_CHECKING:
     import torch
+
+Network = Callable[["torch.Tensor"], "torch.Tensor"]
 
 MAX_BATCH_TOKENS = 1024
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -139,7 +141,7 @@ def load_tokenizer(source: EncoderSource) -> Tokenizer:
 
 
 class BertEncoder:
-    """Token features of one hidden layer; the layers above it are removed."""
+    """Token features of one hidden layer; the layers above it are not built."""
 
     def __init__(self, source: EncoderSource, device: str = "cpu") -> None:
         import torch
@@ -148,23 +150,7 @@ class BertEncoder:
         self.device = device
         # On a GPU the choice of kernel depends on the batch size; the pinned CPU kernels do not.
         self.fixed_batches = torch.device(device).type != "cpu"
-        network = _load_network(source).float().eval()
-        encoder = getattr(network, "encoder", None)
-        layers = getattr(encoder, "layer", None)
-        if layers is None:
-            raise EncoderError(
-                f"{source.name}: a {type(network).__name__} has no list of encoder layers; expected a BERT"
-            )
-        n_kept = len(layers) + 1 + source.layer if source.layer < 0 else source.layer
-        if not 0 < n_kept <= len(layers):
-            raise EncoderError(f"{source.name}: layer {source.layer} of an encoder with {len(layers)} layers")
-        network.encoder.layer = layers[:n_kept]
-        network.pooler = None
-        self._network = network.to(device)
-        self.n_channels = int(network.config.hidden_size)
-        # RoBERTa and its variants number positions from the padding index + 1.
-        n_unused_positions = getattr(network.embeddings, "padding_idx", -1) + 1
-        self.max_tokens = int(network.config.max_position_embeddings) - n_unused_positions
+        self._network, self.n_channels, self.max_tokens = _load_network(source, device)
 
     def encode(self, token_ids: Sequence[Sequence[int]]) -> list[npt.NDArray[np.float16]]:
         """Return the features (tokens, channels) in fp16 of texts that all have the same number of tokens.
@@ -188,9 +174,7 @@ class BertEncoder:
                 if self.fixed_batches:
                     texts += [texts[0]] * (size - n_texts)
                 batch = torch.tensor(texts, device=self.device)
-                hidden: torch.Tensor = self._network(
-                    input_ids=batch, attention_mask=torch.ones_like(batch)
-                ).last_hidden_state
+                hidden = self._network(batch)
                 features += list(hidden[:n_texts].to(torch.float16).cpu().numpy())
         return features
 
@@ -200,40 +184,48 @@ def texts_per_batch(n_tokens: int) -> int:
     return max(1, MAX_BATCH_TOKENS // n_tokens)
 
 
-def _load_network(source: EncoderSource) -> Any:
-    from transformers import AutoModel
-    from transformers.utils import logging as transformers_logging
+def _load_network(source: EncoderSource, device: str) -> tuple[Network, int, int]:
+    """Return the network from token ids to hidden states, its number of channels and its greatest number of tokens."""
+    import torch
+
+    from model.bert.network import Bert, TransformersNetwork, read_published_weights, read_shape
 
     location = source.locate()
-    if location.is_file():
-        return load_quantised_bert(location)
-    transformers_logging.disable_progress_bar()
-    verbosity = transformers_logging.get_verbosity()
-    # Unused weights, such as those of a language-model head, are expected.
-    transformers_logging.set_verbosity_error()
     try:
-        network, loading = AutoModel.from_pretrained(location, local_files_only=True, output_loading_info=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise EncoderError(f"{location}: not a usable model folder ({str(error).splitlines()[0]})") from None
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-    # Missing weights are initialised at random. Only the pooler, which is not used, may lack them.
-    missing = sorted(key for key in loading["missing_keys"] if not key.startswith("pooler."))
-    if missing:
-        raise EncoderError(
-            f"{location}: not a usable model folder ({len(missing)} weights are missing, for example {missing[0]})"
-        )
-    return network
+        if location.is_file():
+            file = QuantisedFile(location)
+            shape, n_layers = file.shape, _n_layers_kept(source, file.shape.n_layers)
+            arrays = read_quantised_weights(file, n_layers)
+            weights = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        else:
+            plain = read_shape(location)
+            path = next((location / name for name in WEIGHT_FILES if (location / name).is_file()), None)
+            if plain is None or path is None:
+                network = TransformersNetwork(location)
+                network.keep_layers(_n_layers_kept(source, network.n_layers))
+                return network.to(device), network.n_channels, network.max_tokens
+            shape, n_layers = plain, _n_layers_kept(source, plain.n_layers)
+            weights = read_published_weights(path, shape)
+        return Bert(shape, n_layers, weights, device), shape.hidden, shape.n_positions
+    except EncoderError:
+        raise
+    except ValueError as error:
+        raise EncoderError(f"{location}: not a usable model folder ({error})") from None
+
+
+def _n_layers_kept(source: EncoderSource, n_layers: int) -> int:
+    n_kept = n_layers + 1 + source.layer if source.layer < 0 else source.layer
+    if not 0 < n_kept <= n_layers:
+        raise EncoderError(f"{source.name}: layer {source.layer} of an encoder with {n_layers} layers")
+    return n_kept
 
 
 def fingerprint(source: EncoderSource) -> str:
     """Return a hash (hex) of the encoder's weights, configuration, vocabulary and layer."""
     digest = hashlib.sha256(f"layer {source.layer}".encode())
     location = source.locate()
-    if location.is_file():
-        digest.update(quantised_fingerprint(location))
-        return digest.hexdigest()
-    for path in sorted(location.iterdir()):
+    paths = [location] if location.is_file() else sorted(location.iterdir())
+    for path in paths:
         if path.is_file() and path.suffix in (".safetensors", ".bin", ".json", ".txt", ".model"):
             digest.update(path.name.encode() + b"\0")
             with path.open("rb") as stream:

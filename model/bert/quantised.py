@@ -9,22 +9,17 @@ fp32, so dequantisation is deterministic.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from model.bert.tokenizers import EncoderError, Tokens
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import BertModel
 
 MAGIC = b"E5S1"
 FILE_NAME = "e5-small-q4.bin"
@@ -33,22 +28,29 @@ FOUR_BIT = 1
 SPACE = "\u2581"  # the vocabulary's form of a space
 
 _BLOCK_TYPE = np.dtype([("scale", "<f2"), ("bits", "u1", (BLOCK // 2,))])
-# Layer part in the file → module of a BERT layer.
-_LAYER_MODULES = {
-    "q": "attention.self.query",
-    "k": "attention.self.key",
-    "v": "attention.self.value",
-    "ao": "attention.output.dense",
-    "aln": "attention.output.LayerNorm",
-    "fi": "intermediate.dense",
-    "fo": "output.dense",
-    "oln": "output.LayerNorm",
+# Names in transformers → names in the file: those of the embeddings, and the parts of a layer.
+_EMBEDDINGS = {
+    "embeddings.word_embeddings.weight": "emb.word",
+    "embeddings.position_embeddings.weight": "emb.pos",
+    "embeddings.token_type_embeddings.weight": "emb.type",
+    "embeddings.LayerNorm.weight": "emb.ln.w",
+    "embeddings.LayerNorm.bias": "emb.ln.b",
+}
+_LAYER_PARTS = {
+    "attention.self.query": "q",
+    "attention.self.key": "k",
+    "attention.self.value": "v",
+    "attention.output.dense": "ao",
+    "attention.output.LayerNorm": "aln",
+    "intermediate.dense": "fi",
+    "output.dense": "fo",
+    "output.LayerNorm": "oln",
 }
 
 
 @dataclass(frozen=True)
-class QuantisedShape:
-    """Sizes of the encoder, named as in the file's header."""
+class BertShape:
+    """Sizes of a BERT; `inner` is the width of its feed-forward layers, `n_words` the size of its vocabulary."""
 
     hidden: int
     n_layers: int
@@ -58,6 +60,24 @@ class QuantisedShape:
     n_positions: int
     n_types: int
     epsilon: float
+
+    def weight_sizes(self, n_layers: int) -> dict[str, tuple[int, ...]]:
+        """Return name in transformers → size, of the weights of the embeddings and the first layers."""
+        sizes: dict[str, tuple[int, ...]] = {
+            "embeddings.word_embeddings.weight": (self.n_words, self.hidden),
+            "embeddings.position_embeddings.weight": (self.n_positions, self.hidden),
+            "embeddings.token_type_embeddings.weight": (self.n_types, self.hidden),
+            "embeddings.LayerNorm.weight": (self.hidden,),
+            "embeddings.LayerNorm.bias": (self.hidden,),
+        }
+        for layer in range(n_layers):
+            for part in _LAYER_PARTS:
+                n_out = self.inner if part == "intermediate.dense" else self.hidden
+                n_in = self.inner if part == "output.dense" else self.hidden
+                name = f"encoder.layer.{layer}.{part}"
+                sizes[f"{name}.weight"] = (n_out,) if part.endswith("LayerNorm") else (n_out, n_in)
+                sizes[f"{name}.bias"] = (n_out,)
+        return sizes
 
 
 @dataclass(frozen=True)
@@ -100,9 +120,7 @@ class QuantisedFile:
         if block != BLOCK:
             raise ValueError(f"blocks of {block} weights, expected {BLOCK}")
         # The header stores epsilon in fp32; rounding restores the decimal value used in training.
-        self.shape = QuantisedShape(
-            hidden, n_layers, n_heads, inner, n_words, n_positions, n_types, float(f"{epsilon:.6g}")
-        )
+        self.shape = BertShape(hidden, n_layers, n_heads, inner, n_words, n_positions, n_types, float(f"{epsilon:.6g}"))
         self._vocabulary_position = self._position
         n_pieces, *_, n_text_bytes = self._take("<5iQ")
         self._position += 4 * (n_pieces + 1) + 4 * n_pieces + n_text_bytes
@@ -164,74 +182,17 @@ def dequantise(blocks: npt.NDArray[np.void]) -> npt.NDArray[np.float32]:
     return weights.reshape(-1)
 
 
-def load_quantised_bert(path: Path) -> BertModel:
-    """Return the dequantised encoder as a BertModel without pooler, in fp32. Raises EncoderError."""
-    import torch
-    from transformers import BertConfig, BertModel
-
-    file = QuantisedFile(path)
-    shape = file.shape
-    config = BertConfig(
-        vocab_size=shape.n_words,
-        hidden_size=shape.hidden,
-        num_hidden_layers=shape.n_layers,
-        num_attention_heads=shape.n_heads,
-        intermediate_size=shape.inner,
-        max_position_embeddings=shape.n_positions,
-        type_vocab_size=shape.n_types,
-        layer_norm_eps=shape.epsilon,
-        hidden_act="gelu",
-    )
-    state = {name: torch.from_numpy(array) for name, array in _state(file).items()}
-    with torch.device("meta"):  # no memory and no random initialisation for weights that are replaced at once
-        network: BertModel = BertModel(config, add_pooling_layer=False)
-    missing, unexpected = network.load_state_dict(state, strict=False, assign=True)
-    if missing or unexpected:
-        raise EncoderError(
-            f"{path}: the tensors do not match the network (missing {missing[:3]}, unexpected {unexpected[:3]})"
-        )
-    _fill_position_buffers(network)
-    network.eval()
-    return network
+def read_quantised_weights(file: QuantisedFile, n_layers: int) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the weights of the embeddings and the first layers, in fp32, by their names in transformers."""
+    return {name: file.tensor(_name_in_file(name), *size) for name, size in file.shape.weight_sizes(n_layers).items()}
 
 
-def _fill_position_buffers(network: torch.nn.Module) -> None:
-    """Initialise the embeddings' non-persistent buffers, which have no values on the meta device, as a new BertModel
-    does.
-    """
-    import torch
-
-    embeddings = network.get_submodule("embeddings")
-    for name, buffer in list(embeddings.named_buffers()):
-        fresh = (
-            torch.arange(buffer.shape[-1]).expand(buffer.shape)
-            if name == "position_ids"
-            else torch.zeros(buffer.shape, dtype=buffer.dtype)
-        )
-        embeddings.register_buffer(name, fresh.clone(), persistent=False)
-
-
-def _state(file: QuantisedFile) -> dict[str, npt.NDArray[np.float32]]:
-    shape = file.shape
-    state = {
-        "embeddings.word_embeddings.weight": file.tensor("emb.word", shape.n_words, shape.hidden),
-        "embeddings.position_embeddings.weight": file.tensor("emb.pos", shape.n_positions, shape.hidden),
-        "embeddings.token_type_embeddings.weight": file.tensor("emb.type", shape.n_types, shape.hidden),
-        "embeddings.LayerNorm.weight": file.tensor("emb.ln.w", shape.hidden),
-        "embeddings.LayerNorm.bias": file.tensor("emb.ln.b", shape.hidden),
-    }
-    sizes = {
-        "fi": (shape.inner, shape.hidden),
-        "fo": (shape.hidden, shape.inner),
-        "aln": (shape.hidden,),
-        "oln": (shape.hidden,),
-    }
-    for layer in range(shape.n_layers):
-        for part, module in _LAYER_MODULES.items():
-            size = sizes.get(part, (shape.hidden, shape.hidden))
-            state[f"encoder.layer.{layer}.{module}.weight"] = file.tensor(f"l{layer}.{part}.w", *size)
-            state[f"encoder.layer.{layer}.{module}.bias"] = file.tensor(f"l{layer}.{part}.b", size[0])
-    return state
+def _name_in_file(name: str) -> str:
+    if name in _EMBEDDINGS:
+        return _EMBEDDINGS[name]
+    _, _, layer, part = name.split(".", 3)
+    module, _, kind = part.rpartition(".")
+    return f"l{layer}.{_LAYER_PARTS[module]}.{kind[0]}"
 
 
 class QuantisedTokenizer:
@@ -271,11 +232,3 @@ class QuantisedTokenizer:
                 spelled.append(SPACE if part == " " else part)
                 sources.append(index)
         return "".join(spelled), sources
-
-
-def quantised_fingerprint(path: Path) -> bytes:
-    """Return a hash of the file and of the code that reads it."""
-    digest = hashlib.sha256(Path(__file__).read_bytes())
-    with path.open("rb") as stream:
-        digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.digest()
