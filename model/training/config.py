@@ -22,7 +22,7 @@ class TrainingConfig(Settings):
     `learning_rate_decay` each epoch, as the reference does; both rise linearly over `warmup_steps` first. Before
     `decode_start_step` nothing is decoded and the posterior stays as it is: the path from text to latent learns alone,
     at half the cost, which makes sense for a latent that follows the mels from the start. From
-    `decoder_alone_start_step` (null: never) the decoder and its judges learn alone: all else stays at its averaged
+    `decoder_alone_start_step` (null: never) only the decoder and the discriminators learn: all else stays at its EMA
     weights, and warm-up and cosine start again. The decoder then learns from the latents that it will meet: for a share
     `decode_prior_share` of the utterances that of their text, drawn at `decode_prior_noise` (0 … 1) of the prior's
     spread, as speaking does. `gradient_clip` (by norm), `gradient_clip_value` (by value, after the norm) and
@@ -97,7 +97,7 @@ class TrainingConfig(Settings):
         return step >= self.decode_start_step
 
     def decoder_learns_alone_at(self, step: int) -> bool:
-        """Return whether all but the decoder and its judges stays as it is at a step."""
+        """Return whether only the decoder and the discriminators learn at a step."""
         return self.decoder_alone_start_step is not None and step >= self.decoder_alone_start_step
 
     def learning_rate_factor(self, step: int, epoch: int) -> float:

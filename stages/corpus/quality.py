@@ -20,8 +20,7 @@ MAD_TO_STD = 1.4826  # of a normal distribution
 
 @dataclass(frozen=True)
 class QualityParams(Settings):
-    """Limits on findings; what is null is measured all the same and rejects nothing. The units are in
-    `findings.Findings`.
+    """Limits on measurements; `measure.Measurements` gives the units. A null limit rejects nothing.
 
     `min_bandwidth_share` is in parts of half the file's rate. `max_duration_deviation` is in robust standard deviations
     of the logarithm of seconds per character, among texts of like length of the same speaker and language.
