@@ -27,15 +27,9 @@ from stages.train.settings import TrainParams
 from tests.small_corpus import ROOT, SmallCorpus, folder_bytes
 
 FORK_SERVER = multiprocessing.get_context("forkserver")
-# What every run imports, at its start or when it first needs it: together four CPU seconds.
+# What every run imports, at its start or when it first needs it.
 FORK_SERVER.set_forkserver_preload(
-    [
-        "stages.train",
-        "torch._dynamo",
-        "librosa.sequence",
-        "matplotlib.backends.backend_agg",
-        "tests.stages.train.program",
-    ]
+    ["stages.train.stage", "torch._dynamo", "librosa.sequence", "tests.stages.train.program"]
 )
 INPUTS = ("split", "resample", "spectrogram", "bert")
 TINY_MODEL = {
