@@ -20,12 +20,22 @@ from model.bert.encoder import use_reproducible_kernels
 from stages.common import code_graph
 from tests.small_corpus import ROOT, SmallCorpus, build_small_corpus
 
+LONGEST = (
+    "tests/test_end_to_end.py",
+    "tests/stages/train/",
+    "tests/stages/evaluate/",
+    "tests/pipeline/test_",
+    "tests/stages/bert/",
+    "tests/pipeline/",
+    "tests/stages/",
+    "tests/test_",
+)
 use_reproducible_kernels()  # as the BERT stage does first of all: later, torch has been imported and it has no effect
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest files first, so that no worker ends up alone with one."""
-    items.sort(key=lambda item: item.get_closest_marker("end_to_end") is None)
+    """Put the files that take longest first. A worker takes whole files, and none may be left with a long one."""
+    items.sort(key=lambda item: next((at for at, path in enumerate(LONGEST) if item.nodeid.startswith(path)), 99))
 
 
 @pytest.fixture(scope="module")  # no longer: while it runs, this thread has an event loop, and no other can be started

@@ -25,7 +25,7 @@ VALUES = tiny_values(
 @pytest.fixture(scope="module")
 def uninterrupted(small_corpus: SmallCorpus, tmp_path_factory: pytest.TempPathFactory) -> Program:
     program = Program(tmp_path_factory.mktemp("ranks"), small_corpus)
-    program.run(VALUES)
+    program.run(VALUES, forked=True)
     return program
 
 

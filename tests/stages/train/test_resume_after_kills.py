@@ -42,13 +42,11 @@ MOMENTS = (
     Moment("aligner", "steps an epoch", 0.2),
     Moment("step", "step 0: loop starts", 0.1),
     Moment("state", "step 5: saving", 0.0, ".state-*.tmp"),
-    Moment("step", "step 5: saved", 0.2),
     Moment("validation", "step 10: validation starts", 0.0),
     Moment("samples", "samples/step-00000010: writing", 0.05),
     Moment("checkpoint", "checkpoints/step-00000010: writing", 0.0, ".synthesizer.tmp"),
     Moment("state", "step 10: saving", 0.005, ".state-*.tmp"),
     Moment("step", "step 15: saved", 0.2),
-    Moment("validation", "step 20: validation starts", 0.005),
     Moment("voice", "voice: writing", 0.0, ".synthesizer.tmp"),
     Moment("report", "report: writing", 0.05),
 )
