@@ -89,7 +89,8 @@ def test_anchors_are_heard_for_some_utterances_only(spoken, score):
 
 
 def test_scores_do_not_depend_on_the_number_of_threads(spoken, score, tmp_path):
-    alone, together = (score(spoken, anchors=1, threads=n, store=tmp_path / str(n)) for n in (1, 3))
+    alone = score(spoken, anchors=1)
+    together = score(spoken, anchors=1, threads=3, store=tmp_path)
     assert repr(alone) == repr(together)  # as text, because NaN differs from itself
 
 
