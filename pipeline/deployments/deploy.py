@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 
 from pipeline.processes.environment import child_environment
+from pipeline.processes.prefect_server import HOME, Api, configured_server
 from pipeline.repro.events import METRIC_WORSE, RUN_FAILED
 
 POOL = "voice"
@@ -79,11 +79,11 @@ def _notification(name: str, event: str) -> Automation:
     return Automation(name=name, trigger=trigger, actions=[nothing])
 
 
-async def deploy(root: Path, address: str, gpus: int) -> None:
-    """Set up the server of an API address and deploy the flows of prefect.yaml. Raises RuntimeError."""
+async def deploy(root: Path, api: Api, gpus: int) -> None:
+    """Set up the server that this process is connected to and deploy the flows of prefect.yaml. Raises RuntimeError."""
     async with get_client() as client:
         await set_up_server(client, gpus)
-    environment = child_environment() | {"PREFECT_API_URL": address}
+    environment = child_environment() | api.environment()
     environment.pop(PROJECT, None)  # every worker sets its own
     command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
     done = await asyncio.to_thread(
@@ -109,14 +109,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_arguments(parser)
     options = parser.parse_args(argv)
-    address = os.environ.get("PREFECT_API_URL")
-    if not address:
+    api = configured_server(options.root / HOME)
+    if api is None:
         sys.stderr.write(
             "error: PREFECT_API_URL is not set; set it to the server, such as http://host:4200/api, or use make serve\n"
         )
         return 1
     try:
-        asyncio.run(deploy(options.root, address, options.gpus))
+        with api.connected():
+            asyncio.run(deploy(options.root, api, options.gpus))
     except RuntimeError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import hashlib
-import os
 import signal
 import socket
 import sys
@@ -17,12 +16,11 @@ from types import FrameType
 
 import httpx
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from pipeline.deployments.deploy import HEARTBEAT_SECONDS, POOL, PROJECT, add_arguments, deploy
 from pipeline.deployments.lost_runs import crash_lost_runs
 from pipeline.processes.locks import exclusive_lock
-from pipeline.processes.prefect_server import HOME, LOOPBACK, Server, server
+from pipeline.processes.prefect_server import HOME, LOOPBACK, Api, Server, configured_server, server
 from pipeline.processes.run import service
 
 PORT = 4200
@@ -34,13 +32,13 @@ class _Stop(Exception):
     """SIGTERM or SIGINT."""
 
 
-def keep_worker(root: Path, address: str, local: Server | None, at_once: int | None) -> None:
+def keep_worker(root: Path, api: Api, at_once: int | None) -> None:
     """Run a worker until this program is stopped; restart one that dies, after setting its runs to Crashed.
 
-    Raises RuntimeError if the `local` server ends.
+    Raises RuntimeError if a server ends that this program has started.
     """
     settings = {
-        "PREFECT_API_URL": address,
+        **api.environment(),
         PROJECT: str(root),
         "PREFECT_WORKER_QUERY_SECONDS": "2",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
@@ -53,14 +51,14 @@ def keep_worker(root: Path, address: str, local: Server | None, at_once: int | N
         try:
             lost = asyncio.run(_crash_lost_runs(name))
         except httpx.HTTPError as error:
-            sys.stderr.write(f"waiting for the server of {address}: {error or type(error).__name__}\n")
+            sys.stderr.write(f"waiting for the server of {api.address}: {error or type(error).__name__}\n")
             time.sleep(RESTART_SECONDS)
             continue
         for run in lost:
             sys.stderr.write(f"set to Crashed, since its worker is gone: {run}\n")
         with service(command, log=root / HOME / "worker.log", settings=settings) as worker:
             while worker.poll() is None:
-                if local is not None and local.process.poll() is not None:
+                if isinstance(api, Server) and api.process.poll() is not None:
                     raise RuntimeError(
                         f"the Prefect server ended; start again to resume (log: {root / HOME / 'server.log'})"
                     )
@@ -96,32 +94,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--server", action="store_true", help="also start a local server with all flows deployed")
     parser.add_argument(
-        "--host", default=LOOPBACK, help=f"address of the server, which has no authentication (default: {LOOPBACK})"
+        "--host",
+        default=LOOPBACK,
+        help=f"address of the server; who reaches it and knows its secret runs programs here (default: {LOOPBACK})",
     )
     parser.add_argument("--port", type=int, default=PORT, help=f"default: {PORT}")
     options = parser.parse_args(argv)
     root = options.root.resolve()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
-    address = os.environ.get("PREFECT_API_URL", "")
-    if not address and not options.server:
+    api = configured_server(root / HOME)
+    if api is None and not options.server:
         sys.stderr.write("error: PREFECT_API_URL is not set; set it to the server, or start one with make serve\n")
         return 1
     try:
         with contextlib.ExitStack() as stack:
             busy = RuntimeError(f"a worker of {root} is already running; one worker executes several runs at once")
             stack.enter_context(exclusive_lock(root / HOME / "worker.lock", busy))
-            local = (
-                stack.enter_context(server(root / HOME, host=options.host, port=options.port))
-                if options.server
-                else None
-            )
-            address = local.address if local else address
-            stack.enter_context(temporary_settings({PREFECT_API_URL: address}))
-            if local is not None:
-                asyncio.run(deploy(root, address, options.gpus))
-                sys.stderr.write(f"serving {root} on {address.removesuffix('/api')} (stop with Ctrl-C)\n")
-            keep_worker(root, address, local, options.at_once)
+            if api is None or options.server:
+                api = stack.enter_context(server(root / HOME, host=options.host, port=options.port))
+            stack.enter_context(api.connected())
+            if options.server:
+                asyncio.run(deploy(root, api, options.gpus))
+                sys.stderr.write(
+                    f"serving {root} on {api.address.removesuffix('/api')} (stop with Ctrl-C)\n"
+                    f"the page asks once for: {api.secret}\n"
+                )
+            keep_worker(root, api, options.at_once)
     except _Stop:
         sys.stderr.write("stopped; finished stages are kept\n")
     except RuntimeError as error:

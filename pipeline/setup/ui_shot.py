@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
+import base64
 import shutil
 import sys
 from collections.abc import Sequence
@@ -21,6 +21,8 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
+
+from pipeline.processes.prefect_server import HOME, Api, configured_server
 
 FLOW = "repro"
 PICTURE = "run-graph.png"
@@ -43,8 +45,8 @@ def newest_run(flow: str) -> str:
     return str(runs[0].id)
 
 
-def take_picture(address: str, run: str, path: Path) -> None:
-    """Write a picture of a run's page; `address` is the server's, without /api."""
+def take_picture(api: Api, run: str, path: Path) -> None:
+    """Write a picture of a run's page."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         raise LookupError("Chromium is not installed: apt-get install chromium")
@@ -54,7 +56,10 @@ def take_picture(address: str, run: str, path: Path) -> None:
             executable_path=chromium, args=["--no-sandbox", "--use-gl=swiftshader", "--enable-unsafe-swiftshader"]
         )
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
-        page.goto(f"{address}/runs/flow-run/{run}", wait_until="networkidle")
+        if api.secret:  # as the page's login does
+            password = base64.b64encode(api.secret.encode()).decode()
+            page.add_init_script(f"localStorage.setItem('prefect-password', '{password}')")
+        page.goto(f"{api.address.removesuffix('/api')}/runs/flow-run/{run}", wait_until="networkidle")
         page.wait_for_timeout(DRAWING_MILLISECONDS)
         page.screenshot(path=str(path))
         browser.close()
@@ -64,14 +69,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Take the picture of the newest completed run."""
     parser = argparse.ArgumentParser(
         prog="voice-factory ui-shot",
-        description="Write pictures of the newest completed run in the UI of the server of PREFECT_API_URL.",
+        description="Write a picture of the newest completed run in the UI of the server of PREFECT_API_URL, "
+        "otherwise of the running one of this project.",
     )
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the pictures (default: docs)")
     options = parser.parse_args(argv)
-    api = os.environ.get("PREFECT_API_URL", "http://127.0.0.1:4200/api")
-    os.environ["PREFECT_API_URL"] = api
+    api = configured_server(HOME)
+    if api is None:
+        sys.stderr.write("error: no server is running; start one with make serve, or set PREFECT_API_URL\n")
+        return 1
     try:
-        take_picture(api.removesuffix("/api"), newest_run(FLOW), options.out / PICTURE)
+        with api.connected():
+            take_picture(api, newest_run(FLOW), options.out / PICTURE)
     except (LookupError, BrowserError) as error:
         sys.stderr.write(f"error: {str(error).splitlines()[0]}\n")
         return 1

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from dvc.repo import Repo
-from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from pipeline.processes.prefect_server import server
 from tests.pipeline.compare.comparable_project import ComparableProject
@@ -19,7 +18,7 @@ from tests.pipeline.tiny_project import start_tiny_project
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Run a server for the flows of this session; yields its folder."""
     home = tmp_path_factory.mktemp("prefect")
-    with server(home) as own, temporary_settings({PREFECT_API_URL: own.address}):
+    with server(home) as own, own.connected():
         yield home
 
 

@@ -16,20 +16,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
 from pipeline.deployments.deploy import deploy
 from pipeline.experiments.clone import saved_experiments
 from pipeline.experiments.flow import metrics
 from pipeline.processes.environment import child_environment, dvc_command
-from pipeline.processes.prefect_server import free_port, server
+from pipeline.processes.prefect_server import HOME, Api, free_port, home_secret, server
 from pipeline.processes.run import service
 from pipeline.repro.dag import changed_stages
 from tests.pipeline.compare.comparable_project import ComparableProject
@@ -54,6 +52,9 @@ class Serving:
     @property
     def processes(self) -> Path:
         return self.home / "processes"
+
+    def api(self) -> Api:
+        return Api(f"http://127.0.0.1:{self.port}/api", home_secret(self.home / HOME))
 
     def client(self) -> SyncPrefectClient:
         return get_client(sync_client=True)
@@ -100,9 +101,8 @@ class Serving:
             return str(client.read_flow_run(run.id).state_name)
 
     def events(self, name: str) -> list[dict[str, Any]]:
-        answer = httpx.post(
-            f"http://127.0.0.1:{self.port}/api/events/filter", json={"filter": {"event": {"name": [name]}}}
-        )
+        with self.client() as client:
+            answer = client._client.post("/events/filter", json={"filter": {"event": {"name": [name]}}})
         found: list[dict[str, Any]] = answer.raise_for_status().json()["events"]
         return found
 
@@ -144,7 +144,7 @@ def served(tmp_path: Path, **settings: str) -> Iterator[Serving]:
     port = free_port()
     found = Serving(home, start_tiny_project(tmp_path / "project"), port, None, settings)  # type: ignore[arg-type]
     found.start()
-    with temporary_settings({PREFECT_API_URL: f"http://127.0.0.1:{port}/api"}):
+    with found.api().connected():
         yield found
     left = found.descendants()
     found.process.terminate()
@@ -237,14 +237,14 @@ def test_a_server_that_restarts_is_waited_for(tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         first = contextlib.ExitStack()
         own = first.enter_context(server(home / "server", port=port))
-        stack.enter_context(temporary_settings({PREFECT_API_URL: own.address}))
-        asyncio.run(deploy(home, own.address, 1))
+        stack.enter_context(own.connected())
+        asyncio.run(deploy(home, own, 1))
         command = [sys.executable, "-m", "pipeline.deployments.worker", "--root", str(home)]
         stack.enter_context(
             service(
                 command,
                 log=home / "worker.log",
-                settings={**waiting, "PREFECT_API_URL": own.address, "PYTHONPATH": str(ROOT)},
+                settings={**waiting, **own.environment(), "PYTHONPATH": str(ROOT)},
             )
         )
         run = serving.run()
@@ -376,11 +376,11 @@ def test_workers_in_two_clones_share_cache_and_remote(tmp_path: Path) -> None:
     names = [f"far-{number}" for number in range(4)]
     with contextlib.ExitStack() as stack:
         own = stack.enter_context(server(tmp_path / "server", port=port))
-        stack.enter_context(temporary_settings({PREFECT_API_URL: own.address}))
-        asyncio.run(deploy(first.root, own.address, 2))
+        stack.enter_context(own.connected())
+        asyncio.run(deploy(first.root, own, 2))
         for clone in (first.root, second):
             command = [sys.executable, "-m", "pipeline.deployments.worker", "--at-once", "1", "--root", str(clone)]
-            settings = {"PREFECT_API_URL": own.address, "PYTHONPATH": str(ROOT)}
+            settings = {**own.environment(), "PYTHONPATH": str(ROOT)}
             stack.enter_context(service(command, log=tmp_path / f"{clone.name}.log", settings=settings))
         client = stack.enter_context(get_client(sync_client=True))
         deployment = client.read_deployment_by_name("experiment/experiment").id

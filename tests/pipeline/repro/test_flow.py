@@ -16,7 +16,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
 from pipeline.processes.prefect_server import existing_or_local_server, running_server, server
 from pipeline.repro import events
@@ -63,8 +63,8 @@ def test_a_server_that_runs_already_is_used_and_not_started_twice(
     prefect: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    with existing_or_local_server(prefect) as address:
-        assert address == PREFECT_API_URL.value()
+    with existing_or_local_server(prefect) as api:
+        assert (api.address, api.secret) == (PREFECT_API_URL.value(), PREFECT_API_AUTH_STRING.value())
     with pytest.raises(RuntimeError, match="is already running: http://127.0.0.1:"), server(prefect):
         pass
     (prefect / "stale").mkdir()
@@ -80,6 +80,7 @@ def test_the_ui_shows_the_run_in_a_picture(
         pytest.skip("needs Chromium: apt-get install chromium")
     run(project)
     monkeypatch.setenv("PREFECT_API_URL", PREFECT_API_URL.value())
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", PREFECT_API_AUTH_STRING.value())
     monkeypatch.setattr("sys.argv", ["ui_shot", "--out", str(tmp_path)])
     assert ui_shot.main() == 0
     picture = matplotlib.image.imread(tmp_path / ui_shot.PICTURE)[..., :3]
