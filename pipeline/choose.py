@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from model.printable import error_line, printable
 from pipeline.params.presets import PARAMS, load_params, save_params
 from stages.common.errors import PipelineError
 from stages.evaluate.checkpoints import AVERAGE, TABLE, read_checkpoints
@@ -62,9 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         chosen = choose(Path(), parser.parse_args(argv).by)
     except PipelineError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"{error_line(error)}\n")
         return 1
-    sys.stdout.write(f"{chosen}\n")
+    sys.stdout.write(printable(f"{chosen}\n"))
     return 0
 
 

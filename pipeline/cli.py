@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import typer
 from typer.core import TyperCommand
 
+from model.printable import error_line
+
 HERE = Path(__file__).resolve().parents[1]
 
 
@@ -107,7 +109,7 @@ def run(command: Command, arguments: Sequence[str]) -> int:
     if command.needs_project and "--help" not in arguments and not is_project(Path.cwd()):
         parent = next(filter(is_project, Path.cwd().parents), None)
         remedy = f"change to {parent}" if parent else "change to the project's folder, which holds dvc.yaml"
-        sys.stderr.write(f"error: {Path.cwd()} is not a project; {remedy}\n")
+        sys.stderr.write(error_line(f"{Path.cwd()} is not a project; {remedy}") + "\n")
         return 1
     module, _, name = command.function.partition(":")
     return getattr(importlib.import_module(module), name)([*command.leading, *arguments]) or 0

@@ -32,6 +32,7 @@ from model.checkpoints.checkpoint import (
     read_listing,
 )
 from model.inference.export_onnx import export_onnx
+from model.printable import error_line, printable
 from pipeline.repro.dag import changed_stages
 from stages.common.command import configure_logging
 from stages.common.errors import PipelineError
@@ -214,17 +215,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     configure_logging()
     try:
         if arguments.list:
-            sys.stdout.write(list_versions(registered_versions(arguments.root)))
+            sys.stdout.write(printable(list_versions(registered_versions(arguments.root))))
             return 0
         out = release(arguments.root, arguments.version, dry_run=arguments.dry_run)
     except (PipelineError, CheckpointError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"{error_line(error)}\n")
         return 1
     if arguments.dry_run:
-        sys.stdout.write(f"{out}: could be released\n")
+        sys.stdout.write(printable(f"{out}: could be released\n"))
     else:
         tag = out.name.replace("-", "@", 1)
-        sys.stdout.write(f"{out}: released as {tag}; `git push origin {tag}` and `dvc push` share it\n")
+        sys.stdout.write(printable(f"{out}: released as {tag}; `git push origin {tag}` and `dvc push` share it\n"))
     return 0
 
 

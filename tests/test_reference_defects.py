@@ -31,10 +31,10 @@ from model.audio.spectrogram import linear_spectrogram, mel_filterbank
 from model.bert.encoder import BertEncoder, EncoderSource
 from model.checkpoints.checkpoint import CheckpointError, checkpoint_sha256, load_checkpoint, save_checkpoint
 from model.checkpoints.published.keys import to_reference_key
+from model.checkpoints.published.reference_modules import append_timing_signal, timing_signal
 from model.config import ModelConfig
 from model.networks.duration import DurationPredictor
 from model.networks.random_draws import UtteranceDraws
-from model.networks.reference_modules import append_timing_signal, timing_signal
 from model.synthesizer import Synthesizer, SynthesizerInputs
 from model.text.reading import read_text
 from model.text.symbols import SymbolTable

@@ -29,6 +29,7 @@ from model.inference.voice import Voice
 from model.networks.decoders.hifigan import remove_weight_norms
 from model.networks.decoders.source_filter import SourceFilterDecoder
 from model.networks.text_encoder import TextEncoding
+from model.printable import error_line, printable
 from model.synthesizer import Synthesizer, frames_of_phones
 
 OPSET = 20
@@ -247,8 +248,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         written = export_onnx(arguments.voice, arguments.out)
     except CheckpointError as error:
-        sys.exit(f"error: {error}")
-    sys.stderr.write("".join(f"{path}: {path.stat().st_size / 1e6:.1f} MB\n" for path in written))
+        sys.exit(error_line(error))
+    sys.stderr.write(printable("".join(f"{path}: {path.stat().st_size / 1e6:.1f} MB\n" for path in written)))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from model.bert.encoder import use_reproducible_kernels
 from model.bert.tokenizers import EncoderError
+from model.printable import error_line, printable
 from model.text.errors import TextError
 
 
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if field.name in arguments
     }
     if not arguments.voice.is_dir():
-        sys.exit(f"error: {arguments.voice}: no voice there; train one with `make run`, or pass --voice FOLDER")
+        sys.exit(error_line(f"{arguments.voice}: no voice there; train one with `make run`, or pass --voice FOLDER"))
     try:
         voice = (
             OnnxVoice(arguments.voice)
@@ -78,10 +79,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         soundfile.write(arguments.out, samples, rate_hz, subtype="PCM_16")
     except (CheckpointError, EncoderError, TextError, ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        sys.exit(error_line(error))
     took = sum(speech.wall_seconds for speech in spoken)
     normalised = " ".join(speech.normalised for speech in spoken)
-    sys.stderr.write(f"{arguments.out}: {len(samples) / rate_hz:.2f} s of speech in {took:.2f} s: {normalised}\n")
+    sys.stderr.write(
+        printable(f"{arguments.out}: {len(samples) / rate_hz:.2f} s of speech in {took:.2f} s: {normalised}\n")
+    )
 
 
 if __name__ == "__main__":

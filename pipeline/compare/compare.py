@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import logging
 import math
 import sys
 import tempfile
@@ -14,10 +13,12 @@ from typing import Any
 
 import pandas as pd
 
+from model.printable import error_line, printable
 from pipeline.compare.comparison import Comparison, MetricResult, compare_experiments
 from pipeline.compare.experiments import fetch_experiment
 from pipeline.compare.page import rating_lines, title_of, write_page
 from pipeline.compare.ratings import read_ratings
+from stages.common.command import configure_logging
 from stages.common.errors import PipelineError
 from stages.common.files import output_folder, work_root, write_json
 from stages.common.progress import progress_bar
@@ -168,11 +169,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--root", type=Path, default=Path("."), help="project folder (default: .)")
     options = parser.parse_args(argv)
-    logging.basicConfig(level=logging.WARNING)
+    configure_logging("WARNING")
     try:
         comparison = compare(options.root, options.experiments, options.out, options.ratings)
     except PipelineError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"{error_line(error)}\n")
         return 1
     pages = {
         what: path.resolve()
@@ -186,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         *(f"{what}: {path}" for what, path in pages.items()),
         *(f"verdict: {line}" for line in comparison.verdicts),
     ]
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write(printable("\n".join(lines)) + "\n")
     return 0
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from model.printable import markdown_line
 from pipeline.compare import plots
 from pipeline.compare.comparison import (
     Comparison,
@@ -83,9 +84,8 @@ def markdown_table(comparison: Comparison) -> str:
             ]
         lines.append(cells)
     warnings = [f"**{warning}**" for warning in comparison.warnings]
-    return "\n\n".join(
-        [f"## {title_of(comparison)}", *comparison.verdicts, *rating_lines(comparison), *warnings, table(header, lines)]
-    )
+    sentences = map(markdown_line, [*comparison.verdicts, *rating_lines(comparison), *warnings])
+    return "\n\n".join([f"## {markdown_line(title_of(comparison))}", *sentences, table(header, lines)])
 
 
 def rating_lines(comparison: Comparison) -> list[str]:

@@ -19,6 +19,7 @@ from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 
+from model.printable import error_line
 from pipeline.processes.environment import child_environment
 from pipeline.processes.prefect_server import HOME, Api, configured_server
 from pipeline.repro.events import METRIC_WORSE, RUN_FAILED
@@ -119,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with api.connected():
             asyncio.run(deploy(options.root, api, options.gpus))
     except RuntimeError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"{error_line(error)}\n")
         return 1
     sys.stderr.write("deployed: repro, watch, experiment, sweep, compare; start workers with make worker\n")
     return 0

@@ -17,6 +17,7 @@ from types import FrameType
 import httpx
 from prefect.client.orchestration import get_client
 
+from model.printable import error_line, printable
 from pipeline.deployments.deploy import HEARTBEAT_SECONDS, POOL, PROJECT, add_arguments, deploy
 from pipeline.deployments.lost_runs import crash_lost_runs
 from pipeline.processes.locks import exclusive_lock
@@ -51,11 +52,11 @@ def keep_worker(root: Path, api: Api, at_once: int | None) -> None:
         try:
             lost = asyncio.run(_crash_lost_runs(name))
         except httpx.HTTPError as error:
-            sys.stderr.write(f"waiting for the server of {api.address}: {error or type(error).__name__}\n")
+            sys.stderr.write(printable(f"waiting for the server of {api.address}: {error or type(error).__name__}\n"))
             time.sleep(RESTART_SECONDS)
             continue
         for run in lost:
-            sys.stderr.write(f"set to Crashed, since its worker is gone: {run}\n")
+            sys.stderr.write(printable(f"set to Crashed, since its worker is gone: {run}\n"))
         with service(command, log=root / HOME / "worker.log", settings=settings) as worker:
             while worker.poll() is None:
                 if isinstance(api, Server) and api.process.poll() is not None:
@@ -63,9 +64,8 @@ def keep_worker(root: Path, api: Api, at_once: int | None) -> None:
                         f"the Prefect server ended; start again to resume (log: {root / HOME / 'server.log'})"
                     )
                 time.sleep(POLL_SECONDS)
-        sys.stderr.write(
-            f"the worker ended with status {worker.returncode}; restarting (log: {root / HOME / 'worker.log'})\n"
-        )
+        log = root / HOME / "worker.log"
+        sys.stderr.write(printable(f"the worker ended with status {worker.returncode}; restarting (log: {log})\n"))
         time.sleep(RESTART_SECONDS)
 
 
@@ -116,15 +116,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             stack.enter_context(api.connected())
             if options.server:
                 asyncio.run(deploy(root, api, options.gpus))
-                sys.stderr.write(
-                    f"serving {root} on {api.address.removesuffix('/api')} (stop with Ctrl-C)\n"
-                    f"the page asks once for: {api.secret}\n"
-                )
+                sys.stderr.write(printable(f"serving {root} on {api.address.removesuffix('/api')} (stop with Ctrl-C)\n"))
+                sys.stderr.write(printable(f"the page asks once for: {api.secret}\n"))
             keep_worker(root, api, options.at_once)
     except _Stop:
         sys.stderr.write("stopped; finished stages are kept\n")
     except RuntimeError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"{error_line(error)}\n")
         return 1
     return 0
 

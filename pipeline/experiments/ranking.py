@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pipeline.experiments.search_space import Dimension
-from stages.common.files import atomic_path
+from stages.common.files import atomic_path, write_csv
 from stages.reporting.pages import as_png
 
 TABLE, PICTURE = "ranking.csv", "parallel_coordinates.png"
@@ -57,8 +57,7 @@ def rank(trials: Sequence[Trial], metric: str, *, maximise: bool) -> pd.DataFram
 def write(folder: Path, ranking: pd.DataFrame, picture: bytes | None) -> None:
     """Write the ranking and its plot."""
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_path(folder / TABLE) as path:
-        ranking.to_csv(path, index=False)
+    write_csv(folder / TABLE, ranking)
     if picture is not None:
         with atomic_path(folder / PICTURE) as path:
             path.write_bytes(picture)

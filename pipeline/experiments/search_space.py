@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from pipeline.params.overrides import OverrideError, parse_override
+from pipeline.params.overrides import MAX_CHARACTERS, OverrideError, parse_override, parse_value
 
+MAX_GRID = 10_000  # combinations
 _NUMBER = r"[+-]?[\w+-]+(?:\.\d[\w+-]*)?"  # or a word, which is refused later
 _RANGE = re.compile(rf"\s*(?P<low>{_NUMBER})\.\.(?P<high>{_NUMBER})(?P<log>\s+log)?\s*")
 
@@ -69,18 +69,14 @@ def parse_space(space: Sequence[str]) -> list[Dimension]:
 def _dimension(text: str) -> Dimension:
     name, equals, values = text.partition("=")
     path, _ = parse_override(f"{name}{equals}0")  # the name's syntax
-    yaml = YAML(typ="safe", pure=True)
-    if bounds := _RANGE.fullmatch(values):
-        low, high = yaml.load(bounds["low"]), yaml.load(bounds["high"])
+    if len(text) <= MAX_CHARACTERS and (bounds := _RANGE.fullmatch(values)):
+        low, high = parse_value(bounds["low"], text), parse_value(bounds["high"], text)
         if not all(isinstance(end, int | float) and not isinstance(end, bool) for end in (low, high)) or not low < high:
             raise OverrideError(f"{text!r}: a range needs a number and a larger one")
         if bounds["log"] and low <= 0:
             raise OverrideError(f"{text!r}: a logarithmic range starts above 0")
         return Dimension(".".join(path), low=low, high=high, log=bool(bounds["log"]))
-    try:
-        choices = yaml.load(f"[{values}]")
-    except YAMLError as error:
-        raise OverrideError(f"{text!r}: the values are not YAML: {' '.join(str(error).split())}") from None
+    choices = parse_value(f"[{values}]", text)
     if not choices or len({_text(choice) for choice in choices}) < len(choices):
         raise OverrideError(f"{text!r}: list at least one value, each once")
     return Dimension(".".join(path), tuple(choices))
@@ -92,6 +88,10 @@ def grid(dimensions: Sequence[Dimension]) -> list[dict[str, Any]]:
         raise OverrideError(
             f"a grid needs lists of values, but {', '.join(ranges)} is a range; "
             "list values, or use --method random or bayesian"
+        )
+    if (n_combinations := math.prod(len(dimension.choices) for dimension in dimensions)) > MAX_GRID:
+        raise OverrideError(
+            f"the grid has {n_combinations:.2g} combinations, at most {MAX_GRID} are allowed; use --method random"
         )
     names = [dimension.name for dimension in dimensions]
     return [

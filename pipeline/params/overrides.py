@@ -12,11 +12,16 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 
+from model.printable import error_line
 from model.settings import Settings
 from pipeline.params.presets import ARCHITECTURE, PARAMS, PRESETS, load_params, save_params, switch_preset
 from stages.common.command import from_mapping, read_params
 from stages.common.errors import ParamsError
+
+MAX_CHARACTERS = 4000  # of an override
+MAX_DEPTH = 10
 
 
 class OverrideError(ValueError):
@@ -31,10 +36,33 @@ def parse_override(override: str) -> tuple[tuple[str, ...], Any]:
         raise OverrideError(
             f"{override!r} is not an override; write section.key=value, such as train.optimisation.steps=200"
         )
+    return path, parse_value(text, override)
+
+
+def parse_value(text: str, override: str) -> Any:
+    """Return a value in YAML 1.2; raises OverrideError, which names `override`.
+
+    Size, depth and aliases are checked before a value is built: a few bytes can describe more than the memory holds.
+    """
+    if len(override) > MAX_CHARACTERS:
+        raise OverrideError(f"{override[:40]!r}…: {len(override)} characters, at most {MAX_CHARACTERS} are allowed")
     try:
-        return path, YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
+        _check_structure(text, override)
+        return YAML(typ="safe", pure=True).load(text)
+    except OverrideError:
+        raise
+    except (YAMLError, ValueError) as error:  # ValueError: a date or number that Python does not have
         raise OverrideError(f"{override!r}: the value is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _check_structure(text: str, override: str) -> None:
+    depth = 0
+    for event in YAML(typ="safe", pure=True).parse(text):
+        if isinstance(event, AliasEvent) or getattr(event, "anchor", None):
+            raise OverrideError(f"{override!r}: write values out, without YAML's anchors and aliases")
+        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise OverrideError(f"{override!r}: lists and mappings are nested more than {MAX_DEPTH} deep")
 
 
 def apply_overrides(folder: Path, preset: str | None, overrides: Sequence[str]) -> None:
@@ -100,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         check_params(parser.parse_args(argv).params)
     except ParamsError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"{error_line(error)}\n")
         return 1
     return 0
 

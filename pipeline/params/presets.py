@@ -16,6 +16,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.representer import RoundTripRepresenter
 
+from model.printable import printable
+
 PRESETS = Path("presets")
 PARAMS = Path("params.yaml")
 DEFAULTS = "defaults"
@@ -154,7 +156,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("name", choices=preset_names())
     name = parser.parse_args(argv).name
     switch_preset(name)
-    sys.stderr.write(f"params.yaml now holds the preset {name}\n")
+    sys.stderr.write(printable(f"params.yaml now holds the preset {name}\n"))
 
 
 if __name__ == "__main__":

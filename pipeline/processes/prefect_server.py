@@ -21,6 +21,7 @@ from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
+from model.printable import error_line
 from pipeline.processes.run import service
 
 HOME = Path(".work/prefect")  # in the project: database and logs
@@ -141,7 +142,7 @@ def run_on_server(flow: Callable[..., Any], root: Path, **parameters: Any) -> in
         EventsWorker.drain_all(timeout=DRAIN_SECONDS)
     if state.is_completed():
         return 0
-    sys.stderr.write(f"error: {state.message}\n")
+    sys.stderr.write(f"{error_line(state.message)}\n")
     return 1
 
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from model.printable import printable
 from pipeline.processes import supervisor
 from pipeline.processes.environment import child_environment
 
@@ -115,7 +116,7 @@ async def _lines(
 
 
 def _last_state(line: bytes) -> str:
-    return line.rsplit(b"\r", 1)[-1].decode("utf-8", "replace").strip()
+    return printable(line.rsplit(b"\r", 1)[-1].decode("utf-8", "replace").strip())
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

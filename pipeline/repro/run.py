@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from model.printable import printable
 from pipeline.params import presets
 from pipeline.processes.environment import child_environment, dvc_command
 from pipeline.repro import summary
@@ -32,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C reaches DVC as well, which then ends in its own time
     status = subprocess.run(dvc_command("repro", *arguments), env=child_environment()).returncode
     if status == 0:
-        sys.stdout.write(summary.text_summary(Path()) + "\n")
+        sys.stdout.write(printable(summary.text_summary(Path())) + "\n")
     return status
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
+from model.printable import printable
 from stages.evaluate.checkpoints import TABLE, read_checkpoints
 from stages.reporting.markdown import table
 
@@ -123,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the summary."""
     parser = argparse.ArgumentParser(prog="voice-factory summary", description="Print the results of the last run.")
     parser.add_argument("--root", type=Path, default=Path("."), help="project folder (default: .)")
-    sys.stdout.write(text_summary(parser.parse_args(argv).root) + "\n")
+    sys.stdout.write(printable(text_summary(parser.parse_args(argv).root)) + "\n")
     return 0
 
 

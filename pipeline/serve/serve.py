@@ -12,6 +12,7 @@ from pathlib import Path
 
 from model.bert.encoder import use_reproducible_kernels
 from model.bert.tokenizers import EncoderError
+from model.printable import error_line
 from model.text.errors import TextError
 from stages.common.command import configure_logging
 
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: object) -> int:
-    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.write(f"{error_line(message)}\n")
     return 1
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from model.printable import printable
 from stages.common.code_graph import PACKAGES, import_closure
 
 DVC_YAML = Path("dvc.yaml")
@@ -70,7 +71,8 @@ def main() -> None:
     if changed:
         with DVC_YAML.open("w", encoding="utf-8") as stream:
             yaml.dump(content, stream)
-    sys.stderr.write(f"dvc.yaml: {'rewrote the code of ' + ', '.join(changed) if changed else 'up to date'}\n")
+    result = f"rewrote the code of {', '.join(changed)}" if changed else "up to date"
+    sys.stderr.write(printable(f"dvc.yaml: {result}\n"))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import yaml
 
 from model.bert.encoder import EncoderSource
 from model.bert.tokenizers import EncoderError
+from model.printable import error_line
 from model.settings import ConfigError
 from pipeline.processes.environment import run_module
 
@@ -35,13 +36,14 @@ def main() -> int:
     try:
         fetch_encoders(params["bert"]["encoders"], corpus["languages"])
     except (ConfigError, EncoderError) as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"{error_line(error)}\n")
         return 1
     if (program := READY_MADE.get(corpus["recordings"])) is not None:
         return run_module(program, "--out", corpus["recordings"])
     for name in ("recordings", "transcripts"):
         if not Path(corpus[name]).exists():
-            sys.stderr.write(f"error: {corpus[name]}: does not exist; set corpus.{name} in params.yaml\n")
+            problem = f"{corpus[name]}: does not exist; set corpus.{name} in params.yaml"
+            sys.stderr.write(f"{error_line(problem)}\n")
             return 1
     return 0
 

@@ -22,6 +22,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.sorting import FlowRunSort
 
+from model.printable import error_line, printable
 from pipeline.processes.prefect_server import HOME, Api, configured_server
 
 FLOW = "repro"
@@ -82,9 +83,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         with api.connected():
             take_picture(api, newest_run(FLOW), options.out / PICTURE)
     except (LookupError, BrowserError) as error:
-        sys.stderr.write(f"error: {str(error).splitlines()[0]}\n")
+        sys.stderr.write(f"{error_line(str(error).splitlines()[0])}\n")
         return 1
-    sys.stderr.write(f"wrote {options.out / PICTURE}\n")
+    sys.stderr.write(printable(f"wrote {options.out / PICTURE}\n"))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,7 +12,9 @@ from typing import Any
 
 import jinja2
 import pandas as pd
+from markdown_it import MarkdownIt
 
+from model.printable import markdown_cell, markdown_line
 from stages.common.files import content_key
 from stages.metrics.bootstrap import Interval, confidence_interval
 from stages.metrics.catalogue import METRICS, NOT_KNOWN, Metric, ScoreRow, format_figure
@@ -156,13 +159,25 @@ def lineage_of(metadata: Mapping[str, Any]) -> dict[str, str]:
     return as_text({**lineage, "params": content_key(params), "parent voice": parent or "none: trained from scratch"})
 
 
-def render(template: str, values: Mapping[str, Any]) -> str:
-    """Return a template of this folder filled with values."""
-    templates = jinja2.Environment(
+def render_markdown(values: Mapping[str, Any]) -> str:
+    """Return the card with every value escaped."""
+    templates = _templates(finalize=lambda value: markdown_line(value) if isinstance(value, str) else value)
+    templates.filters |= {"cell": markdown_cell, "quoted": lambda text: json.dumps(text, ensure_ascii=False)}
+    return templates.get_template("card.md.j2").render(values)
+
+
+def render_page(title: str, markdown: str) -> str:
+    """Return the card as a page that loads nothing."""
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").disable("image").render(markdown)
+    return _templates().get_template("card.html.j2").render(title=title, body=body)
+
+
+def _templates(**options: Any) -> jinja2.Environment:
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
+        **options,
     )
-    return templates.get_template(template).render(values)

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from markdown_it import MarkdownIt
 
 from model.checkpoints.checkpoint import CheckpointError, checkpoint_sha256, read_listing
 from model.settings import Settings
@@ -22,7 +21,8 @@ from stages.card.card import (
     lineage_of,
     measure,
     recordings_facts,
-    render,
+    render_markdown,
+    render_page,
 )
 from stages.common import manifests
 from stages.common.errors import PipelineError
@@ -71,8 +71,7 @@ def main(split: Path, corpus: Path, voice: Path, evaluation: Path, card: Path, p
     languages = sorted({row["language"] for row in tested})
     licences = licence_files(Path(manifests.read_metadata(corpus / "corpus.parquet")["recordings"]))
     evaluators = evaluation / "evaluators.json"
-    text = render(
-        "card.md.j2",
+    text = render_markdown(
         {
             "title": join(metadata["speakers"]),
             "metadata": metadata,
@@ -100,10 +99,7 @@ def main(split: Path, corpus: Path, voice: Path, evaluation: Path, card: Path, p
     }
     with output_folder(card) as folder:
         (folder / "card.md").write_text(text, encoding="utf-8")
-        body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text)
-        (folder / "card.html").write_text(
-            render("card.html.j2", {"title": join(metadata["speakers"]), "body": body}), encoding="utf-8"
-        )
+        (folder / "card.html").write_text(render_page(join(metadata["speakers"]), text), encoding="utf-8")
         write_json(
             folder / "card.json",
             {"voice_sha256": voice_sha256, "step": metadata["step"], "n_tested": len(tested), "metrics": figures},

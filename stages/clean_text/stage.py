@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+from model.printable import printable
 from model.settings import Settings, Share
 from model.text.errors import TextError, character_name
 from model.text.lexicon import Lexicon, read_lexicon
@@ -234,4 +235,4 @@ def explain_from_command_line() -> bool:
 
 
 def _write(text: str) -> None:
-    sys.stdout.buffer.write(text.encode(sys.stdout.encoding, errors="backslashreplace"))
+    sys.stdout.buffer.write(printable(text).encode(sys.stdout.encoding, errors="backslashreplace"))

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from model.printable import error_line, one_line, printable
 from model.settings import ConfigError, Settings
 from stages.common.errors import ParamsError, PipelineError
 from stages.common.memory import keep_freed_memory
@@ -22,14 +23,19 @@ logger = logging.getLogger("stages")
 ParamsT = TypeVar("ParamsT", bound=Settings)
 
 
-def configure_logging() -> None:
-    """Send log lines with their time to the standard error stream (VOICE_LOG_LEVEL, default INFO)."""
-    logging.basicConfig(
-        level=os.environ.get("VOICE_LOG_LEVEL", "INFO").upper(),
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        datefmt="%H:%M:%S",
-    )
+class _PrintableFormatter(logging.Formatter):
+    """Format of log lines, whose messages name files, speakers and texts of other people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        escaped = logging.makeLogRecord(record.__dict__ | {"msg": one_line(record.getMessage()), "args": None})
+        return printable(super().format(escaped))
+
+
+def configure_logging(level: str = "INFO") -> None:
+    """Send log lines with their time to the standard error stream; VOICE_LOG_LEVEL has precedence over `level`."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_PrintableFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S"))
+    logging.basicConfig(level=os.environ.get("VOICE_LOG_LEVEL", level).upper(), handlers=[handler])
     program = getattr(sys.modules["__main__"], "__spec__", None)
     if program is not None:  # of `python -m NAME`: its log lines carry its name instead of __main__
         logging.getLogger("__main__").name = program.name
@@ -75,9 +81,9 @@ def run_command(command: Callable[[], None], name: str) -> None:
     try:
         command()
     except PipelineError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(error_line(error))
     except KeyboardInterrupt:
-        sys.exit(f"error: {name}: interrupted; finished work is kept, run it again to continue")
+        sys.exit(error_line(f"{name}: interrupted; finished work is kept, run it again to continue"))
     logger.info("%s finished: %.1f s, %.1f CPU s", name, time.monotonic() - started, _cpu_seconds() - started_cpu)
 
 
@@ -91,7 +97,11 @@ def read_params(path: Path) -> dict[str, Any]:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ParamsError(f"{path}: no such file; run from the project's folder or pass --params") from None
-    except yaml.YAMLError as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: not UTF-8, or no such date
         raise ParamsError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(loaded, dict):
         raise ParamsError(f"{path}: expected sections of parameters, found {type(loaded).__name__}")

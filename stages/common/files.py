@@ -10,7 +10,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from model.printable import csv_cell
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def work_root() -> Path:
@@ -68,6 +73,16 @@ def write_json(path: Path, value: Any) -> None:
     """Write `value` as sorted, indented JSON, atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, table: pd.DataFrame, *, float_format: str | None = None) -> None:
+    """Write a table without its index, atomically; missing values are empty cells, and text is no formula."""
+    safe = table.rename(columns=csv_cell)
+    for name, dtype in safe.dtypes.items():
+        if dtype.kind not in "biufc":
+            safe[name] = [csv_cell(value) if isinstance(value, str) else value for value in safe[name]]
+    with atomic_path(path) as temporary:
+        safe.to_csv(temporary, index=False, lineterminator="\n", float_format=float_format)
 
 
 def content_key(*parts: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from stages.common.errors import PipelineError
+from stages.common.files import write_csv
 
 TABLE = "checkpoints.csv"
 AVERAGE = "average"
@@ -37,7 +38,7 @@ def checkpoint_row(
 def write_checkpoints(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a row per checkpoint, ordered by step with the average last; values that were not measured are empty."""
     ordered = sorted(rows, key=lambda row: (row["step"] == AVERAGE, row["step"]))
-    pd.DataFrame(ordered, columns=list(COLUMNS)).to_csv(path, index=False, lineterminator="\n")
+    write_csv(path, pd.DataFrame(ordered, columns=list(COLUMNS)))
 
 
 def read_checkpoints(path: Path) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from stages.common.files import write_csv
 from stages.evaluate.scoring import PREFIXES
 from stages.metrics.catalogue import ScoreRow
 from stages.metrics.rendition import RECORDING, RESYNTHESIS, SYNTHESIS
@@ -64,4 +65,4 @@ def write_plots(folder: Path, rows: Sequence[ScoreRow]) -> None:
 
 
 def _write(path: Path, table: pd.DataFrame) -> None:
-    table.replace([np.inf, -np.inf], np.nan).to_csv(path, index=False, lineterminator="\n", float_format="%.6g")
+    write_csv(path, table.replace([np.inf, -np.inf], np.nan), float_format="%.6g")

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from model.printable import csv_cell
 from stages.common import manifests
 from stages.common.errors import ManifestError
 from stages.common.files import atomic_path, work_root
@@ -132,6 +133,8 @@ def outcome_writer(
         copy = work_root() / "rejects" / f"{stage}.csv"
         import pyarrow.csv as pacsv  # only a failure needs it
 
+        rejected = pq.read_table(listing)
+        cells = [[csv_cell(cell) for cell in column.to_pylist()] for column in rejected.columns]
         with atomic_path(copy) as temporary:
-            pacsv.write_csv(pq.read_table(listing), temporary)
+            pacsv.write_csv(pa.table(cells, schema=rejected.schema), temporary)
         raise ManifestError(f"{message}; all of them: {copy}")

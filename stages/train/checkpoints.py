@@ -16,7 +16,7 @@ from model.checkpoints.checkpoint import CheckpointError, load_checkpoint, save_
 from model.training.trainer import Trainer
 from model.training.weight_average import average_weights
 from stages.common.errors import PipelineError
-from stages.common.files import atomic_path
+from stages.common.files import write_csv
 from stages.train.settings import KeepParams, TrainParams
 from stages.train.work_folder import CHECKPOINTS, Artefacts
 
@@ -195,6 +195,4 @@ def write_table(path: Path, log: Log, keep: KeepParams, kept: Kept, average: Ave
     names = sorted({name for row in rows for name in row} - {"step", "folder", place})
     if average:
         rows.append({"step": "+".join(map(str, average.steps)), "folder": kept.folder(None), **average.values})
-    with atomic_path(path) as temporary:
-        table = pd.DataFrame(rows, columns=["step", "folder", place, *names], dtype=object)
-        table.to_csv(temporary, index=False, lineterminator="\n")
+    write_csv(path, pd.DataFrame(rows, columns=["step", "folder", place, *names], dtype=object))

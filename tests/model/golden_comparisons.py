@@ -17,16 +17,17 @@ from torch import Tensor, nn
 from model.audio.settings import SpectrogramSettings
 from model.audio.spectrogram import linear_spectrogram, mel_filterbank
 from model.audio.spectrogram_torch import log_mel, log_mel_spectrogram, torch_linear_spectrogram
+from model.checkpoints.published import reference_modules
 from model.checkpoints.published.config import PublishedSizes, published_model_config
+from model.checkpoints.published.reference_modules import ReferenceAttention, ReferenceFeedForward, TransformerDecoder
 from model.config import DiscriminatorConfig, ModelConfig
-from model.networks import masks, reference_modules
+from model.networks import masks
 from model.networks.alignment_search import search_durations
 from model.networks.attention import ChannelNorm
 from model.networks.decoders.hifigan import HifiGanDecoder
 from model.networks.duration import DurationPredictor, StochasticDurationPredictor
 from model.networks.flows import CouplingFlow, rational_quadratic_spline
 from model.networks.posterior_encoder import PosteriorEncoder, ReferenceEncoder
-from model.networks.reference_modules import ReferenceAttention, ReferenceFeedForward, TransformerDecoder
 from model.networks.text_encoder import TextEncoder, TransformerEncoder, TransformerShape
 from model.synthesizer import Synthesizer, SynthesizerInputs
 from model.training.discriminators import DurationDiscriminator, MultiPeriodDiscriminator

@@ -19,6 +19,7 @@ from model.checkpoints.published.config import BERT_CHANNELS, published_config
 from model.checkpoints.published.keys import Kind, published_discriminators, write_published_file
 from model.checkpoints.transfer import TONE_TABLE
 from model.config import ModelConfig
+from model.printable import error_line, printable
 from model.text.symbols import SymbolTable
 
 FILES: tuple[tuple[str, Kind, str], ...] = (
@@ -141,8 +142,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             generator_only=arguments.generator_only,
         )
     except CheckpointError as error:
-        sys.exit(f"error: {error}")
-    sys.stdout.write("".join(f"{path}\n" for path in paths))
+        sys.exit(error_line(error))
+    sys.stdout.write(printable("".join(f"{path}\n" for path in paths)))
 
 
 if __name__ == "__main__":

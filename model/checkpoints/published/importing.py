@@ -22,6 +22,7 @@ from model.checkpoints.published.keys import (
     read_published_file,
     require_fit,
 )
+from model.printable import error_line, printable
 from model.synthesizer import Synthesizer
 from model.text.symbols import SymbolTable
 
@@ -153,8 +154,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         report = import_published(files, arguments.out)
     except CheckpointError as error:
-        sys.exit(f"error: {error}")
-    sys.stdout.write(f"{report}\n")
+        sys.exit(error_line(error))
+    sys.stdout.write(printable(f"{report}\n"))
 
 
 if __name__ == "__main__":

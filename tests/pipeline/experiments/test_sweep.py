@@ -48,7 +48,11 @@ def test_a_space_is_lists_and_ranges(text: str, expected: Dimension) -> None:
         (["a.b=0..1 log"], "starts above 0"),
         (["a.b=1,1"], "each once"),
         (["a.b="], "at least one value"),
-        (["a.b=["], "are not YAML"),
+        (["a.b=["], "not valid YAML"),
+        (["a.b=" + "[" * 3000], "nested more than 10 deep"),
+        (["a.b=&a [x], *a"], "without YAML's anchors and aliases"),
+        (["a.b=" + "1" * 5000 + "..2"], "at most 4000 are allowed"),
+        (["a.b=2001-99-99"], "not valid YAML"),
         (["=1,2"], "is not an override"),
         (["a.b"], "is not an override"),
     ],
@@ -64,6 +68,9 @@ def test_a_grid_is_every_combination_and_takes_no_ranges() -> None:
     assert combinations == [[f"a.b={b}", f'a.c="{c}"'] for b in (1, 2) for c in "xyz"]
     with pytest.raises(OverrideError, match="a.b is a range; list values, or use --method random or bayesian"):
         grid(parse_space(["a.b=1..2", "a.c=x"]))
+    values = ",".join(map(str, range(100)))
+    with pytest.raises(OverrideError, match=r"1e\+20 combinations, at most 10000"):
+        grid(parse_space([f"a.{name}={values}" for name in "bcdefghijk"]))
 
 
 def trial(name: str, value: int, *figures: float, problem: str = "") -> Trial:

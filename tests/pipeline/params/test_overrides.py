@@ -70,6 +70,12 @@ def test_overrides_apply_after_the_preset_and_the_last_one_wins(folder: Path) ->
         ("split.salt=[", "the value is not valid YAML"),
         ("split.salt=!!python/object/apply:os.system ['true']", "the value is not valid YAML"),
         ("--help", "is not an override"),
+        ("split.salt=" + "[" * 3000, "nested more than 10 deep"),
+        ("split.salt=" + "- " * 1500 + "x", "nested more than 10 deep"),
+        ("split.salt=" + "{a: " * 500 + "}" * 500, "nested more than 10 deep"),
+        ("split.salt=[&a [x, x], &b [*a, *a], [*b, *b]]", "without YAML's anchors and aliases"),
+        ("split.salt=" + "[" + "1," * 200_000 + "]", "400013 characters, at most 4000 are allowed"),
+        ("split.salt=2001-99-99", "the value is not valid YAML: month must be in"),
     ],
 )
 def test_an_invalid_override_is_an_error_and_nothing_is_written(folder: Path, override: str, message: str) -> None:

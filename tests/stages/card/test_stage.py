@@ -4,6 +4,7 @@ evaluation.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,23 @@ def test_the_card_has_the_facts(folders: dict[str, Path], tmp_path: Path) -> Non
         and "got 10.0 % of its characters wrong, and 2.5 % of the recordings'" in text
     )
     assert "<h1>Voice card: anna and ben</h1>" in files["card.html"] and "<td>a machine</td>" in files["card.html"]
+
+
+def test_names_and_notes_load_nothing_and_hold_no_html(folders: dict[str, Path], tmp_path: Path) -> None:
+    attack = "![x](http://evil/p.png)<script>alert(1)</script>\x1b[2J|"
+    listing = json.loads((folders["voice"] / "metadata.json").read_text(encoding="utf-8"))
+    listing["metadata"] |= {"source_note": f"First line.\n{attack}", "speakers": [f'"{attack}', "ben"]}
+    (folders["voice"] / "metadata.json").write_text(json.dumps(listing), encoding="utf-8")
+    evaluate(folders, checkpoint_sha256(folders["voice"]))
+    params = CardParams(intended_use=attack, licence=attack)
+    main(**folders, card=tmp_path / "card", params=params)
+    text = (tmp_path / "card" / "card.md").read_text(encoding="utf-8")
+    page = (tmp_path / "card" / "card.html").read_text(encoding="utf-8")
+    assert "![" not in text and "<script" not in text and "\x1b" not in text and "First line.\n" in text
+    assert "<img" not in page and "<script" not in page
+    (speakers,) = [line for line in text.splitlines() if line.startswith('| "')]
+    assert speakers.replace("\\|", "").count("|") == 6
+    assert 'speaker="\\"' in text, "the quotation mark would end the string of the example"
 
 
 def test_the_same_voice_has_the_same_card(folders: dict[str, Path], tmp_path: Path) -> None:

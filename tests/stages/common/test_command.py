@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from model.settings import Settings
-from stages.common.command import run_command, run_stage
+from stages.common.command import configure_logging, run_command, run_stage
 from stages.common.errors import PipelineError, StageError
 
 
@@ -35,6 +36,20 @@ def params(workspace: Path) -> Path:
     path = workspace / "params.yaml"
     path.write_text("copy: {times: 2}\nbroken: {times: 0}\ntypo: {tmies: 1}\n", encoding="utf-8")
     return path
+
+
+def test_log_lines_hold_no_control_characters(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(logging, "root", logging.RootLogger(logging.WARNING))
+    configure_logging()
+    try:
+        raise ValueError("\x1b[31mred")
+    except ValueError:
+        logging.root.exception("utterance %s: %s", "anna/\x1b[2J\u202e", "a\n12:00:00 INFO forged")
+    written = capsys.readouterr().err
+    assert r"utterance anna/\x1b[2J\u202e: a\n12:00:00 INFO forged" in written
+    assert "Traceback" in written and r"ValueError: \x1b[31mred" in written and "\x1b" not in written
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, section: str = "copy") -> None:

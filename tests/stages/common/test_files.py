@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from stages.common.files import atomic_path, content_key, output_folder, write_json
+from stages.common.files import atomic_path, content_key, output_folder, write_csv, write_json
+from tests.small_corpus import ROOT
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -51,3 +56,37 @@ def test_json_is_sorted_readable_and_ends_in_a_newline(tmp_path: Path) -> None:
 def test_keys_depend_on_every_part_and_not_on_the_order_of_a_mapping() -> None:
     assert content_key("a", {"x": 1, "y": [2]}) == content_key("a", {"y": [2], "x": 1})
     assert len({content_key("a", "b"), content_key("ab"), content_key(["a", "b"]), content_key("a", "b", None)}) == 4
+
+
+def test_a_table_is_written_with_safe_text_and_the_same_numbers(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {
+            "id": ["=1+1", "\t=1", '=HYPERLINK("http://x","y")', "anna/1", "-3.2", "\r=1"],
+            "loss": np.linspace(-3.2, 3.2, 6),
+            "mixed": pd.Series([-1, "=2", None, -0.5, True, "-7"], dtype=object),
+            "=head": range(6),
+        }
+    )
+    write_csv(tmp_path / "table.csv", table, float_format="%.6g")
+    text = (tmp_path / "table.csv").read_bytes().decode()
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [row["id"] for row in rows] == ["'=1+1", "'\t=1", '\'=HYPERLINK("http://x","y")', "anna/1", "-3.2", r"\r=1"]
+    assert rows[0]["loss"] == "-3.2" and rows[-1]["loss"] == "3.2"
+    assert [row["mixed"] for row in rows] == ["-1", "'=2", "", "-0.5", "True", "-7"]
+    assert "'=head" in rows[0]
+
+
+def test_harmless_tables_have_the_bytes_that_pandas_writes(tmp_path: Path) -> None:
+    table = pd.DataFrame({"id": ["anna/a", "ben/-b"], "cer": [-0.1, np.nan], "n": pd.Series([1, None], dtype="Int64")})
+    write_csv(tmp_path / "table.csv", table)
+    assert (tmp_path / "table.csv").read_text() == table.to_csv(index=False, lineterminator="\n")
+
+
+def test_reports_are_written_by_this_function_only() -> None:
+    writers = [
+        path.relative_to(ROOT).as_posix()
+        for package in ("stages", "pipeline")
+        for path in (ROOT / package).rglob("*.py")
+        if ".to_csv(" in path.read_text(encoding="utf-8")
+    ]
+    assert writers == ["stages/common/files.py"]

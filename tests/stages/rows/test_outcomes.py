@@ -12,6 +12,7 @@ import pytest
 
 from stages.common import manifests
 from stages.common.errors import ManifestError, PipelineError
+from stages.common.files import work_root
 from stages.rows import outcomes
 from stages.rows.outcomes import outcome_writer
 
@@ -60,6 +61,14 @@ def test_too_many_rejects_stop_the_run_and_say_why(tmp_path: Path) -> None:
     assert message.startswith("resample: 3 of 8 utterances rejected (damaged_audio 2, silent_audio 1)")
     assert "resample.max_reject_share = 0.25" in message
     assert "first damaged_audio: anna/r0: some detail" in message
+
+
+def test_the_listed_rejects_hold_no_formula(tmp_path: Path) -> None:
+    details = [manifests.reject("=cmd|' /C calc'!A0/1", "resample", "damaged_audio", "@SUM(A1)")]
+    with pytest.raises(PipelineError):
+        write(tmp_path, 0, details, n_input=1)
+    listed = (work_root() / "rejects" / "resample.csv").read_text(encoding="utf-8").splitlines()
+    assert listed[1] == '"\'=cmd|\' /C calc\'!A0/1","resample","damaged_audio","\'@SUM(A1)"'
 
 
 def test_the_limit_is_inclusive(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from model.networks import reference_modules
-from model.networks.reference_modules import ReferenceAttention, ReferenceFeedForward, gaussian_kl
+from model.checkpoints.published import reference_modules
+from model.checkpoints.published.reference_modules import ReferenceAttention, ReferenceFeedForward, gaussian_kl
 
 
 def test_proximal_init_starts_with_equal_projections():
