@@ -54,7 +54,7 @@ def save_checkpoint(folder: Path, *, tensors: Mapping[str, State], metadata: Map
             try:
                 save_file({key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}, temporary)
             except SafetensorError as error:  # raised for a full disk
-                raise OSError(f"{temporary}: cannot be written ({first_line(error)})") from error
+                raise _write_error(temporary, error) from error
             digest = file_sha256(temporary)
             files[name] = {"file": f"{name}-{digest[:16]}.safetensors", "sha256": digest}
             _commit(temporary, folder / files[name]["file"])
@@ -117,6 +117,14 @@ def _temporary(path: Path) -> Iterator[Path]:
     except OSError:
         path.unlink(missing_ok=True)
         raise
+
+
+def _write_error(path: Path, error: Exception) -> OSError:
+    """Return the error of the system that a library hides behind its own, with its number if the message has it."""
+    number = re.search(r"os error (\d+)", str(error))
+    if number is None:
+        return OSError(f"{path}: cannot be written ({first_line(error)})")
+    return OSError(int(number[1]), os.strerror(int(number[1])), str(path))
 
 
 def first_line(error: Exception) -> str:

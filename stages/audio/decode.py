@@ -114,11 +114,11 @@ def _decode_pcm16_wav(data: bytes, max_seconds: float) -> Recording | None:
     try:
         with wave.open(io.BytesIO(data)) as stream:
             rate, n_channels, n_frames = stream.getframerate(), stream.getnchannels(), stream.getnframes()
-            if stream.getsampwidth() != 2 or not rate:
+            if stream.getsampwidth() != 2 or not rate or 2 * n_channels * n_frames > len(data):
                 return None
             _check_seconds(n_frames, rate, max_seconds)
             pcm = stream.readframes(n_frames)
-    except (wave.Error, EOFError):
+    except (wave.Error, EOFError, RuntimeError):  # RuntimeError: a chunk that ends beyond the file
         return None
     if len(pcm) != 2 * n_channels * n_frames:
         return None

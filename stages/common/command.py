@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import inspect
 import logging
 import os
@@ -20,6 +21,20 @@ from stages.common.errors import ParamsError, PipelineError
 from stages.common.memory import keep_freed_memory
 
 logger = logging.getLogger("stages")
+
+_FULL = "free some space and run again: finished work is kept"
+_DENIED = "change its owner or permissions, or choose another place (VOICE_WORK_DIR, VOICE_ROW_STORE)"
+MACHINE_ERRORS = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: _FULL,
+    errno.EROFS: "mount it for writing, or choose another place (VOICE_WORK_DIR, VOICE_ROW_STORE)",
+    errno.EACCES: _DENIED,
+    errno.EPERM: _DENIED,
+    errno.ENAMETOOLONG: "shorten the name; most file systems allow 255 bytes",
+    errno.EIO: "check the disk",
+}
+
 ParamsT = TypeVar("ParamsT", bound=Settings)
 
 
@@ -82,6 +97,12 @@ def run_command(command: Callable[[], None], name: str) -> None:
         command()
     except PipelineError as error:
         sys.exit(error_line(error))
+    except OSError as error:
+        if error.errno not in MACHINE_ERRORS:
+            raise
+        # Arrow names no file, and keeps the system's message at the end of a longer one.
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(error_line(f"{name}: {where}{os.strerror(error.errno)}; {MACHINE_ERRORS[error.errno]}"))
     except KeyboardInterrupt:
         sys.exit(error_line(f"{name}: interrupted; finished work is kept, run it again to continue"))
     logger.info("%s finished: %.1f s, %.1f CPU s", name, time.monotonic() - started, _cpu_seconds() - started_cpu)

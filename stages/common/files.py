@@ -1,4 +1,7 @@
-"""Atomic file and folder output: whatever has its final name is complete."""
+"""Atomic file and folder output: whatever has its final name is complete, even after a power loss.
+
+Content is flushed to the disk before its name appears, and the name before the next step relies on it.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,14 @@ def work_root() -> Path:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`, flushed and renamed over it on success, removed on failure."""
+    """Yield a temporary path beside `path`, renamed over it on success, removed on failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
+        _flush(temporary)
         temporary.replace(path)
+        _flush(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -51,11 +54,25 @@ def output_folder(folder: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        for place, _, names in os.walk(temporary, topdown=False):
+            for name in names:
+                _flush(Path(place) / name)
+            _flush(Path(place))
         if folder.exists():
             shutil.rmtree(folder)
         temporary.rename(folder)
+        _flush(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Make a file's content, or the names in a folder, survive a power loss."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _is_running(process: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -162,7 +163,9 @@ def write_flac(path: Path, waveform: FloatArray, sample_rate_hz: int) -> FloatAr
     )
     if not len(samples):
         samples = np.zeros(1, dtype=np.float32)  # browsers refuse a file without samples
-    soundfile.write(path, samples, sample_rate_hz, subtype="PCM_16", format="FLAC")
+    encoded = io.BytesIO()  # via memory, so that a full disk raises a plain OSError
+    soundfile.write(encoded, samples, sample_rate_hz, subtype="PCM_16", format="FLAC")
+    path.write_bytes(encoded.getvalue())
     return samples
 
 

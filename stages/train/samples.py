@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from pathlib import Path
@@ -20,6 +21,7 @@ from model.networks.random_draws import isolated_random_state
 from stages.train.validation import Validator
 
 NOISE_SCALE = 0.3  # low, so that samples differ by progress and not by chance
+MAX_NAME_BYTES = 255 - len(".resynthesis.wav")
 RANGE_NEPERS = 8.0  # 70 dB
 
 
@@ -43,7 +45,7 @@ def _write_sample(folder: Path, validator: Validator, index: int) -> None:
     spoken = validator.speak(batch, noise_scale=NOISE_SCALE, sdp_ratio=0.0)
     if durations is None:
         durations = network(inputs, decode=False).durations
-    name = re.sub(r"[^\w.-]+", "-", validator.source.row(index)["utterance_id"])
+    name = file_stem(validator.source.row(index)["utterance_id"])
     rate_hz = trainer.spectrogram.sample_rate_hz
     resynthesis = network.reconstruct(spectrogram, batch.frame_lengths, inputs.speaker_ids)
     for suffix, waveform in (("", spoken.waveform[0, 0]), (".resynthesis", resynthesis[0, 0])):
@@ -65,6 +67,15 @@ def _write_sample(folder: Path, validator: Validator, index: int) -> None:
     ]
     panels = [("recording", mels[0], _frames(durations)), ("spoken", mels[1], _frames(spoken.durations))]
     write_alignment(folder / f"{name}.png", phones, panels, trainer.spectrogram.hop_samples / rate_hz)
+
+
+def file_stem(utterance_id: str) -> str:
+    """Return a file name without suffix, short enough for every file system."""
+    name = re.sub(r"[^\w.-]+", "-", utterance_id)
+    if len(encoded := name.encode("utf-8")) <= MAX_NAME_BYTES:
+        return name
+    start = encoded[: MAX_NAME_BYTES - 9].decode("utf-8", "ignore")
+    return f"{start}-{hashlib.sha256(utterance_id.encode('utf-8')).hexdigest()[:8]}"
 
 
 def _frames(durations: Tensor) -> npt.NDArray[np.int64]:

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import multiprocessing
 
 from stages.common.code_graph import code_version
-from stages.common.command import configure_logging
+from stages.common.command import MACHINE_ERRORS, configure_logging
 from stages.common.errors import PipelineError
 from stages.common.files import content_key, output_folder, work_root
 from stages.train.loop import TrainingRun
@@ -91,11 +91,12 @@ def _train_rank(
     try:
         TrainingRun(params, paths, lineage, rank=rank, n_ranks=n_ranks, device=device).run()
     except OSError as error:
-        if error.errno not in DISK_FULL:
+        if error.errno not in MACHINE_ERRORS:
             raise
+        full = error.errno in DISK_FULL
+        remedy = "free some space and run again: it resumes from the last saved state"
         raise PipelineError(
-            f"{error.filename or paths.work}: {error.strerror}; free some space and run again: "
-            "it resumes from the last saved state"
+            f"{error.filename or paths.work}: {error.strerror}; {remedy if full else MACHINE_ERRORS[error.errno]}"
         ) from None
     finally:
         if dist.is_initialized():

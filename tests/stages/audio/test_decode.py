@@ -225,3 +225,19 @@ def test_a_cut_off_recording_is_damaged_however_long_it_may_be(container: str, s
     with pytest.raises(RowRejected) as caught:
         audio.decode(whole[: len(whole) // 50], suffix, max_seconds=40.0)
     assert caught.value.reason == "damaged_audio"
+
+
+@pytest.mark.parametrize("chunk", ["fmt ", "LIST", "data"])
+@pytest.mark.parametrize("size", [0, 1, 3, 15, 17, 40, 31999, 32001, 2**24, 2**31 - 1, 2**31, 2**32 - 2, 2**32 - 1])
+def test_a_chunk_of_a_wrong_size_is_read_or_rejected_and_never_an_unexpected_error(chunk: str, size: int) -> None:
+    stream = io.BytesIO()
+    soundfile.write(stream, np.sin(np.arange(16000) / 20), 16000, format="WAV", subtype="PCM_16")
+    good = stream.getvalue()
+    data = bytearray(good[:36] + b"LIST" + struct.pack("<I", 4) + b"INFO" + good[36:])
+    at = data.index(chunk.encode()) + 4
+    data[at : at + 4] = struct.pack("<I", size)
+    data[4:8] = struct.pack("<I", len(data) - 8)
+    try:
+        assert 0 < len(audio.decode(bytes(data), ".wav", max_seconds=600).samples) <= 16000
+    except RowRejected as error:
+        assert error.reason in ("damaged_audio", "empty_audio"), error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from dataclasses import dataclass
@@ -50,6 +51,37 @@ def test_log_lines_hold_no_control_characters(
     written = capsys.readouterr().err
     assert r"utterance anna/\x1b[2J\u202e: a\n12:00:00 INFO forged" in written
     assert "Traceback" in written and r"ValueError: \x1b[31mred" in written and "\x1b" not in written
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device", "data/a.bin"),
+            "error: copy: data/a.bin: No space left on device; free some space and run again",
+        ),
+        (OSError(errno.ENOSPC, "Error writing bytes to file. Detail: …"), "error: copy: No space left on device; free"),
+        (OSError(errno.EROFS, "…", "data"), "error: copy: data: Read-only file system; mount it for writing"),
+        (PermissionError(errno.EACCES, "…", "data"), "error: copy: data: Permission denied; change its owner"),
+    ],
+)
+def test_a_disk_that_takes_no_more_is_one_line(error: OSError, message: str) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        run_command(fail, "copy")
+    assert str(caught.value).startswith(message) and "\n" not in str(caught.value)
+
+
+def test_a_name_that_is_too_long_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"aaa: File name too long; shorten the name"):
+        run_command(lambda: (tmp_path / ("a" * 256)).touch(), "copy")
+
+
+def test_other_system_errors_are_bugs_and_keep_their_traceback(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        run_command(lambda: (tmp_path / "none").read_text(), "copy")
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str, section: str = "copy") -> None:

@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 
 from stages.common.files import atomic_path, content_key, output_folder, write_csv, write_json
+from stages.rows.shards import shard_hash, write_shards
+from tests.power_loss import ForgetfulDisk
 from tests.small_corpus import ROOT
 
 
@@ -31,6 +33,46 @@ def test_a_failure_leaves_the_file_as_it_was(tmp_path: Path) -> None:
         raise ValueError("stop")
     assert target.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [target]
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_power_loss_after_a_stage_leaves_its_shards_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = ForgetfulDisk(monkeypatch)
+    hashes = np.array([shard_hash(f"anna/{number}") for number in range(60)], dtype=np.uint32)
+    with output_folder(tmp_path / "out") as folder:
+        write_shards(folder, hashes, lambda row: bytes([row]) * 1000, lambda done: None)
+        write_json(folder / "facts.json", {"rows": 60})
+    expected = files_below(tmp_path)
+    assert len(expected) > 10 and disk.after_power_loss(tmp_path) == expected
+
+
+def test_a_power_loss_before_a_stage_ends_leaves_nothing_under_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = ForgetfulDisk(monkeypatch)
+    seen = []
+    rename = Path.rename
+
+    def rename_and_look(self: Path, target: Path) -> Path:
+        seen.append(disk.after_power_loss(self))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", rename_and_look)
+    with output_folder(tmp_path / "out") as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "shard").write_bytes(b"whole")
+        assert disk.after_power_loss(tmp_path) == {}
+    assert seen == [{"inner/shard": b"whole"}], "the name appeared before the content was on the disk"
+
+
+def test_a_power_loss_leaves_the_new_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = ForgetfulDisk(monkeypatch)
+    with atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_bytes(b"whole")
+    assert disk.after_power_loss(tmp_path) == {"a.txt": b"whole"}
 
 
 def test_a_folder_replaces_the_one_before_it_whole(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ import pytest
 import soundfile
 
 from stages.common.errors import PipelineError
-from stages.evaluate.renditions import TABLE, file_stem, has_renditions, read_renditions, write_renditions
+from stages.evaluate.renditions import TABLE, file_stem, has_renditions, read_renditions, write_flac, write_renditions
 from stages.metrics.rendition import VERSIONS
+from tests.model.full_disk import files_up_to
 from tests.stages.speech_sounds import RATE_HZ, make_rendition, make_vowel
 
 
@@ -59,6 +60,12 @@ def test_no_sound_is_too_odd_to_keep(tmp_path: Path) -> None:
     versions = read_renditions(tmp_path).by_utterance["one"]
     assert versions["synthesis"].samples().tolist() == [0.0] and not versions["resynthesis"].samples().any()
     assert len(versions["resynthesis"].f0_hz) == 0
+
+
+def test_a_full_disk_is_an_error_of_the_system(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).uniform(-1, 1, 20_000).astype(np.float32)
+    with files_up_to(5000), pytest.raises(OSError, match="File too large"):
+        write_flac(tmp_path / "a.flac", noise, RATE_HZ)
 
 
 def test_the_same_renditions_give_the_same_bytes(tmp_path: Path) -> None:
