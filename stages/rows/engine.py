@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import pickle
-import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -179,8 +178,8 @@ def run_rows(
     """
     with (
         RowStore(store_folder(stage)) as store,
-        tempfile.TemporaryFile(dir=store.folder) as ids,
-        tempfile.TemporaryFile(dir=store.folder) as facts,
+        store.scratch_file() as ids,
+        store.scratch_file() as facts,
     ):
         work = _Work(stage, rows, compute_chunk, chunks, needs_gpu, warm_up, isolated, store)
         packed_keys, packed_hashes = bytearray(), array("I")

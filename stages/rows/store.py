@@ -2,8 +2,11 @@
 
 A key hashes everything a row depends on (content, params, code), so an entry is correct or absent, never stale. Rows
 are stored in append-only packs, one per writing process; readers scan the headers and ignore a tail that a crash cut
-off. Each record has checksums: a corrupted row is reported and computed again. A pack's modification time is its last
-use, which `make gc` goes by; rows of a pack that is deleted during a run are computed again.
+off. Each record has checksums: a corrupted row is reported and computed again, and so are the rows of a pack that
+cannot be read. A pack's modification time is its last use, which `make gc` goes by; rows of a pack that is deleted
+during a run are computed again. A store that this user cannot write serves its rows; new rows then last for one run.
+
+Checksums find accidents, not intent: whoever can write to a store decides what its users' rows are.
 
 Record: magic (4) | key (32) | length of meta (4) | length of blob (8) | XXH3 of these (8) | XXH3 of the rest (8) | meta
 | blob.
@@ -13,18 +16,21 @@ An open store holds 28 bytes per row in memory: half of the key, the pack number
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
+import stat
 import struct
+import tempfile
 import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -77,7 +83,8 @@ class RowStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        with _not_writable_allowed():
+            folder.mkdir(parents=True, exist_ok=True)
         self._packs: list[Path] = []
         self._readers: OrderedDict[int, int] = OrderedDict()  # pack number → descriptor, least recently used first
         self._writer: int | None = None
@@ -85,10 +92,14 @@ class RowStore:
         self._recent: dict[bytes, tuple[int, int]] = {}
         scanned = bytearray()
         for pack in sorted(folder.glob("*.pack")):  # named by time: of equal keys the newest comes last
-            with suppress(FileNotFoundError):  # deleted by `make gc` in the meantime
-                self._packs.append(pack)
+            self._packs.append(pack)
+            try:
                 for key, start in _scan(pack):
                     scanned += _PACKED_PLACE.pack(key, len(self._packs) - 1, start)
+            except FileNotFoundError:  # deleted by `make gc` in the meantime
+                continue
+            except OSError as error:
+                logger.warning("row store: %s is skipped (%s); its rows are computed again", pack, error.strerror)
         places = np.frombuffer(bytes(scanned), dtype=_PLACE) if scanned else np.empty(0, dtype=_PLACE)
         order = np.argsort(places["key"], kind="stable")
         self._keys, self._pack_numbers, self._starts = (
@@ -122,10 +133,7 @@ class RowStore:
     def put(self, key: str, meta: Mapping[str, Any], blob: bytes) -> None:
         """Append a finished row; `meta` must be JSON-serialisable."""
         if self._writer is None:
-            pack = self.folder / f"{time.time_ns():020d}-{uuid.uuid4().hex}.pack"
-            self._writer = os.open(pack, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND, 0o666)
-            self._packs.append(pack)
-            self._own = len(self._packs) - 1
+            self._writer = self._new_pack()
         packed = json.dumps(meta, sort_keys=True, ensure_ascii=False).encode("utf-8")
         fields = _FIELDS.pack(_MAGIC, bytes.fromhex(key), len(packed), len(blob))
         of_rest = xxh3_64(packed)
@@ -142,6 +150,23 @@ class RowStore:
         if len(self._recent) >= MAX_RECENT:
             self._settle()
 
+    def _new_pack(self) -> int:
+        """Return the descriptor of a new pack, of an unnamed one if the store cannot be written."""
+        pack = self.folder / f"{time.time_ns():020d}-{uuid.uuid4().hex}.pack"
+        self._packs.append(pack)
+        self._own = len(self._packs) - 1
+        with _not_writable_allowed():
+            return os.open(pack, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_APPEND, 0o666)
+        logger.warning("row store: %s is not writable; what this run computes is not kept for later runs", self.folder)
+        with self.scratch_file() as stream:
+            return os.dup(stream.fileno())
+
+    def scratch_file(self) -> IO[bytes]:
+        """Return an unnamed file on the disk of the store, or of temporary files if the store cannot be written."""
+        with _not_writable_allowed():
+            return tempfile.TemporaryFile(dir=self.folder)
+        return tempfile.TemporaryFile()
+
     def get(self, key: bytes) -> tuple[dict[str, Any], bytes] | None:
         """Return (meta, blob) of a short key, or None when the row is absent, deleted or corrupted."""
         place = self._find(key)
@@ -149,16 +174,15 @@ class RowStore:
             return None
         number, start = place
         try:
-            descriptor = self._reader(number)
+            if (record := _read_record(self._reader(number), key, start)) is not None:
+                return record
+            logger.warning("row store: a row in %s is damaged; it is computed again", self._packs[number])
         except FileNotFoundError:
             logger.warning("row store: %s is gone; its rows are computed again", self._packs[number])
-            return None
-        header = _read_header(descriptor, start)
-        if header is not None and header.key == key:
-            data = os.pread(descriptor, header.n_meta + header.n_blob, start + _HEADER_BYTES)
-            if len(data) == header.n_meta + header.n_blob and xxh3_64_intdigest(data) == header.checksum:
-                return json.loads(data[: header.n_meta]), data[header.n_meta :]
-        logger.warning("row store: a row in %s is damaged; it is computed again", self._packs[number])
+        except OSError as error:
+            logger.warning(
+                "row store: %s cannot be read (%s); the row is computed again", self._packs[number], error.strerror
+            )
         return None
 
     def _find(self, key: bytes) -> tuple[int, int] | None:
@@ -173,8 +197,8 @@ class RowStore:
         if number == self._own and self._writer is not None:
             return self._writer
         if number not in self._readers:
-            self._readers[number] = os.open(self._packs[number], os.O_RDONLY)
-            with suppress(PermissionError):  # a shared store
+            self._readers[number] = _open_pack(self._packs[number])
+            with _not_writable_allowed():  # a pack of another user
                 os.utime(self._packs[number])
             if len(self._readers) > MAX_OPEN_PACKS:
                 os.close(self._readers.popitem(last=False)[1])
@@ -206,9 +230,43 @@ def _read_header(descriptor: int, start: int) -> _Header | None:
     return _Header(key[:KEY_BYTES], n_meta, n_blob, of_rest)
 
 
+def _read_record(descriptor: int, key: bytes, start: int) -> tuple[dict[str, Any], bytes] | None:
+    """Return (meta, blob) of the record at `start`, or None if it is damaged or of another key."""
+    header = _read_header(descriptor, start)
+    if header is None or header.key != key or start + header.n_bytes > os.fstat(descriptor).st_size:
+        return None
+    data = os.pread(descriptor, header.n_meta + header.n_blob, start + _HEADER_BYTES)
+    if len(data) < header.n_meta + header.n_blob or xxh3_64_intdigest(data) != header.checksum:
+        return None
+    try:
+        meta = json.loads(data[: header.n_meta])
+    except (ValueError, RecursionError):
+        return None
+    return (meta, data[header.n_meta :]) if isinstance(meta, dict) else None
+
+
+def _open_pack(pack: Path) -> int:
+    """Return a descriptor of a regular file; raises OSError for anything else, without waiting for a pipe's writer."""
+    descriptor = os.open(pack, os.O_RDONLY | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a file", str(pack))
+    return descriptor
+
+
+@contextmanager
+def _not_writable_allowed() -> Iterator[None]:
+    """Pass over the error of a write to a store of another user or on a read-only file system."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT):
+            raise
+
+
 def _scan(pack: Path) -> Iterator[tuple[bytes, int]]:
     """Yield (short key, start) of every intact record up to the first damaged one."""
-    descriptor = os.open(pack, os.O_RDONLY)
+    descriptor = _open_pack(pack)
     try:
         size = os.fstat(descriptor).st_size
         start = 0

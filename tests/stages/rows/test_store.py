@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import multiprocessing
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from xxhash import xxh3_64_intdigest
 
 from stages.rows import store as row_store
 from stages.rows.store import RowStore, short_key, store_folder
@@ -134,3 +140,97 @@ def test_more_packs_than_may_be_open_are_read(tmp_path: Path, monkeypatch: pytes
     with RowStore(tmp_path) as store:
         for _ in range(2):
             assert all(store.get(short(f"{index}-{number}")) for number in range(2) for index in range(10))
+
+
+def put_one(folder: Path, name: str) -> Path:
+    """Write a pack with one row and return it."""
+    before = set(folder.glob("*.pack"))
+    with RowStore(folder) as store:
+        store.put(key(name), {}, name.encode())
+    (pack,) = set(folder.glob("*.pack")) - before
+    return pack
+
+
+@contextmanager
+def denied(monkeypatch: pytest.MonkeyPatch, number: int, is_denied: Callable[[str, bool], bool]) -> Iterator[None]:
+    """Let os.open and os.mkdir fail as they do for another user's files and on a read-only file system."""
+    with monkeypatch.context() as patched:
+        for name in ("open", "mkdir", "utime"):
+            patched.setattr(os, name, partial(_denying, getattr(os, name), number, is_denied))
+        yield
+
+
+def _denying(
+    call: Callable[..., Any], number: int, is_denied: Callable[[str, bool], bool], *arguments: Any, **options: Any
+) -> Any:
+    path, *rest = arguments
+    writes = call.__name__ != "open" or bool(rest[0] & (os.O_WRONLY | os.O_RDWR))
+    if is_denied(str(path), writes):
+        raise OSError(number, os.strerror(number), str(path))
+    return call(*arguments, **options)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_a_pack_that_cannot_be_read_is_skipped_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    unreadable = put_one(tmp_path, "a")
+    put_one(tmp_path, "b")
+    with denied(monkeypatch, number, lambda path, _: path == str(unreadable)), RowStore(tmp_path) as store:
+        assert store.get(short("a")) is None and store.get(short("b")) == ({}, b"b")
+    assert f"{unreadable} is skipped ({os.strerror(number)})" in caplog.text
+
+
+def test_a_pack_that_becomes_unreadable_during_a_run_is_computed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pack = put_one(tmp_path, "a")
+    with RowStore(tmp_path) as store, denied(monkeypatch, errno.EACCES, lambda path, _: path == str(pack)):
+        assert store.get(short("a")) is None
+    assert f"{pack} cannot be read (Permission denied)" in caplog.text
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "text", "empty"])
+def test_what_is_no_pack_is_passed_over(tmp_path: Path, kind: str) -> None:
+    foreign = tmp_path / "0.pack"
+    {
+        "pipe": lambda: os.mkfifo(foreign),
+        "folder": foreign.mkdir,
+        "device": lambda: foreign.symlink_to("/dev/zero"),
+        "text": lambda: foreign.write_text("row2 and then something else\n" * 10),
+        "empty": foreign.touch,
+    }[kind]()
+    put_one(tmp_path, "a")
+    with RowStore(tmp_path) as store:
+        assert store.get(short("a")) == ({}, b"a")
+
+
+@pytest.mark.parametrize("meta", [b"{", b"[]", b"\xff", b"[" * 100_000, b""])
+def test_a_record_with_right_checksums_and_no_facts_is_damaged(tmp_path: Path, meta: bytes) -> None:
+    fields = row_store._FIELDS.pack(b"row2", bytes.fromhex(key("a")), len(meta), 0)
+    checksums = row_store._CHECKSUMS.pack(xxh3_64_intdigest(fields), xxh3_64_intdigest(meta))
+    (tmp_path / "0.pack").write_bytes(fields + checksums + meta)
+    with RowStore(tmp_path) as store:
+        assert key("a") in store and store.get(short("a")) is None
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_store_that_cannot_be_written_serves_its_rows_and_those_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    put_one(tmp_path, "a")
+    files = sorted(tmp_path.iterdir())
+    with denied(monkeypatch, number, lambda path, writes: writes and path.startswith(str(tmp_path))):
+        with RowStore(tmp_path) as store, store.scratch_file() as scratch:
+            scratch.write(b"facts")
+            assert store.get(short("a")) == ({}, b"a")
+            assert not caplog.records, "nothing had to be written"
+            for name in ("b", "c"):
+                store.put(key(name), {"name": name}, name.encode())
+            assert store.get(short("b")) == ({"name": "b"}, b"b") and store.get(short("c")) == ({"name": "c"}, b"c")
+        with RowStore(tmp_path / "new") as store:
+            store.put(key("d"), {}, b"d")
+            assert store.get(short("d")) == ({}, b"d")
+    assert sorted(tmp_path.iterdir()) == files
+    assert caplog.text.count("is not writable; what this run computes is not kept") == 2
