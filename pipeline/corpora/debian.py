@@ -1,4 +1,8 @@
-"""Debian packages as sources of recordings: downloaded with apt and unpacked, never installed."""
+"""Debian packages as sources of recordings: downloaded with apt and unpacked, never installed.
+
+apt checks the signature of the package lists and with them the hash of every package. Packages of an unsigned list are
+refused, whatever the machine's settings allow, unless its administrator marked that source as trusted.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from stages.common.errors import PipelineError
 
 logger = logging.getLogger(__name__)
 
+VERIFIED = ("-o", "APT::Get::AllowUnauthenticated=false", "-o", "Acquire::AllowInsecureRepositories=false")
 OWN_RECORDINGS = (
     "to use your own recordings, set corpus.recordings (a folder speaker/*.wav) and corpus.transcripts in params.yaml "
     "and run `make run` again"
@@ -25,16 +30,18 @@ def download(packages: list[str], folder: Path) -> list[Path]:
                 f"{tool} is not on this machine, so the recordings of {', '.join(packages)} cannot be fetched; "
                 f"{OWN_RECORDINGS}"
             )
-    command = ["apt-get", "download", "-q", *packages]
+    command = ["apt-get", *VERIFIED, "download", "-q", *packages]
     result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if result.returncode != 0:
         logger.info("apt-get download failed; updating the package lists")
-        subprocess.run(["apt-get", "update", "-q"], capture_output=True, text=True)
+        subprocess.run(["apt-get", *VERIFIED, "update", "-q"], capture_output=True, text=True)
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     if result.returncode != 0:
-        reason = (result.stderr.strip() or result.stdout.strip() or "no message").splitlines()[-1]
+        lines = (result.stderr.strip() or result.stdout.strip() or "no message").splitlines()
+        reason = next((line for line in lines if line.startswith("E:")), lines[-1])
         raise PipelineError(
-            f"`{' '.join(command)}` failed ({reason}); run `apt-get update` as root and try again, or {OWN_RECORDINGS}"
+            f"`apt-get download {' '.join(packages)}` failed ({reason}); run `apt-get update` as root and try again, "
+            f"or {OWN_RECORDINGS}"
         )
     return sorted(folder.glob("*.deb"))
 
@@ -42,5 +49,8 @@ def download(packages: list[str], folder: Path) -> list[Path]:
 def unpack(packages: list[Path], folder: Path) -> Path:
     """Unpack package files below `folder` and return the root of their contents."""
     for package in packages:
-        subprocess.run(["dpkg-deb", "-x", str(package), str(folder / "root")], check=True)
+        result = subprocess.run(["dpkg-deb", "-x", str(package), str(folder / "root")], capture_output=True, text=True)
+        if result.returncode != 0:
+            reason = (result.stderr.strip() or "no message").splitlines()[0]
+            raise PipelineError(f"{package.name}: cannot be unpacked ({reason}); run it again")
     return folder / "root"

@@ -59,7 +59,7 @@ def prepare_environment(folder: Path, lock: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
     _run([sys.executable, "-m", "venv", str(folder)])
-    options = ["--quiet", "--disable-pip-version-check", "--no-compile", "--no-deps"]
+    options = ["--quiet", "--disable-pip-version-check", "--no-compile", "--no-deps", "--require-hashes"]
     options += ["--ignore-requires-python"]  # misaki's metadata excludes Python 3.13
     _run([str(python), "-m", "pip", "install", *options, "-r", str(lock)])
     _run([str(python), "-I", "-c", ASSEMBLE_KOKORO], environment_of(folder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import wave
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,18 @@ def test_the_speaking_program_itself_fails_in_one_line_without_its_packages(
     assert not list((tmp_path / "speaker").iterdir())
 
 
+def write_wheel(folder: Path) -> None:
+    """Write an installable package, `unhashed`."""
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "unhashed-1.0-py3-none-any.whl", "w") as wheel:
+        for name, text in {
+            "METADATA": "Metadata-Version: 2.1\nName: unhashed\nVersion: 1.0\n",
+            "WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+            "RECORD": "",
+        }.items():
+            wheel.writestr(f"unhashed-1.0.dist-info/{name}", text)
+
+
 def test_an_environment_is_installed_once_per_lock_and_a_failure_names_command_and_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,12 +133,14 @@ def test_an_environment_is_installed_once_per_lock_and_a_failure_names_command_a
     made = (tmp_path / "environment" / "pyvenv.cfg").stat().st_mtime_ns
     assert python.exists() and prepare_environment(tmp_path / "environment", tmp_path / "voices.lock") == python
     assert (tmp_path / "environment" / "pyvenv.cfg").stat().st_mtime_ns == made
+    write_wheel(tmp_path / "wheels")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    (tmp_path / "voices.lock").write_text("hibari-tts==0.2.1\n", encoding="utf-8")
+    (tmp_path / "voices.lock").write_text("unhashed==1.0\n", encoding="utf-8")
     with pytest.raises(
         PipelineError, match=r"pip install .* failed \(ERROR: .*check the network and pip's settings"
-    ) as caught:
+    ) as caught:  # a package without a hash is not installed
         prepare_environment(tmp_path / "environment", tmp_path / "voices.lock")
     assert "\n" not in str(caught.value)
     assert (tmp_path / "environment" / "pyvenv.cfg").stat().st_mtime_ns != made
