@@ -116,7 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             stack.enter_context(api.connected())
             if options.server:
                 asyncio.run(deploy(root, api, options.gpus))
-                sys.stderr.write(printable(f"serving {root} on {api.address.removesuffix('/api')} (stop with Ctrl-C)\n"))
+                page = api.address.removesuffix("/api")
+                sys.stderr.write(printable(f"serving {root} on {page} (stop with Ctrl-C)\n"))
                 sys.stderr.write(printable(f"the page asks once for: {api.secret}\n"))
             keep_worker(root, api, options.at_once)
     except _Stop:
