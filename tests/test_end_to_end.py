@@ -258,7 +258,7 @@ def test_a_misspelt_parameter_is_one_clear_line_and_leaves_no_output(project: Pr
     assert (project.root / "data/split/split.parquet").is_file() and (project.root / "voice/metadata.json").is_file()
 
 
-@pytest.mark.slow  # by default each data stage alone is run from scratch, elsewhere and with other workers
+@pytest.mark.slow  # by default the data stages but split are run alone, from scratch, elsewhere and with other workers
 def test_another_copy_without_rows_and_with_one_worker_makes_the_same_bytes(
     project: ProjectCopy, tmp_path: Path
 ) -> None:
